@@ -1,0 +1,288 @@
+"""Native transformers backbones: build, load, dilate and re-stem them, and read their features.
+
+Everything that users load is a plain `ResNetModel`, `SwinModel` or `ViTModel`. The three differ in small ways (the shape of
+the pooled output, windows that do not fit a small image, position embeddings of another size, a pooler with weights); these
+differences are handled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ResNetConfig,
+    SwinConfig,
+    ViTConfig,
+)
+
+from rs_models.bands import resolve_bands
+from rs_models.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Sizes are those of the papers and of timm's and torchvision's models of the same name, so that weights convert both ways.
+_RESNETS: dict[str, dict[str, Any]] = {
+    "resnet18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    "resnet34": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    "resnet50": {
+        "layer_type": "bottleneck",
+        "depths": [3, 4, 6, 3],
+        "hidden_sizes": [256, 512, 1024, 2048],
+    },
+    "resnet_nano": {
+        "layer_type": "basic",
+        "depths": [1, 1, 1, 1],
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32, 64, 128],
+    },
+}
+_SWINS: dict[str, dict[str, Any]] = {
+    "swin_tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
+    "swin_nano": {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 7},
+}
+_VITS: dict[str, dict[str, Any]] = {
+    "vit_small_patch16": {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "patch_size": 16,
+    },
+    "vit_nano": {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 256,
+        "patch_size": 8,
+    },
+}
+BACKBONES = (*_RESNETS, *_SWINS, *_VITS)
+NATIVE_TYPES = ("resnet", "swin", "vit")
+
+
+def backbone_config(
+    name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 224
+) -> PreTrainedConfig:
+    """Configuration of a backbone by name.
+
+    Args:
+        name: One of `BACKBONES`.
+        bands: Band names or a group such as "rgb"; their number is the number of input channels.
+        image_size: Side of the training images in pixels. It sets the position embeddings of a ViT; ResNet and Swin take
+            any size anyway.
+
+    Raises:
+        UserError: Unknown name, or an image smaller than one patch.
+    """
+    num_channels = len(resolve_bands(bands))
+    if name in _RESNETS:
+        # The stride sits in the 3x3 convolution of a bottleneck, as in torchvision and timm ("v1.5").
+        return ResNetConfig(num_channels=num_channels, downsample_in_bottleneck=False, **_RESNETS[name])
+    if name in _SWINS:
+        return SwinConfig(num_channels=num_channels, image_size=image_size, **_SWINS[name])
+    if name in _VITS:
+        patch_size = _VITS[name]["patch_size"]
+        if image_size < patch_size:
+            raise UserError(
+                f"Backbone '{name}' cuts patches of {patch_size} pixels but image_size is {image_size}: "
+                f"use at least {patch_size}."
+            )
+        # timm's epsilon (transformers' default is 1e-12), and a pooler that hands on the class token: see `reset_pooler`.
+        return ViTConfig(
+            num_channels=num_channels,
+            image_size=image_size,
+            layer_norm_eps=1e-6,
+            pooler_act="linear",
+            **_VITS[name],
+        )
+    raise UserError(f"Unknown backbone '{name}': use one of {', '.join(BACKBONES)}.")
+
+
+def build(name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 224) -> PreTrainedModel:
+    """A randomly initialised native backbone; arguments and errors as `backbone_config`."""
+    return from_config(backbone_config(name, bands=bands, image_size=image_size))
+
+
+def from_config(config: PreTrainedConfig) -> PreTrainedModel:
+    """A randomly initialised native backbone, dilated where its configuration says so.
+
+    Unlike `AutoModel.from_config` it restores what the class itself does not know: the dilation recorded by `dilate` and
+    the identity pooler of a ViT.
+
+    Raises:
+        UserError: The configuration is not of a ResNet, Swin or ViT.
+    """
+    _check_native(config.model_type)
+    model = reset_pooler(AutoModel.from_config(config))
+    stride = getattr(config, "output_stride", None)
+    if stride:
+        dilate(model, stride, first_block_dilated=getattr(config, "first_block_dilated", False))
+    return model
+
+
+def reset_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes a ViT's pooler the identity, frozen, so that `pooler_output == last_hidden_state[:, 0]`; others stay as they are.
+
+    A ViT saved without a pooler gets a random one from `AutoModel`, and its `pooler_output` is then noise. Ours is always
+    there, always the identity, and never trained (`pooled` reads the class token itself).
+    """
+    pooler = getattr(model, "pooler", None)
+    if model.config.model_type != "vit":
+        return model
+    width = model.config.hidden_size
+    if pooler is None:
+        raise UserError("This ViT was built without a pooler: build it with add_pooling_layer=True.")
+    weight = model.embeddings.cls_token
+    pooler.dense = nn.Linear(width, width, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        pooler.dense.weight.copy_(torch.eye(width))
+        pooler.dense.bias.zero_()
+    pooler.activation = nn.Identity()
+    pooler.requires_grad_(False)
+    model.config.pooler_act = "linear"
+    model.config.pooler_output_size = width
+    return model
+
+
+def feature_dim(config: PreTrainedConfig) -> int:
+    """Width D of `pooled` features for a native configuration."""
+    _check_native(config.model_type)
+    return config.hidden_sizes[-1] if config.model_type == "resnet" else config.hidden_size
+
+
+def pooled(model: PreTrainedModel, x: Tensor) -> Tensor:
+    """One feature vector an image: global average (ResNet, Swin) or class token (ViT).
+
+    Args:
+        model: Native backbone.
+        x: Normalised images, (B, C, H, W), any size.
+
+    Returns:
+        (B, D), in the dtype of the model (float32 outside autocast).
+    """
+    output = _forward(model, x)
+    if model.config.model_type == "vit":
+        return output.last_hidden_state[:, 0]  # (B, D)
+    return output.pooler_output.flatten(1)  # (B, D), from (B, D, 1, 1) for ResNet
+
+
+def dense(model: PreTrainedModel, x: Tensor) -> Tensor:
+    """The last feature map.
+
+    Args:
+        model: Native backbone.
+        x: Normalised images, (B, C, H, W), any size.
+
+    Returns:
+        (B, D, h, w), where h and w are the image's divided by the output stride (patch size for a ViT).
+    """
+    hidden = _forward(model, x).last_hidden_state
+    model_type = model.config.model_type
+    if model_type == "resnet":
+        return hidden  # (B, D, h, w)
+    if model_type == "vit":
+        patch = model.config.patch_size
+        hidden = hidden[:, 1:]  # (B, h*w, D), without the class token
+        grid = x.shape[-2] // patch, x.shape[-1] // patch
+    else:
+        grid = _swin_grids(model, x)[-1]
+    return hidden.transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
+
+
+def _forward(model: PreTrainedModel, x: Tensor) -> Any:
+    """Native forward at any image size."""
+    if x.ndim != 4 or x.shape[1] != model.config.num_channels:
+        raise UserError(
+            f"The backbone takes images (B, {model.config.num_channels}, H, W) but got {tuple(x.shape)}: "
+            "give it the bands that it was built for, or adapt its stem with `backbones.restem`."
+        )
+    model_type = model.config.model_type
+    if model_type == "vit":
+        return model(x, interpolate_pos_encoding=True)
+    if model_type == "swin":
+        _fit_windows(model, x)
+        return model(x, always_partition=True)
+    return model(x)
+
+
+def _swin_grids(model: PreTrainedModel, x: Tensor) -> list[tuple[int, int]]:
+    """Height and width of the token grid in each stage, rounded up as Swin pads."""
+    patch = model.config.patch_size
+    height, width = -(-x.shape[-2] // patch), -(-x.shape[-1] // patch)
+    grids = [(height, width)]
+    for _ in model.config.depths[1:]:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        grids.append((height, width))
+    return grids
+
+
+def _fit_windows(model: PreTrainedModel, x: Tensor) -> None:
+    """Sets each block's window and shift for this image size.
+
+    A plain `SwinModel` call shrinks its windows for good when an image is smaller than a window and fails from then on.
+    `always_partition=True` avoids that but also shifts the windows of a stage that is one window wide, which a plain call
+    (and timm) does not: at 224 pixels the features differ. So shifts are switched off there first, and both agree.
+    """
+    window = model.config.window_size
+    for stage, grid in zip(model.encoder.layers, _swin_grids(model, x), strict=True):
+        for index, block in enumerate(stage.blocks):
+            block.window_size = window
+            block.shift_size = window // 2 if index % 2 and min(grid) > window else 0
+
+
+def _check_native(model_type: str) -> None:
+    if model_type not in NATIVE_TYPES:
+        raise UserError(f"Backbones of type '{model_type}' are not supported: use one of {NATIVE_TYPES}.")
+
+
+def dilate(
+    model: PreTrainedModel, output_stride: int, *, first_block_dilated: bool = False
+) -> PreTrainedModel:
+    """Turns the strides of a ResNet's last stages into dilations, in place; weights and their names stay.
+
+    The setting is recorded in `model.config` (`output_stride`, `first_block_dilated`), so that `from_config` and `load`
+    restore it; plain `AutoModel` ignores it and gives the undilated network.
+
+    Args:
+        model: A native ResNet.
+        output_stride: Image side over feature side: 8, 16, or 32 (undilated).
+        first_block_dilated: Whether the first block of a dilated stage is dilated too (GLCNet), or keeps the dilation of
+            the stage before (torchvision, timm).
+
+    Raises:
+        UserError: Not a ResNet, or another stride.
+    """
+    if model.config.model_type != "resnet":
+        raise UserError(f"Only a ResNet can be dilated, not '{model.config.model_type}': leave output_stride out.")
+    if output_stride not in (8, 16, 32):
+        raise UserError(f"output_stride is {output_stride}: use 8, 16 or 32.")
+    reached, dilation = 4, 1
+    for index, stage in enumerate(model.encoder.stages):
+        stride = 2 if index or model.config.downsample_in_first_stage else 1
+        before = dilation
+        if reached * stride > output_stride:
+            dilation, stride = dilation * stride, 1
+        reached *= stride
+        for block_index, block in enumerate(stage.layers):
+            first = block_index == 0
+            if first and isinstance(block.shortcut, nn.Module) and hasattr(block.shortcut, "convolution"):
+                block.shortcut.convolution.stride = (stride, stride)
+            spatial = [layer.convolution for layer in block.layer if layer.convolution.kernel_size == (3, 3)]
+            for conv_index, conv in enumerate(spatial):
+                # Only the first 3x3 convolution of a block strides, and only it may keep the previous dilation.
+                opening = first and conv_index == 0
+                rate = before if opening and not first_block_dilated else dilation
+                conv.stride = (stride, stride) if opening else (1, 1)
+                conv.dilation = conv.padding = (rate, rate)
+    model.config.output_stride = output_stride
+    model.config.first_block_dilated = first_block_dilated
+    return model
