@@ -1,0 +1,54 @@
+"""Self-supervised remote sensing models for the Hugging Face Hub.
+
+Importing the package registers the methods with transformers' Auto classes, so that
+`AutoModelForPreTraining.from_pretrained` restores a method with its projector and its state.
+Backbones need no import of this package: they are native transformers repositories.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live. They are imported on first use, so that `import rs_models`
+# pulls in transformers' Auto classes and nothing else that is heavy.
+_PUBLIC = {
+    "TovConfig": "rs_models.methods.tov",
+    "TovForPreTraining": "rs_models.methods.tov",
+    "UserError": "rs_models.errors",
+    "load_data": "rs_models.data",
+    "load_backbone": "rs_models.backbones",
+    "load_encoder": "rs_models.evaluation.features",
+    "export": "rs_models.export",
+    "pretrain": "rs_models.trainer",
+}
+_RENAMED = {"load_data": "load", "load_backbone": "load"}
+
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'rs_models' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _register() -> None:
+    from transformers import AutoConfig, AutoModelForPreTraining
+
+    from .methods import METHODS, method_classes
+
+    for name in METHODS:
+        config_class, model_class = method_classes(name)
+        # exist_ok: a notebook that reloads the package registers twice.
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModelForPreTraining.register(config_class, model_class, exist_ok=True)
+
+
+_register()

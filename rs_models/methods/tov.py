@@ -1,0 +1,80 @@
+"""TOV: The Original Vision model for optical remote sensing image understanding.
+
+Paper: Tao, Qi, Zhang, Zhu, Lu, Li, "TOV: The Original Vision Model for Optical Remote Sensing
+Image Understanding via Self-supervised Learning", IEEE JSTARS 2023, arXiv 2204.04716.
+Official code: GeoX-Lab/G-RSIM, folder TOV_v1 (fine-tuning code and a checkpoint only).
+
+Two ideas make TOV, and both are settings of a run rather than of the network:
+
+* the learning path: learn from general images first, then from remote sensing images, starting
+  from the first stage's weights (`stages:` in the YAML, see training/configs/tov_resnet50.yaml);
+* the sampling: tiles drawn so that the categories of a geographic guide are balanced, against
+  their natural frequency (`data.sampling: class_balanced`, and the guide in `data.guidance`).
+
+What is published: ResNet-50, 800 epochs on the balanced set, RGB scaled with mean and standard
+deviation 0.5. What is not: the pretraining code, its objective, batch size and rate. Ours is the
+SimCLR objective of the same group's 2020 paradigm for scene classification (standard NT-Xent,
+temperature 0.5, projector D-512-128 with BatchNorm), which is our choice and not the paper's word.
+So are the views: SimCLR's, plus vertical flips and quarter turns since overhead images have no up.
+
+Both views go through the network in one forward, so BatchNorm's statistics are over both views.
+"""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+
+from ..backbones import feature_dim
+from ..signals.losses import nt_xent
+from ..signals.views import ViewBatch
+from .base import SslConfig, SslModel, SslOutput
+from .heads import projector
+
+
+@strict
+class TovConfig(SslConfig):
+    """Settings of TOV beyond those of every method.
+
+    Args:
+        temperature: Of NT-Xent, > 0.
+        projector_hidden_dim: Width of the projector's hidden layer.
+        projector_dim: Width of the embedding that the loss sees.
+    """
+
+    model_type = "rs_tov"
+
+    recipe: str = "tov"
+    # 0.5, 512 and 128: ErenTuring/RSISC_SSL_Paradigm, instance discrimination.
+    temperature: float = 0.5
+    projector_hidden_dim: int = 512
+    projector_dim: int = 128
+
+    def validate_temperature(self) -> None:
+        """A temperature of zero or less has no softmax."""
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+
+
+class TovForPreTraining(SslModel):
+    """Backbone, projector and NT-Xent."""
+
+    config_class = TovConfig
+
+    def __init__(self, config: TovConfig) -> None:
+        """Build backbone and projector."""
+        super().__init__(config)
+        self.projector = projector(
+            feature_dim(config.backbone_config), config.projector_hidden_dim, config.projector_dim
+        )
+        self.post_init()
+
+    def forward(self, batch: ViewBatch) -> SslOutput:
+        """NT-Xent between the two views of each image.
+
+        Args:
+            batch: One crop size, (2*B, C, H, W), all first views then all second views.
+        """
+        h = self.features(batch.crops[0])  # (2B, D)
+        z1, z2 = self.projector(h).chunk(2)  # (B, projector_dim) each
+        loss = nt_xent(z1, z2, temperature=self.config.temperature)
+        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(z1)])
