@@ -1,0 +1,196 @@
+"""Band names and aliases, sensors, value ranges and statistics.
+
+One vocabulary for every band a model or a data set can have, so that "B04", "B4", "R" and "red" are the same thing
+everywhere. A band list is a tuple of canonical names in channel order.
+
+Scale convention, used everywhere: stored integers are divided by ``value_range[1]`` first, then normalised as
+``(x - mean) / std``; ``image_mean`` and ``image_std`` are in those scaled units (the ``rescale_factor`` of a
+transformers image processor is ``1 / value_range[1]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rs_models.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+# Canonical names are the "common names" of the STAC electro-optical extension, version 1.1
+# (github.com/stac-extensions/eo), with its digits kept and its zeros dropped, plus radar polarisations and height.
+BANDS: dict[str, tuple[str, ...]] = {
+    "coastal": ("b01", "b1", "coastal_aerosol", "aerosol"),
+    "blue": ("b", "b02", "b2"),
+    "green": ("g", "b03", "b3"),
+    "red": ("r", "b04", "b4"),
+    "rededge1": ("b05", "b5", "red_edge_1", "rededge071", "re1"),
+    "rededge2": ("b06", "b6", "red_edge_2", "rededge075", "re2"),
+    "rededge3": ("b07", "b7", "red_edge_3", "rededge078", "re3"),
+    "nir": ("n", "b08", "b8", "near_infrared", "infrared", "ir"),
+    "nir_narrow": ("b8a", "b08a", "nir08", "narrow_nir", "nir_2"),
+    "water_vapor": ("b09", "b9", "water_vapour", "nir09"),
+    "cirrus": ("b10",),
+    "swir1": ("b11", "swir16", "swir_1"),
+    "swir2": ("b12", "swir22", "swir_2"),
+    "vv": (),
+    "vh": (),
+    "elevation": ("dem", "dsm", "height"),
+}
+"""Canonical band name -> its aliases (lower case). The ``Bnn`` names are Sentinel-2's."""
+
+SENSORS: dict[str, tuple[str, ...]] = {
+    "rgb": ("red", "green", "blue"),
+    "rgbn": ("red", "green", "blue", "nir"),
+    # Order of the bands in a Sentinel-2 level-1C product (and in EuroSAT's files, apart from B8A: see data/registry.py).
+    "sentinel2": (
+        "coastal",
+        "blue",
+        "green",
+        "red",
+        "rededge1",
+        "rededge2",
+        "rededge3",
+        "nir",
+        "nir_narrow",
+        "water_vapor",
+        "cirrus",
+        "swir1",
+        "swir2",
+    ),
+    "sentinel1": ("vv", "vh"),
+}
+"""Names that stand for a whole band list."""
+
+_ALIASES = {alias: name for name, aliases in BANDS.items() for alias in (name, *aliases)}
+
+_REFLECTANCE_SCALE = 10_000.0  # Sentinel-2 products store reflectance x 10,000 (ESA, Sentinel-2 Products Specification)
+
+
+def band_name(value: str) -> str:
+    """Return the canonical name of one band.
+
+    Args:
+        value: a canonical name or an alias, in any case, with spaces, hyphens or underscores ("B04", "Red Edge 1").
+
+    Raises:
+        UserError: when the name is not known.
+    """
+    key = value.strip().lower().replace(" ", "_").replace("-", "_")
+    found = _ALIASES.get(key) or _ALIASES.get(key.replace("_", ""))
+    if found is None:
+        raise UserError(
+            f"Unknown band {value!r}: use one of {', '.join(BANDS)}, a Sentinel-2 name (B01 to B12, B8A), "
+            f"or a whole list by name ({', '.join(SENSORS)})."
+        )
+    return found
+
+
+def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return canonical band names in channel order.
+
+    Args:
+        value: a sensor name ("rgb", "rgbn", "sentinel2"), names separated by commas ("B04,B03,B02"), or a sequence of
+            band names or aliases.
+
+    Raises:
+        UserError: for an unknown band, a band given twice, or an empty list.
+    """
+    if isinstance(value, str):
+        key = value.strip().lower().replace("-", "").replace("_", "")
+        if key in SENSORS:
+            return SENSORS[key]
+        value = [part for part in value.split(",") if part.strip()]
+    names = tuple(band_name(item) for item in value)
+    if not names:
+        raise UserError("The band list is empty: give at least one band, or a name such as 'rgb'.")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Band {name!r} is given twice in {list(value)}: name each band once.")
+    return names
+
+
+def band_indices(have: Sequence[str], want: Sequence[str]) -> list[int]:
+    """Return the position in ``have`` of each band in ``want``.
+
+    Args:
+        have: canonical names of the bands that are there, in channel order.
+        want: canonical names of the bands asked for.
+
+    Raises:
+        UserError: when a band is missing (bands are never filled with zeros).
+    """
+    missing = [name for name in want if name not in have]
+    if missing:
+        raise UserError(
+            f"Band(s) {', '.join(missing)} asked for, but the data has {', '.join(have)}: "
+            "ask for bands that the data has (missing bands are never filled with zeros)."
+        )
+    return [list(have).index(name) for name in want]
+
+
+def default_value_range(dtype: str | np.dtype | torch.dtype, bands: Sequence[str]) -> tuple[float, float]:
+    """Return the (low, high) stored values that scale to 0 and 1.
+
+    Args:
+        dtype: the stored integer type: uint8 (images, 0 to 255) or uint16 (reflectance x 10,000).
+        bands: canonical band names; radar and height have no common scale and are refused.
+
+    Raises:
+        UserError: for a type or a band without a known scale.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name == "uint8":
+        return (0.0, 255.0)
+    optical = not {"vv", "vh", "elevation"} & set(bands)
+    if name == "uint16" and optical:
+        return (0.0, _REFLECTANCE_SCALE)
+    raise UserError(
+        f"No value range is known for {name} bands {', '.join(bands)}: store images as uint8 (0 to 255) or optical "
+        "bands as uint16 reflectance (0 to 10000), or set value_range."
+    )
+
+
+def band_statistics(
+    images: np.ndarray | torch.Tensor, value_range: tuple[float, float], *, max_images: int = 10_000
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per band, in scaled units (stored value / ``value_range[1]``).
+
+    Args:
+        images: (N, C, H, W) integers; may be memory-mapped, it is read in small blocks.
+        value_range: (low, high) of the stored values.
+        max_images: when there are more, this many evenly spaced images are measured.
+
+    Returns:
+        Two tuples of C floats.
+
+    Raises:
+        UserError: when there are no images or a band is constant (its standard deviation would divide by zero).
+    """
+    count, channels = int(images.shape[0]), int(images.shape[1])
+    if count == 0:
+        raise UserError("Band statistics need at least one image: the data set is empty.")
+    chosen = np.unique(np.linspace(0, count - 1, min(count, max_images)).round().astype(np.int64))
+    # Counts per stored value: exact, and several times faster than sums of converted pixels.
+    counts = [np.zeros(0, dtype=np.int64)] * channels
+    for start in range(0, len(chosen), 64):
+        block = np.asarray(images[chosen[start : start + 64]])  # (b, C, H, W)
+        for band in range(channels):
+            found = np.bincount(block[:, band].ravel(), minlength=len(counts[band]))
+            found[: len(counts[band])] += counts[band]
+            counts[band] = found
+    mean, std = np.zeros(channels), np.zeros(channels)
+    for band, count_of in enumerate(counts):
+        values = np.arange(len(count_of))
+        mean[band] = np.average(values, weights=count_of)
+        std[band] = np.sqrt(np.average((values - mean[band]) ** 2, weights=count_of))
+    if (std == 0).any():
+        raise UserError(
+            f"Band number {int(np.argmin(std))} (counted from 0) has the same value {mean[np.argmin(std)]:g} in every "
+            "pixel: check the band order and that the data is not empty."
+        )
+    high = value_range[1]
+    return tuple(float(v) for v in mean / high), tuple(float(v) for v in std / high)

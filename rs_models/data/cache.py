@@ -1,0 +1,348 @@
+"""Decoded images in one memory-mapped file: decode once, share between processes, read at memory speed.
+
+Layout of a cache, ``<cache_dir>/<fingerprint>/``: ``images.npy`` (N, H, W, C), ``labels.npy`` (N,) where there are
+labels, ``meta.json``. It is written beside and renamed into place, so a directory with that name is always complete;
+a file lock keeps the processes of one machine from doing the same work, and where locks do not work (some network file
+systems) the first rename wins and the others use its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from rs_models.bands import default_value_range, resolve_bands
+from rs_models.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
+_FORMAT = 1  # part of the fingerprint: raise it when the same input would give other pixels
+_BLOCK = 256  # rows in flight: bounds memory to a few blocks of decoded images
+
+
+@dataclass
+class ImageCache:
+    """Images of a data set as one memory-mapped array, with their labels.
+
+    Pickles by path, so that worker processes map the same file instead of receiving a copy.
+
+    Attributes:
+        path: the cache's directory.
+        bands: canonical band names in channel order.
+        value_range: (low, high) of the stored integers.
+        fingerprint: of data, bands, size and format.
+        classes: class names, or None.
+        skipped: (row of the data set, reason) of images that could not be read.
+    """
+
+    path: Path
+    bands: tuple[str, ...]
+    value_range: tuple[float, float]
+    fingerprint: str
+    classes: list[str] | None = None
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> ImageCache:
+        """Open a finished cache directory.
+
+        Raises:
+            UserError: when it is not one.
+        """
+        path = Path(path)
+        try:
+            meta = json.loads((path / "meta.json").read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path} is not an image cache (no meta.json): build it with build_cache.") from None
+        return cls(
+            path=path,
+            bands=tuple(meta["bands"]),
+            value_range=tuple(meta["value_range"]),
+            fingerprint=meta["fingerprint"],
+            classes=meta["classes"],
+            skipped=[(row, reason) for row, reason in meta["skipped"]],
+        )
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """(N, C, H, W), uint8 or uint16, in channels-last memory order; read-only, do not write into it."""
+        import torch
+
+        array = np.load(self.path / "images.npy", mmap_mode="r")  # (N, H, W, C)
+        with warnings.catch_warnings():
+            # torch has no read-only tensors and warns; mapping writable would reserve memory for the whole file.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+            return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+    @cached_property
+    def labels(self) -> torch.Tensor | None:
+        """(N,) int64 class indices, or None."""
+        import torch
+
+        path = self.path / "labels.npy"
+        return torch.from_numpy(np.load(path)) if path.exists() else None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return int(self.images.shape[0])
+
+    def __getstate__(self) -> dict:
+        """Leave the mapped tensors out: the other side maps the file itself."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("images", "labels")}
+
+
+def build_cache(
+    rows: datasets.Dataset,
+    *,
+    bands: str | Sequence[str] = "rgb",
+    image_size: int | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    strict: bool = False,
+    progress: bool = True,
+) -> ImageCache:
+    """Decode a data set into an :class:`ImageCache`, or open the one that is there.
+
+    Images are read in threads (the decoders release Python's lock) and written in order, with a bounded number in
+    flight.
+
+    Args:
+        rows: from :func:`rs_models.data.load`, with an ``image`` column.
+        bands: bands to keep, in channel order; ``nir`` comes from a column of that name where the image lacks it.
+        image_size: shorter side resized to this with antialiasing, then the centre square cut out. None keeps the
+            images as they are; they must then have one size.
+        cache_dir: default: ``RS_MODELS_CACHE``, else ``~/.cache/rs_models``, and ``images`` in it.
+        strict: raise at the first image that cannot be read, instead of leaving it out and counting it.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: for missing bands, mixed sizes without ``image_size``, mixed types, no readable image at all, or (with
+            ``strict``) a corrupt image.
+    """
+    names = resolve_bands(bands)
+    fingerprint = _fingerprint(rows, names, image_size)
+    root = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "images"
+    target = root / fingerprint
+    if not target.exists():
+        from filelock import FileLock
+
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{fingerprint}.lock"):
+            if not target.exists():
+                _build(rows, names, image_size, target, fingerprint, strict, progress)
+    cache = ImageCache.open(target)
+    if strict and cache.skipped:
+        row, reason = cache.skipped[0]
+        raise UserError(_corrupt(row, reason))
+    return cache
+
+
+def default_cache_dir() -> Path:
+    """Return the directory for everything that can be computed again."""
+    return Path(os.environ.get("RS_MODELS_CACHE") or Path.home() / ".cache" / "rs_models")
+
+
+def _fingerprint(rows: datasets.Dataset, bands: Sequence[str], image_size: int | None) -> str:
+    key = json.dumps([_FORMAT, rows._fingerprint, list(bands), image_size])
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
+def _corrupt(row: int, reason: str) -> str:
+    return f"The image in row {row} cannot be read ({reason}): repair or remove it, or leave strict off to skip it."
+
+
+def _build(
+    rows: datasets.Dataset,
+    bands: tuple[str, ...],
+    image_size: int | None,
+    target: Path,
+    fingerprint: str,
+    strict: bool,
+    progress: bool,
+) -> None:
+    """Decode every row into a directory beside ``target``, then rename it."""
+    work = target.with_name(f"{target.name}.tmp-{uuid.uuid4().hex[:8]}")
+    work.mkdir()
+    try:
+        with open(work / "images.npy", "wb") as file:
+            writer = _Writer(file, len(rows), image_size, strict)
+            for block in _decoded_blocks(rows, bands, image_size, progress):
+                writer.write(block)
+            dtype = writer.finish()
+        classes = None
+        if "label" in rows.features:
+            labels = np.asarray(rows.with_format("numpy")["label"][:], dtype=np.int64)
+            kept = np.ones(len(rows), dtype=bool)
+            kept[[row for row, _ in writer.skipped]] = False
+            np.save(work / "labels.npy", labels[kept])
+            classes = list(getattr(rows.features["label"], "names", None) or []) or None
+        meta = {
+            "bands": bands,
+            "value_range": default_value_range(dtype, bands),
+            "fingerprint": fingerprint,
+            "classes": classes,
+            "skipped": writer.skipped,
+        }
+        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        try:
+            work.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was first, and its result is the same
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@dataclass
+class _Writer:
+    """Appends decoded images to a .npy file, whose header is completed at the end."""
+
+    file: BinaryIO
+    total: int
+    image_size: int | None
+    strict: bool
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype | None = None
+    first_row: int = 0
+    count: int = 0
+    row: int = 0
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+    def write(self, block: list[np.ndarray | str]) -> None:
+        """Append a block of images; a string is the reason why a row has none."""
+        good = []
+        for image in block:
+            if isinstance(image, str):
+                if self.strict:
+                    raise UserError(_corrupt(self.row, image))
+                self.skipped.append((self.row, image))
+            else:
+                self._check(image)
+                good.append(image)
+            self.row += 1
+        if good:
+            self.file.write(np.stack(good).data)
+            self.count += len(good)
+
+    def _check(self, image: np.ndarray) -> None:
+        """Compare an image with the first one, which decides size and type."""
+        if self.shape is None:
+            if image.dtype not in (np.uint8, np.uint16):
+                raise UserError(
+                    f"The image in row {self.row} has {image.dtype} pixels: convert the data to uint8, or to uint16 "
+                    "reflectance x 10000."
+                )
+            self.shape, self.dtype, self.first_row = image.shape, image.dtype, self.row
+            self._header(self.total)
+        if image.dtype != self.dtype:
+            raise UserError(
+                f"The image in row {self.row} has {image.dtype} pixels, row {self.first_row} has {self.dtype}: "
+                "convert them to one type."
+            )
+        if image.shape != self.shape:
+            raise UserError(
+                f"The image in row {self.row} is {image.shape[1]} x {image.shape[0]} pixels, row {self.first_row} is "
+                f"{self.shape[1]} x {self.shape[0]}: set image_size, so that all are brought to one size."
+            )
+
+    def _header(self, count: int) -> None:
+        assert self.dtype is not None and self.shape is not None
+        # numpy pads the header for a growing first axis, so that writing it again keeps its length.
+        fields = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (count, *self.shape),
+        }
+        np.lib.format.write_array_header_1_0(self.file, fields)
+
+    def finish(self) -> np.dtype:
+        """Write the final header and return the pixel type."""
+        if self.dtype is None:
+            reason = f": row {self.skipped[0][0]}: {self.skipped[0][1]}" if self.skipped else ""
+            raise UserError(f"None of the {self.total} rows has a readable image{reason}.")
+        self.file.seek(0)
+        self._header(self.count)
+        return self.dtype
+
+
+def _decoded_blocks(
+    rows: datasets.Dataset, bands: tuple[str, ...], image_size: int | None, progress: bool
+) -> Iterator[list[np.ndarray | str]]:
+    """Yield the rows' images in order, in blocks; a string stands for one that cannot be read."""
+    from tqdm.auto import tqdm
+
+    from rs_models.data.features import CorruptImageError, RowReader
+
+    reader = RowReader(rows.features, bands)
+    raw = reader.undecoded(rows.select_columns(reader.columns)).with_format(None)
+
+    def decode(row: dict) -> np.ndarray | str:
+        try:
+            image = reader(row)
+        except CorruptImageError as error:
+            return str(error)
+        return image if image_size is None else resize_and_crop(image, image_size)
+
+    starts = range(0, len(raw), _BLOCK)
+    bar = tqdm(total=len(raw), desc="decoding images", unit="image", disable=not progress, leave=False)
+    with bar, ThreadPoolExecutor(_num_threads()) as pool:
+        for start in starts:
+            columns = raw[start : start + _BLOCK]
+            block_rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+            yield list(pool.map(decode, block_rows, chunksize=1))
+            bar.update(len(block_rows))
+
+
+def _num_threads() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize the shorter side to ``size`` (bilinear, antialiased) and cut out the centre square.
+
+    Args:
+        image: (H, W, C), uint8 or uint16.
+        size: pixels.
+
+    Returns:
+        (size, size, C) of the same type.
+    """
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    new_height, new_width = max(size, round(height * scale)), max(size, round(width * scale))
+    if (new_height, new_width) != (height, width):
+        image = _resize(image, new_height, new_width)
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W, C) with PIL, whose filter grows with the scale (no aliasing)."""
+    import PIL.Image
+
+    def resized(plane: PIL.Image.Image) -> np.ndarray:
+        return np.asarray(plane.resize((width, height), PIL.Image.Resampling.BILINEAR))
+
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return resized(PIL.Image.fromarray(np.ascontiguousarray(image)))
+    planes = [resized(PIL.Image.fromarray(image[..., c].astype(np.float32))) for c in range(image.shape[2])]
+    return np.stack(planes, axis=2).round().astype(image.dtype)

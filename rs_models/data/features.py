@@ -1,0 +1,255 @@
+"""Column types for images with any number of named bands, and the reader that turns a stored image into an array.
+
+Two ``datasets`` feature types carry the band names with the column, through ``select``, ``map``, streaming and
+``save_to_disk``: :class:`BandArray` (pixels in the table) and :class:`GeoTiff` (a file, read when the row is read).
+Plain RGB images stay ``datasets.Image``.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from datasets.features import Array3D, Features, Image
+from datasets.features.features import Array3DExtensionType, register_feature
+
+from rs_models.bands import SENSORS, band_indices
+from rs_models.errors import UserError
+
+
+class CorruptImageError(ValueError):
+    """One image cannot be read; the message says why, the caller knows which row."""
+
+
+@dataclass
+class BandArray:
+    """Image column whose pixels are stored in the table as a three-dimensional array.
+
+    Attributes:
+        shape: stored shape, (height, width, bands) or (bands, height, width).
+        dtype: "uint8" or "uint16".
+        bands: canonical band names in channel order.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    bands: list[str]
+    id: str | None = field(default=None, repr=False)
+    _type: str = field(default="BandArray", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the shape a tuple again after a round trip through JSON."""
+        self.shape = tuple(self.shape)
+
+    def __call__(self) -> pa.DataType:
+        """Return the Arrow type, the same as ``datasets.Array3D``'s."""
+        return Array3DExtensionType(self.shape, self.dtype)
+
+    def encode_example(self, value: Any) -> Any:
+        """Return the array as it is; the writer stores it."""
+        return value
+
+    def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> np.ndarray:
+        """Return the pixels as (H, W, C)."""
+        array = np.asarray(value, dtype=self.dtype)
+        return channels_last(array, len(self.bands))
+
+
+@dataclass
+class GeoTiff:
+    """Image column of raster files, read by rasterio when the row is read.
+
+    Attributes:
+        bands: canonical names of the bands to read, in channel order.
+        indexes: their 1-based positions in the files.
+        decode: False gives the stored {"bytes", "path"} instead of pixels.
+    """
+
+    bands: list[str]
+    indexes: list[int]
+    decode: bool = True
+    id: str | None = field(default=None, repr=False)
+    dtype: ClassVar[str] = "numpy.ndarray"
+    pa_type: ClassVar[Any] = Image.pa_type
+    _type: str = field(default="GeoTiff", init=False, repr=False)
+
+    def __call__(self) -> pa.DataType:
+        """Return the Arrow type, the same as ``datasets.Image``'s."""
+        return self.pa_type
+
+    def encode_example(self, value: Any) -> dict:
+        """Return {"bytes", "path"} for a path."""
+        return value if isinstance(value, dict) else {"bytes": None, "path": str(value)}
+
+    def cast_storage(self, storage: pa.Array) -> pa.Array:
+        """Cast paths or structs to the storage type."""
+        return Image().cast_storage(storage)
+
+    def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> np.ndarray:
+        """Return the pixels as (H, W, C)."""
+        return read_raster(value, self.indexes)
+
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="'register_feature' is experimental")
+    register_feature(BandArray, "BandArray")
+    register_feature(GeoTiff, "GeoTiff")
+
+
+def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
+    """Return an array stored (H, W, C) or (C, H, W) as (H, W, C), by which end has ``channels``.
+
+    Raises:
+        UserError: when neither end has that many.
+    """
+    if array.shape[2] == channels:
+        return array
+    if array.shape[0] == channels:
+        return np.moveaxis(array, 0, 2)
+    raise UserError(
+        f"An image has shape {array.shape}, which does not hold {channels} bands first or last: give `bands` with one "
+        "name per band of the image."
+    )
+
+
+def read_raster(value: dict, indexes: Sequence[int]) -> np.ndarray:
+    """Read some bands of a raster file.
+
+    Args:
+        value: {"bytes", "path"}.
+        indexes: 1-based band positions.
+
+    Returns:
+        (H, W, C) in the file's type.
+
+    Raises:
+        UserError: when the file has fewer bands.
+        CorruptImageError: when it cannot be read.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
+        with rasterio.open(source) as raster:
+            if max(indexes) > raster.count:
+                raise UserError(
+                    f"{value['path']} has {raster.count} bands, band number {max(indexes)} is asked for: keep tiles "
+                    "with the same bands in one folder, or ask for fewer `bands`."
+                )
+            return np.moveaxis(raster.read(list(indexes)), 0, 2)
+    except RasterioError as error:
+        raise CorruptImageError(str(error)) from error
+
+
+class RowReader:
+    """Turns stored rows into (H, W, C) integer arrays with the bands asked for.
+
+    Attributes:
+        columns: the columns that must be read.
+    """
+
+    def __init__(self, features: Features, bands: Sequence[str]) -> None:
+        """Check the columns against the bands.
+
+        Args:
+            features: the data set's features.
+            bands: canonical band names.
+
+        Raises:
+            UserError: for a missing image column or a band that the data does not have.
+        """
+        if "image" not in features:
+            raise UserError(
+                f"The data has no 'image' column (it has {', '.join(features)}): name it with columns={{'image': ...}}."
+            )
+        self.bands = tuple(bands)
+        self.feature = features["image"]
+        if isinstance(self.feature, BandArray | GeoTiff):
+            have = tuple(self.feature.bands)
+        elif isinstance(self.feature, Array3D):
+            have = self.bands  # no names travel with a plain array: it has what was asked for
+        else:
+            have = SENSORS["rgb"]
+        self.image_bands = len(have)
+        self.with_nir = "nir" in bands and "nir" not in have and "nir" in features
+        if self.with_nir:
+            have = (*have, "nir")
+        if "nir" in bands and "nir" not in have:
+            raise UserError(
+                f"Band nir asked for, but the data has {', '.join(have)} and no 'nir' column (columns: "
+                f"{', '.join(features)}): ask for bands that the data has."
+            )
+        self.order = band_indices(have, bands)
+        self.columns = ["image", "nir"] if self.with_nir else ["image"]
+
+    def undecoded(self, rows: Any) -> Any:
+        """Return the data set with image files as stored bytes or paths, so that reading can be done in threads."""
+        for column in self.columns:
+            feature = rows.features[column]
+            if isinstance(feature, Image):
+                rows = rows.cast_column(column, Image(decode=False))
+            elif isinstance(feature, GeoTiff):
+                rows = rows.cast_column(column, GeoTiff(feature.bands, feature.indexes, decode=False))
+        return rows
+
+    def __call__(self, row: dict) -> np.ndarray:
+        """Read one row.
+
+        Args:
+            row: of the undecoded data set.
+
+        Returns:
+            (H, W, C), uint8 or uint16.
+
+        Raises:
+            CorruptImageError: when the image cannot be read.
+            UserError: for an image of another kind than the column promises.
+        """
+        value = row["image"]
+        if value is None:
+            raise CorruptImageError("the image is missing (null)")
+        if isinstance(self.feature, GeoTiff):
+            image = read_raster(value, self.feature.indexes)
+        elif isinstance(self.feature, Image):
+            image = _read_image(value, "RGB")
+        else:
+            image = channels_last(np.asarray(value), self.image_bands)
+        if self.with_nir:
+            if row["nir"] is None:
+                raise CorruptImageError("the nir band is missing (null)")
+            nir = _read_image(row["nir"], "L")
+            if nir.shape[:2] != image.shape[:2]:
+                raise CorruptImageError(f"the nir band is {nir.shape[:2]}, the image {image.shape[:2]}")
+            image = np.concatenate([image, nir[..., None]], axis=2)
+        if self.order != list(range(image.shape[2])):
+            image = image[..., self.order]
+        return image
+
+
+def _read_image(value: Any, mode: str) -> np.ndarray:
+    """Read an encoded image (or a PIL image) as (H, W, 3) for "RGB" or (H, W) for "L"."""
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        if isinstance(value, dict):
+            value = PIL.Image.open(io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"])
+        if value.mode.startswith(("I", "F")):
+            raise UserError(
+                f"An image has {value.mode} pixels (more than 8 bits), which have no fixed scale: store them as "
+                "GeoTIFF tiles or arrays and name their `bands`."
+            )
+        if value.getexif().get(PIL.Image.ExifTags.Base.Orientation) is not None:
+            value = PIL.ImageOps.exif_transpose(value)
+        return np.asarray(value.convert(mode))
+    except UserError:
+        raise
+    # PIL reports broken files by many types, by format: OSError, SyntaxError (PNG), struct.error, ValueError, ...
+    except Exception as error:
+        raise CorruptImageError(f"{type(error).__name__}: {error}") from error

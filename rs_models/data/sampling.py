@@ -1,0 +1,120 @@
+"""Which rows are drawn: few-shot draws and the order of an epoch.
+
+Everything here is a pure function of its arguments (labels, sizes, seed, epoch), so that a draw can be repeated, and so
+that every process of a job computes the same order and takes its own slice of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rs_models.errors import UserError
+
+SamplingMode = Literal["natural", "class_balanced"]
+
+
+def few_shot_draw(
+    labels: ArrayLike, n: int, seed: int, *, class_names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Draw ``n`` rows of every class.
+
+    For one seed the draws are nested: the 5 rows of a class are among its 20, and those among its 50.
+
+    Args:
+        labels: (N,) class indices; negative ones mark rows without a label and are never drawn.
+        n: rows per class.
+        seed: one seed, one nested family of draws.
+        class_names: names for the error message.
+
+    Returns:
+        Sorted int64 row indices, (classes * n,).
+
+    Raises:
+        UserError: when a class has fewer than ``n`` rows.
+    """
+    values = np.asarray(labels)
+    drawn = []
+    for label in _classes(values):
+        rows = np.flatnonzero(values == label)
+        if len(rows) < n:
+            name = class_names[label] if class_names is not None else f"class {label}"
+            raise UserError(
+                f"Class {name!r} has {len(rows)} labelled rows, {n} per class are asked for: ask for at most "
+                f"{len(rows)} or leave the class out."
+            )
+        # A generator per class: adding a class elsewhere does not change this one's draw.
+        drawn.append(np.random.default_rng([seed, int(label)]).permutation(rows)[:n])
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def hash_indices(indices: ArrayLike) -> str:
+    """Return a short hash (16 hex digits) of row indices in their order, to name a draw in a result."""
+    data = np.ascontiguousarray(np.asarray(indices), dtype="<i8").tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def epoch_indices(
+    n: int,
+    *,
+    labels: ArrayLike | None = None,
+    mode: SamplingMode = "natural",
+    seed: int,
+    epoch: int,
+) -> np.ndarray:
+    """Return the rows of one epoch in the order in which they are used.
+
+    ``natural``: a permutation of all rows, so classes come in proportion to their size.
+    ``class_balanced``: ``n`` draws with replacement, each of a class chosen uniformly and then of a row of that class
+    chosen uniformly; every class has the same expected number of draws (n / classes), however rare it is. Within a
+    class rows are used up before one repeats, so that a large class is covered as evenly as its share allows.
+    Rows with a negative label (none known) are never drawn.
+
+    The order depends on the arguments alone, never on the number of processes: take every k-th index, or slices of each
+    global batch, per process.
+
+    Args:
+        n: rows in the data set, and the length of the epoch.
+        labels: (n,) guidance labels, needed for ``class_balanced``.
+        mode: "natural" or "class_balanced".
+        seed: the run's seed.
+        epoch: the epoch's number.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        UserError: for an unknown mode, missing labels, or labels of another length.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if mode == "natural":
+        return rng.permutation(n)
+    if mode != "class_balanced":
+        raise UserError(f"Unknown sampling mode {mode!r}: use 'natural' or 'class_balanced'.")
+    if labels is None:
+        raise UserError("Class-balanced sampling needs guidance labels, and the data has no 'label' column.")
+    values = np.asarray(labels)
+    if len(values) != n:
+        raise UserError(f"{len(values)} labels were given for {n} rows: give one label per row.")
+    classes = _classes(values)
+    drawn = classes[rng.integers(len(classes), size=n)]
+    order = np.empty(n, dtype=np.int64)
+    for label in classes:
+        places = np.flatnonzero(drawn == label)
+        rows = np.flatnonzero(values == label)
+        rounds = -(-len(places) // len(rows))
+        order[places] = np.concatenate([rng.permutation(rows) for _ in range(rounds)] or [rows])[: len(places)]
+    return order
+
+
+def _classes(labels: np.ndarray) -> np.ndarray:
+    """Return the class indices that occur, without the negative ones."""
+    classes = np.unique(labels)
+    classes = classes[classes >= 0]
+    if len(classes) == 0:
+        raise UserError("No row has a label: sampling by class needs a 'label' column with class indices.")
+    return classes

@@ -1,0 +1,218 @@
+"""Open a data set, wherever it is: one function, one set of column names.
+
+Rows have ``image`` and, where the data has them, ``label`` (ClassLabel), ``mask`` (class-index image, 255 = ignore),
+``objects`` ({bbox [x, y, w, h] in pixels, category}) and ``nir``. Other columns are kept as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rs_models.bands import SENSORS, band_indices, resolve_bands
+from rs_models.data import registry
+from rs_models.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+COLUMNS = ("image", "label", "mask", "objects", "nir")
+SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+def load(
+    name_or_path: str | os.PathLike,
+    split: str = "train",
+    *,
+    bands: str | Sequence[str] | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+) -> datasets.Dataset:
+    """Open one split of a data set.
+
+    Args:
+        name_or_path: a name from the registry of known sets, a Hub id (Parquet), a local folder (images in class folders
+            or flat, Parquet files, GeoTIFF tiles), a Parquet file, or "synthetic" ("synthetic:num=640,size=64").
+        split: "train", "validation" (or "val") or "test".
+        bands: for an ``image`` of more than three bands: the names of its bands where the data does not tell; for
+            GeoTIFF tiles with band descriptions: the ones to read. None takes the registry's, the files' or RGB.
+        revision: Hub commit, tag or branch; None takes the registry's pinned one, else the newest.
+        streaming: give an ``IterableDataset`` that reads while it runs, with the same columns.
+        columns: our column name -> the data's, for example {"image": "img", "label": "class"}.
+        strict: read every image now and raise at the first corrupt one (not with ``streaming``).
+
+    Raises:
+        UserError: with one sentence that says what is wrong and what there is instead.
+    """
+    name, split = os.fspath(name_or_path), SPLITS.get(split, split)
+    if name.split(":")[0] == "synthetic":
+        from rs_models.data.synthetic import load_synthetic, parse_name
+
+        rows = load_synthetic(split, bands=resolve_bands(bands or "rgb"), **parse_name(name))
+        return rows.to_iterable_dataset(num_shards=min(8, len(rows))) if streaming else rows
+    known = None if Path(name).exists() else registry.find(name)
+    if Path(name).exists():
+        from rs_models.data import local
+
+        rows = local.open_path(Path(name), split, bands=bands, streaming=streaming)
+    elif known is None and not _is_hub_id(name):
+        raise UserError(
+            f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the path, or use one of "
+            f"the known sets ({', '.join(registry.KNOWN)}) or 'synthetic'."
+        )
+    else:
+        from rs_models.data import hub
+
+        hub_id = known.hub_id if known else name
+        rows = hub.open_hub(hub_id, split, revision=revision or (known and known.revision), streaming=streaming)
+    rows = _standard_columns(rows, {**(known.columns if known else {}), **(columns or {})}, name)
+    rows = _name_bands(rows, resolve_bands(bands) if bands else (known.bands if known else None), name)
+    if strict and not streaming:
+        check_images(rows)
+    return rows
+
+
+def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = None) -> str | None:
+    """Return the commit of a Hub data set, to record it; None for local data.
+
+    Args:
+        name_or_path: as for :func:`load`.
+        revision: as for :func:`load`.
+    """
+    name = os.fspath(name_or_path)
+    if name.split(":")[0] == "synthetic":
+        from rs_models.data.synthetic import VERSION
+
+        return VERSION
+    if Path(name).exists():
+        return None
+    from rs_models.data import hub
+
+    known = registry.find(name)
+    return hub.commit(known.hub_id if known else name, revision or (known and known.revision))
+
+
+def check_images(rows: datasets.Dataset) -> None:
+    """Read every image once.
+
+    Raises:
+        UserError: at the first one that cannot be read, with its row.
+    """
+    from rs_models.data.features import CorruptImageError, RowReader
+
+    reader = RowReader(rows.features, _image_bands(rows.features))
+    for number, row in enumerate(reader.undecoded(rows.select_columns(reader.columns))):
+        try:
+            reader(row)
+        except CorruptImageError as error:
+            raise UserError(f"The image in row {number} cannot be read ({error}): repair or remove it.") from error
+
+
+def _is_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
+
+
+def _image_bands(features: Any) -> tuple[str, ...]:
+    """Return the band names that an image column carries; RGB where it carries none."""
+    return tuple(getattr(features["image"], "bands", None) or SENSORS["rgb"])
+
+
+def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
+    """Rename the data's columns to ours and give them our types."""
+    from datasets import ClassLabel, Image, Value
+
+    features = _features(rows)
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS:
+            raise UserError(f"columns has the key {ours!r}: use {', '.join(COLUMNS)}.")
+        if theirs not in features:
+            raise UserError(f"{name} has no column {theirs!r} for {ours!r}: it has {', '.join(features)}.")
+        if ours != theirs:
+            if ours in features:
+                rows = rows.rename_column(ours, f"{ours}_original")
+            rows = rows.rename_column(theirs, ours)
+            features = _features(rows)
+    if "image" not in features:
+        candidates = [column for column, feature in features.items() if isinstance(feature, Image)]
+        if len(candidates) != 1:
+            raise UserError(
+                f"{name} has no 'image' column (it has {', '.join(features)}): name it with columns={{'image': ...}}."
+            )
+        rows = rows.rename_column(candidates[0], "image")
+        features = _features(rows)
+    for column in ("image", "mask", "nir"):
+        if column in features and _is_encoded_image(features[column]):
+            rows = rows.cast_column(column, Image())
+    label = features.get("label")
+    if label is not None and not isinstance(label, ClassLabel):
+        rows = _class_labels(rows, label, name)
+    if isinstance(label, Value) and hasattr(rows, "info"):
+        features = _features(rows)
+    return rows
+
+
+def _features(rows: Any) -> Any:
+    """Return the features; a stream without a schema is read up to its first row to learn them."""
+    return rows.features if rows.features is not None else rows._resolve_features().features
+
+
+def _is_encoded_image(feature: Any) -> bool:
+    """Tell whether a column without a type of its own holds image files as bytes, or as {bytes, path}."""
+    if isinstance(feature, dict):
+        return "bytes" in feature and set(feature) <= {"bytes", "path"}
+    return getattr(feature, "dtype", None) in ("binary", "large_binary")
+
+
+def _class_labels(rows: Any, label: Any, name: str) -> Any:
+    """Turn a column of names or bare integers into a ClassLabel (names in sorted order)."""
+    from datasets import ClassLabel, Dataset, Value
+
+    if not isinstance(label, Value) or label.dtype.startswith(("float", "bool")):
+        raise UserError(
+            f"The 'label' column of {name} is {label}, not one class per row: name another one with "
+            "columns={'label': ...}, or rename it."
+        )
+    if not isinstance(rows, Dataset):
+        raise UserError(
+            f"The 'label' column of {name} has no class names, which a stream cannot find out: load it without "
+            "streaming, or store the column as ClassLabel."
+        )
+    if label.dtype in ("string", "large_string"):
+        return rows.class_encode_column("label")
+    highest = max(rows.with_format("numpy")["label"][:], default=-1)
+    return rows.cast_column("label", ClassLabel(names=[str(i) for i in range(int(highest) + 1)]))
+
+
+def _name_bands(rows: Any, bands: tuple[str, ...] | None, name: str) -> Any:
+    """Give an array column its band names, and check RGB and nir columns against the bands asked for."""
+    from datasets import Array3D, Image
+
+    from rs_models.data.features import BandArray, GeoTiff
+
+    feature = _features(rows)["image"]
+    if isinstance(feature, Array3D):
+        ends = (feature.shape[0], feature.shape[2])
+        if bands is None and 3 in ends:
+            bands = SENSORS["rgb"]
+        if bands is None or len(bands) not in ends:
+            raise UserError(
+                f"The images of {name} are arrays of shape {feature.shape}, and {len(bands or ())} band names are "
+                "known for them: give `bands` with one name per band, in stored order."
+            )
+        return rows.cast_column("image", BandArray(feature.shape, feature.dtype, list(bands)))
+    if isinstance(feature, Image) and bands is not None:
+        have = SENSORS["rgb"] + (("nir",) if "nir" in _features(rows) else ())
+        band_indices(have, bands)
+    elif not isinstance(feature, Image | BandArray | GeoTiff):
+        raise UserError(f"The 'image' column of {name} is {feature}, not an image: name it with columns={{'image': ...}}.")
+    return rows
+
+
+def missing_split(split: str, there: Iterable[str], name: str) -> UserError:
+    """Return the error for a split that does not exist."""
+    return UserError(f"{name} has no split {split!r}: it has {', '.join(there) or 'none'}.")
