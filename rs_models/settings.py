@@ -50,7 +50,7 @@ def parse(cls: type[T], argv: Sequence[str]) -> T:
             if "=" not in argument and not arguments:
                 raise UserError("--config wants a file: --config training/configs/quickstart.yaml")
             path = argument.partition("=")[2] or arguments.pop(0)
-            _merge(values, read_yaml(path))
+            merge(values, read_yaml(path))
             continue
         key, equals, text = argument.removeprefix("--").partition("=")
         if not equals and not argument.startswith("--"):
@@ -95,9 +95,7 @@ def build(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f" (did you mean {prefix}{close[0]}?)" if close else ""
-            raise UserError(
-                f"unknown setting {prefix}{key}{hint}; known here: {', '.join(fields)}"
-            )
+            raise UserError(f"unknown setting {prefix}{key}{hint}; known here: {', '.join(fields)}")
         done[key] = _convert(hints[key], value, f"{prefix}{key}")
     missing = [
         name
@@ -142,10 +140,11 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         return 130
 
 
-def _merge(target: dict[str, Any], source: dict[str, Any]) -> None:
+def merge(target: dict[str, Any], source: dict[str, Any]) -> None:
+    """Write `source` over `target`, nested groups key by key."""
     for key, value in source.items():
         if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
+            merge(target[key], value)
         else:
             target[key] = value
 

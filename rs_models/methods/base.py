@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
 
@@ -105,7 +105,7 @@ class SslModel(PreTrainedModel):
     def __init__(self, config: SslConfig) -> None:
         """Build the native backbone; a subclass adds its heads and calls `post_init()`."""
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.backbone = backbones.from_config(config.backbone_config)
 
     @property
     def recipe(self) -> Recipe:
@@ -159,6 +159,7 @@ class SslModel(PreTrainedModel):
         head would start from other weights than its original.
         """
         super().post_init()
+        backbones.reset_pooler(self.backbone)
         self.sync_momentum()
 
     @torch.no_grad()
@@ -170,7 +171,7 @@ class SslModel(PreTrainedModel):
 
     @torch.no_grad()
     def update_momentum(self, momentum: float) -> None:
-        """teacher <- momentum * teacher + (1 - momentum) * student, one fused call a dtype."""
+        """Teacher <- momentum * teacher + (1 - momentum) * student, one fused call a dtype."""
         for student, teacher in self.momentum_pairs():
             torch._foreach_lerp_(
                 list(teacher.parameters()), list(student.parameters()), 1 - momentum

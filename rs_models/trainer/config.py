@@ -1,0 +1,206 @@
+"""Settings of a pretraining run: one dataclass, every key checked before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import UserError
+from ..settings import merge, build
+
+
+@dataclass
+class DataSettings:
+    """Which images a run learns from.
+
+    Attributes:
+        name: Known set, Hub id, local folder (images, Parquet, GeoTIFF tiles) or `synthetic`.
+        split: Split to learn from.
+        revision: Commit or tag of a Hub data set.
+        image_size: Side in pixels at which images are cached; null keeps the stored size.
+        sampling: `natural` frequency, or `class_balanced` by the guidance label.
+        guidance: Column with the guidance label of class-balanced sampling.
+        limit: Use the first so many images of a seeded permutation; null uses all.
+        streaming: Read a set larger than disk or memory as it comes (needs `max_steps`).
+        num_workers: Decoding processes of a streamed set.
+        cache_dir: Folder of the decoded images; null is the user's cache folder.
+        strict: Stop at a corrupt image instead of skipping and counting it.
+    """
+
+    name: str = "synthetic"
+    split: str = "train"
+    revision: str | None = None
+    image_size: int | None = None
+    sampling: Literal["natural", "class_balanced"] = "natural"
+    guidance: str = "label"
+    limit: int | None = None
+    streaming: bool = False
+    num_workers: int = 2
+    cache_dir: str | None = None
+    strict: bool = False
+
+
+@dataclass
+class OptimizerSettings:
+    """Optimizer and rate schedule (linear warm-up, then cosine).
+
+    Attributes:
+        name: `sgd`, `lars` (timm's) or `adamw`.
+        lr: Rate for a global batch of 256 images if `scale_lr`, else as it is.
+        scale_lr: Multiply `lr` by batch_size / 256.
+        weight_decay: On weights of two or more dimensions only.
+        momentum: Of sgd and lars.
+        betas: Of adamw.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        final_lr_ratio: Last rate over the peak rate.
+    """
+
+    name: Literal["sgd", "lars", "adamw"] = "sgd"
+    lr: float = 0.06
+    scale_lr: bool = True
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    warmup_epochs: float = 1.0
+    final_lr_ratio: float = 0.0
+
+
+@dataclass
+class EvaluationSettings:
+    """The k-NN that runs during training and the small table after it.
+
+    Attributes:
+        name: Labelled data set; null means the training set's if it has labels and such splits.
+        train_split: Split whose features are the neighbours.
+        validation_split: Split that picks the best export during training.
+        test_split: Split of the table after training.
+        every: Epochs between two k-NN evaluations; 0 switches them off.
+        limit: At most so many images a split.
+    """
+
+    name: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    every: float = 0.0
+    limit: int | None = 5000
+
+
+@dataclass
+class RunConfig:
+    """One pretraining run.
+
+    Attributes:
+        output_dir: Folder of the run: `checkpoints/`, `pretraining/`, `export/`, `metrics.jsonl`.
+        method: `name` and any field of the method's config, e.g. `{name: tov, temperature: 0.5}`.
+        backbone: `resnet18`, `resnet50`, `swin_tiny`, `vit_small_patch16`, ...
+        init_from: Start from these weights: a native folder, a Hub id, or a timm name.
+        bands: `rgb`, `rgbn`, `sentinel2`, or a list of band names.
+        image_mean: Per band after scaling by the value range; null is 0.5 for RGB, else measured.
+        image_std: Likewise.
+        image_size: Side of the views in pixels.
+        data: What to learn from.
+        epochs: Passes over the data; 0 with `max_steps`.
+        max_steps: Optimizer steps; null means by epochs.
+        batch_size: Images of one optimizer step over all processes and accumulated micro-batches.
+        gradient_accumulation: Micro-batches of a step. A contrastive loss sees one at a time.
+        clip_norm: Largest gradient norm; null does not clip.
+        optimizer: Optimizer and schedule.
+        precision: `no` (float32) or `bf16`.
+        channels_last: Convolutions in channels-last memory format.
+        compile: torch.compile the backbone.
+        sync_batchnorm: BatchNorm statistics over all GPUs.
+        seed: Of everything random.
+        log_every: Steps between two log lines.
+        checkpoint_every: Epochs between two checkpoints; with `max_steps` alone, of a tenth each.
+        keep_last: Checkpoints to keep.
+        evaluation: k-NN during and after training.
+        trackers: Names that accelerate knows: tensorboard, trackio, wandb. JSON lines always.
+        resume: Continue the newest complete checkpoint of `output_dir`.
+        dry_run: Print parameters, memory, steps and hours from a few timed steps, and stop.
+        stop_on_collapse: Stop when the meters say that the features have collapsed.
+        stages: Overrides of these settings, a stage each; a stage starts from the last one's
+            weights (TOV's learning path from general to remote sensing images).
+    """
+
+    output_dir: str = "outputs/run"
+    method: dict[str, Any] = field(default_factory=lambda: {"name": "tov"})
+    backbone: str = "resnet50"
+    init_from: str | None = None
+    bands: str | list[str] = "rgb"
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+    image_size: int = 224
+    data: DataSettings = field(default_factory=DataSettings)
+    epochs: float = 200.0
+    max_steps: int | None = None
+    batch_size: int = 256
+    gradient_accumulation: int = 1
+    clip_norm: float | None = None
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    precision: Literal["no", "bf16"] = "no"
+    channels_last: bool = True
+    compile: bool = False
+    sync_batchnorm: bool = True
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: float = 1.0
+    keep_last: int = 2
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    trackers: list[str] = field(default_factory=list)
+    resume: bool = False
+    dry_run: bool = False
+    stop_on_collapse: bool = True
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def expand(self) -> list[RunConfig]:
+        """The stages as whole configs, in order; a run without stages is one stage.
+
+        Raises:
+            UserError: A key of a stage that is unknown, of a wrong type, or the run's alone.
+        """
+        if not self.stages:
+            return [self]
+        whole = []
+        for number, overrides in enumerate(self.stages, start=1):
+            if not isinstance(overrides, dict):
+                raise UserError(f"stages[{number}] should be a group of settings")
+            for key in ("stages", "output_dir", "resume", "dry_run", "trackers"):
+                if key in overrides:
+                    raise UserError(f"stages[{number}].{key} belongs to the whole run")
+            values = dataclasses.asdict(self)
+            values["stages"] = []
+            if number > 1 and "init_from" not in overrides:
+                values["init_from"] = None  # the previous stage's weights, set when it is done
+            merge(values, copy.deepcopy(overrides))
+            stage = build(RunConfig, values, f"stages[{number}].")
+            stage.check()
+            whole.append(stage)
+        return whole
+
+    def check(self) -> None:
+        """Refuse values that no run could use.
+
+        Raises:
+            UserError: Naming the setting and what it should be.
+        """
+        if self.max_steps is None and self.epochs <= 0:
+            raise UserError(f"epochs={self.epochs}: set epochs above 0, or max_steps")
+        if self.data.streaming and self.max_steps is None:
+            raise UserError("data.streaming=true does not know the set's length: set max_steps")
+        if self.data.streaming and self.data.sampling != "natural":
+            raise UserError("data.sampling=class_balanced needs a cached set: data.streaming=false")
+        for key in ("batch_size", "gradient_accumulation", "image_size", "log_every", "keep_last"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)} should be 1 or more")
+        if self.checkpoint_every <= 0:
+            raise UserError(f"checkpoint_every={self.checkpoint_every} should be above 0 epochs")
+        if "name" not in self.method:
+            raise UserError("method has no name: write method.name=tov")
+        known = {"tensorboard", "trackio", "wandb"}
+        if unknown := set(self.trackers) - known:
+            raise UserError(
+                f"trackers: {sorted(unknown)[0]!r} is not known; known: {', '.join(sorted(known))}"
+            )

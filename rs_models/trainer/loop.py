@@ -1,0 +1,360 @@
+"""The pretraining loop: flat, on accelerate, one process or many.
+
+    cache -> batches -> views (on the device) -> method -> step -> meters -> checkpoint -> export
+
+Every step is a function of the seed and its number, so a run continues to the bit after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..methods.base import SslModel, SslOutput
+from ..signals.views import ViewMaker
+from . import checkpoints
+from .config import RunConfig
+from .metrics import MetricsLog
+from .optim import build_optimizer, build_schedule
+from .setup import Provenance, build_feed, build_method, provenance
+from .stopping import StopRequest
+
+
+@dataclass
+class Stage:
+    """One stage in training: what the loop holds and where it stands."""
+
+    config: RunConfig
+    folder: Path
+    method: SslModel  # unwrapped
+    model: torch.nn.Module  # as accelerate prepared it
+    optimizer: Any
+    schedule: Any
+    feed: Any
+    views: ViewMaker
+    total_steps: int
+    steps_per_epoch: int
+    step: int = 0
+    best_knn: float = -1.0
+
+
+def pretrain(config: RunConfig, *, command: str = "") -> Path | None:
+    """Run every stage of a pretraining and export the last.
+
+    Args:
+        config: Checked settings.
+        command: The command line, for the provenance of results.
+
+    Returns:
+        `<output_dir>/export`; None after a dry run or a stop on request (then the newest
+        checkpoint continues the run).
+
+    Raises:
+        UserError: Settings or data that cannot be used, or no memory for them.
+        TrainingStopped: A dead run.
+    """
+    config.check()
+    stages = config.expand()
+    set_threads()
+    output = Path(config.output_dir)
+    refuse_to_overwrite(config, output)
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        log_with=[*config.trackers] or None,
+        project_dir=str(output),
+    )
+    if config.trackers and not config.dry_run:
+        accelerator.init_trackers("rs_models", config={"settings": json.dumps(asdict(config))})
+    previous: Path | None = None
+    for number, settings in enumerate(stages, start=1):
+        last = number == len(stages)
+        folder = output if len(stages) == 1 else output / "stages" / str(number)
+        results = output if last else folder
+        if (results / "pretraining").is_dir() and config.resume:
+            accelerator.print(f"stage {number} of {len(stages)} is done")
+            previous = results / "pretraining"
+            continue
+        if len(stages) > 1:
+            accelerator.print(f"stage {number} of {len(stages)}: {settings.data.name}")
+        try:
+            finished = run_stage(settings, accelerator, folder, results, previous)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of device memory with batch_size={settings.batch_size}, "
+                f"image_size={settings.image_size}, precision={settings.precision}: raise "
+                "gradient_accumulation, lower batch_size or image_size, or set precision=bf16"
+            ) from error
+        if not finished:
+            accelerator.end_training()
+            return None
+        previous = results / "pretraining"
+    accelerator.end_training()
+    return None if config.dry_run else output / "export"
+
+
+def run_stage(
+    config: RunConfig,
+    accelerator: Accelerator,
+    folder: Path,
+    results: Path,
+    previous: Path | None,
+) -> bool:
+    """Train one stage and write its results; False when it was stopped on request."""
+    stage = setup(config, accelerator, folder, previous)
+    if config.dry_run:
+        report_dry_run(stage, accelerator)
+        return True
+    kept = checkpoints.complete(folder / "checkpoints")
+    if config.resume and kept:
+        state = checkpoints.load(accelerator, kept[-1])
+        if state["stage_settings"] != comparable(config):
+            changed = [k for k, v in comparable(config).items() if state["stage_settings"][k] != v]
+            raise UserError(
+                f"{kept[-1]} was made with other settings ({', '.join(changed)}): resume with the "
+                "same ones, or start in another output_dir"
+            )
+        stage.step, stage.best_knn = state["step"], state["best_knn"]
+        accelerator.print(f"continuing at step {stage.step} of {stage.total_steps}")
+    with StopRequest() as stop:
+        finished = train(stage, accelerator, stop)
+    if not finished:
+        accelerator.print(f"stopped and saved at step {stage.step}; continue with --resume")
+        return False
+    if accelerator.is_main_process:
+        write_results(stage, results)
+    accelerator.wait_for_everyone()
+    return True
+
+
+def setup(
+    config: RunConfig, accelerator: Accelerator, folder: Path, previous: Path | None
+) -> Stage:
+    """Data, method, views, optimizer and schedule of a stage, prepared by accelerate."""
+    set_seed(config.seed)
+    feed, cache_info = build_feed(config, accelerator)
+    method = build_method(config, cache_info, previous)
+    method.train()
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    method.backbone.to(memory_format=memory_format)
+    if config.compile:
+        method.backbone.compile()
+    model: torch.nn.Module = method
+    if config.sync_batchnorm and accelerator.num_processes > 1 and torch.cuda.is_available():
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    optimizer = build_optimizer(method, config.optimizer, batch_size=config.batch_size)
+    total = config.max_steps or round(config.epochs * feed.steps_per_epoch)
+    schedule = build_schedule(
+        optimizer,
+        config.optimizer,
+        steps=total,
+        warmup_steps=min(total // 2, round(config.optimizer.warmup_epochs * feed.steps_per_epoch)),
+    )
+    # The schedule stays unprepared: a prepared one steps once a process and not once a step.
+    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator.register_for_checkpointing(schedule)
+    views = ViewMaker(
+        method.recipe,
+        bands=method.config.bands,
+        image_mean=method.config.image_mean,
+        image_std=method.config.image_std,
+        value_range=tuple(method.config.value_range),
+    )
+    return Stage(
+        config=config,
+        folder=folder,
+        method=method,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        feed=feed,
+        views=views,
+        total_steps=total,
+        steps_per_epoch=feed.steps_per_epoch,
+    )
+
+
+def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
+    """Steps `stage.step` to `stage.total_steps`; False when asked to stop before the end."""
+    config, per_epoch = stage.config, stage.steps_per_epoch
+    checkpoint_every = max(1, round(config.checkpoint_every * per_epoch))
+    evaluate_every = round(config.evaluation.every * per_epoch)
+    log = MetricsLog(
+        stage.folder / "metrics.jsonl",
+        accelerator,
+        step=stage.step,
+        trackers=bool(config.trackers),
+        warmup_epochs=config.optimizer.warmup_epochs,
+        stop_on_collapse=config.stop_on_collapse,
+    )
+    bar = tqdm(
+        total=stage.total_steps,
+        initial=stage.step,
+        unit="step",
+        disable=not accelerator.is_main_process,
+        dynamic_ncols=True,
+    )
+    saved = stage.step
+    for micro_batches in stage.feed.steps(stage.step, stage.total_steps):
+        output, loss = optimizer_step(stage, accelerator, micro_batches)
+        stage.step += 1
+        log.add(loss, config.batch_size)
+        bar.update()
+        asked = bool(stop)
+        if stage.step % config.log_every == 0 or stage.step == stage.total_steps:
+            epoch, lr = stage.step / per_epoch, stage.schedule.get_last_lr()[0]
+            log.write(output, bar, step=stage.step, epoch=epoch, lr=lr)
+            if accelerator.num_processes > 1:  # all stop together, or none does
+                flag = torch.tensor([float(asked)], device=accelerator.device)
+                asked = bool(accelerator.reduce(flag, "max").item())
+        elif accelerator.num_processes > 1:
+            asked = False
+        if evaluate_every and stage.step % evaluate_every == 0:
+            evaluate_during(stage, accelerator, bar)
+        if stage.step % checkpoint_every == 0 or asked:
+            log.check_pending(stage.step)
+            save_checkpoint(stage, accelerator)
+            saved = stage.step
+        if asked and stage.step < stage.total_steps:
+            bar.close()
+            return False
+    bar.close()
+    if saved != stage.step:
+        save_checkpoint(stage, accelerator)
+    return True
+
+
+def optimizer_step(
+    stage: Stage, accelerator: Accelerator, micro_batches: list[Any]
+) -> tuple[SslOutput, torch.Tensor]:
+    """One optimizer step: the last micro-batch's output and the mean loss, not synchronised."""
+    method, config = stage.method, stage.config
+    method.before_step(stage.step, stage.total_steps)
+    losses = []
+    for number, micro in enumerate(micro_batches):
+        # One number a (run, step, process, micro-batch): the draw of its views.
+        seed = (
+            config.seed * 1_000_003
+            + (stage.step * accelerator.num_processes + accelerator.process_index)
+            * len(micro_batches)
+            + number
+        )
+        views = stage.views(micro.images, seed, index=micro.index, labels=micro.labels)
+        last = number == len(micro_batches) - 1
+        with nullcontext() if last else accelerator.no_sync(stage.model):
+            output = stage.model(views)
+            accelerator.backward(output.loss / len(micro_batches))
+        losses.append(output.loss.detach())
+    if config.clip_norm is not None:
+        accelerator.clip_grad_norm_(stage.model.parameters(), config.clip_norm)
+    stage.optimizer.step()
+    stage.schedule.step()
+    stage.optimizer.zero_grad()
+    method.after_step(stage.step, stage.total_steps)
+    return output, torch.stack(losses).mean()
+
+
+def comparable(config: RunConfig) -> dict[str, Any]:
+    """The settings that a resumed run must share with its checkpoint."""
+    free = {"resume", "dry_run", "output_dir", "log_every", "keep_last", "checkpoint_every"}
+    free |= {"trackers", "evaluation", "stop_on_collapse", "stages"}
+    return {key: value for key, value in asdict(config).items() if key not in free}
+
+
+def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
+    """Write `checkpoints/step-N`."""
+    state = {
+        "step": stage.step,
+        "best_knn": stage.best_knn,
+        "stage_settings": comparable(stage.config),
+    }
+    folder = stage.folder / "checkpoints"
+    checkpoints.save(accelerator, folder, state, keep_last=stage.config.keep_last)
+
+
+def facts(stage: Stage) -> Provenance:
+    """What the exported weights say of themselves, at this step."""
+    return provenance(stage.config, stage.method, epochs=stage.step / stage.steps_per_epoch)
+
+
+def write_results(stage: Stage, results: Path) -> None:
+    """Write `pretraining/` (the whole method) and `export/` (the native backbone)."""
+    from ..export import export
+
+    stage.method.config.rs_models = facts(stage)
+    export(stage.method, results / "export", provenance=facts(stage))
+    checkpoints.write_folder(results / "pretraining", stage.method.save_pretrained)
+
+
+def evaluate_during(stage: Stage, accelerator: Accelerator, bar: tqdm) -> None:
+    """k-NN on the validation split; the best export so far is kept as `export-best`."""
+    from ..export import export
+    from .setup import knn_of
+
+    if accelerator.is_main_process:
+        accuracy = knn_of(stage.method, stage.config)
+        bar.write(f"step {stage.step}: k-NN {accuracy:.2f} % on validation")
+        with (stage.folder / "knn.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": stage.step, "knn20": accuracy}) + "\n")
+        if accuracy > stage.best_knn:
+            stage.best_knn = accuracy
+            export(stage.method, stage.folder / "export-best", provenance=facts(stage))
+    accelerator.wait_for_everyone()
+
+
+def report_dry_run(stage: Stage, accelerator: Accelerator) -> None:
+    """Time a few steps and print what the whole run would take; nothing is written."""
+    warm, timed = 1, 3
+    seconds: list[float] = []
+    for micro_batches in stage.feed.steps(0, min(warm + timed, stage.total_steps)):
+        started = time.perf_counter()
+        _, loss = optimizer_step(stage, accelerator, micro_batches)
+        loss.item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+        stage.step += 1
+    each = sorted(seconds[warm:] or seconds)[len(seconds[warm:] or seconds) // 2]
+    if torch.cuda.is_available():
+        memory, where = torch.cuda.max_memory_allocated(), "device"
+    else:
+        import resource
+
+        memory, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+    parameters = sum(p.numel() for p in stage.method.parameters())
+    accelerator.print(
+        f"parameters: {parameters / 1e6:.1f} M "
+        f"(backbone {sum(p.numel() for p in stage.method.backbone.parameters()) / 1e6:.1f} M)\n"
+        f"peak {where} memory: {memory / 2**30:.2f} GiB\n"
+        f"steps: {stage.total_steps} of {stage.config.batch_size} images "
+        f"({stage.steps_per_epoch} an epoch)\n"
+        f"time: {each:.3f} s a step, {stage.config.batch_size / each:.1f} images/s, "
+        f"{stage.total_steps * each / 3600:.2f} hours in all"
+    )
+
+
+def refuse_to_overwrite(config: RunConfig, output: Path) -> None:
+    """A folder with a run in it is continued or left alone, never overwritten."""
+    if config.resume or config.dry_run:
+        return
+    for there in ("checkpoints", "pretraining", "stages"):
+        if (output / there).exists():
+            raise UserError(
+                f"{output} already holds a run ({there}/): add --resume to continue it, or choose "
+                "another output_dir"
+            )
+
+
+def set_threads() -> None:
+    """Use this machine's cores: `accelerate launch` leaves OMP_NUM_THREADS=1 behind."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(max(1, (cores or 1) // local))

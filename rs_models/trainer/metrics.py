@@ -1,0 +1,120 @@
+"""What a run says while it runs: JSON lines, trackers, the progress bar; and when it is dead."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from ..methods.base import SslOutput, collapse_meters
+from .stopping import TrainingStopped
+
+# A mean cosine above this, or fewer effective dimensions than that, over three log lines in a row
+# after the warm-up: the features of different images are the same and no longer train.
+COLLAPSED_COSINE, COLLAPSED_RANK, COLLAPSED_LINES = 0.999, 1.5, 3
+
+
+class MetricsLog:
+    """`metrics.jsonl` of a run, its trackers and the numbers on its bar.
+
+    Args:
+        path: The file; lines beyond `step` (of a run that was stopped later) are dropped.
+        accelerator: Its main process writes.
+        step: Step that the run starts or continues from.
+        trackers: Log to accelerate's trackers too.
+        warmup_epochs: Meters are not judged before.
+        stop_on_collapse: Whether they are judged at all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        accelerator: Accelerator,
+        *,
+        step: int,
+        trackers: bool,
+        warmup_epochs: float,
+        stop_on_collapse: bool,
+    ) -> None:
+        """See the class."""
+        self.path, self.accelerator, self.trackers = path, accelerator, trackers
+        self.warmup_epochs, self.stop_on_collapse = warmup_epochs, stop_on_collapse
+        self.losses: list[torch.Tensor] = []
+        self.images, self.started = 0, time.perf_counter()
+        self.collapsed_lines = 0
+        if accelerator.is_main_process:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def add(self, loss: torch.Tensor, images: int) -> None:
+        """Keep a step's loss on the device; it is read when a line is written."""
+        self.losses.append(loss)
+        self.images += images
+
+    def write(self, output: SslOutput, bar: tqdm, *, step: int, epoch: float, lr: float) -> None:
+        """One line: mean loss since the last, rate, images/s, the method's terms, the meters.
+
+        Raises:
+            TrainingStopped: The loss is no number, or the features have collapsed.
+        """
+        now = time.perf_counter()
+        line: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "loss": torch.stack(self.losses).mean().item(),
+            "lr": lr,
+            "images_per_second": self.images / (now - self.started),
+        }
+        self.losses.clear()
+        self.started, self.images = now, 0
+        line |= {key: float(value) for key, value in (output.terms or {}).items()}
+        self.refuse_nan(line["loss"], step)
+        if output.embeddings is not None:
+            line |= collapse_meters(output.embeddings)
+        if self.accelerator.is_main_process:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            bar.set_postfix_str(
+                f"loss {line['loss']:.3f}, {line['images_per_second']:.0f} images/s, "
+                f"std {line.get('feature_std', math.nan):.2f}, "
+                f"cos {line.get('mean_cosine', math.nan):.2f}, "
+                f"rank {line.get('effective_rank', math.nan):.0f}"
+            )
+        if self.trackers:
+            self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=step)
+        if self.stop_on_collapse and epoch >= self.warmup_epochs:
+            self.refuse_collapse(line)
+
+    def refuse_nan(self, loss: float, step: int) -> None:
+        """Stop a run whose loss is no number."""
+        if not math.isfinite(loss):
+            raise TrainingStopped(
+                f"the loss is {loss} at step {step}: lower optimizer.lr, set clip_norm, or use "
+                "precision=no; the newest checkpoint is from before"
+            )
+
+    def refuse_collapse(self, line: dict[str, Any]) -> None:
+        """Stop a run whose features have been equal for several lines."""
+        dead = line.get("mean_cosine", 0.0) > COLLAPSED_COSINE
+        dead |= line.get("effective_rank", math.inf) < COLLAPSED_RANK
+        self.collapsed_lines = self.collapsed_lines + 1 if dead else 0
+        if self.collapsed_lines >= COLLAPSED_LINES:
+            raise TrainingStopped(
+                f"the features have collapsed at step {line['step']} (mean cosine "
+                f"{line['mean_cosine']:.4f}, effective rank {line['effective_rank']:.1f}): all "
+                "images look the same to the backbone; lower optimizer.lr, raise batch_size or "
+                "the warm-up (stop_on_collapse=false goes on regardless)"
+            )
+
+    def check_pending(self, step: int) -> None:
+        """Read the losses since the last line, so that no checkpoint is saved after a NaN."""
+        if self.losses:
+            self.refuse_nan(torch.stack(self.losses).sum().item(), step)

@@ -1,0 +1,64 @@
+"""The small table after a run, and how to load what it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UserError
+from .config import RunConfig
+from .setup import evaluation_cache
+
+
+def show_results(config: RunConfig, export: Path, *, command: str) -> None:
+    """Print k-NN of the exported backbone beside two baselines, and three lines to load it.
+
+    The results are written to `<output_dir>/results`. A run whose data has no labels or no such
+    splits prints the loading lines alone.
+
+    Args:
+        config: The run's settings.
+        export: The exported backbone.
+        command: The command line, recorded in the results.
+    """
+    rows = knn_rows(config, export, command=command)
+    if rows:
+        width = max(len(name) for name, _ in rows)
+        test = f"{config.evaluation.name or config.data.name}, {config.evaluation.test_split}"
+        print(f"\nk-NN (k = 20) accuracy on {test}:")
+        for name, accuracy in rows:
+            print(f"  {name:<{width}}  {accuracy:5.1f} %")
+    print(
+        "\nLoad it anywhere, without rs_models:\n"
+        "  from transformers import AutoImageProcessor, AutoModel\n"
+        f'  model = AutoModel.from_pretrained("{export}")\n'
+        f'  processor = AutoImageProcessor.from_pretrained("{export}")'
+    )
+
+
+def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str, float]]:
+    """(name, accuracy in percent) of the trained backbone, random weights, image statistics."""
+    from ..evaluation.features import load_encoder
+    from ..evaluation.protocols import run
+    from ..evaluation.results import write
+
+    final = config.expand()[-1]
+    try:
+        train = evaluation_cache(final, final.evaluation.train_split)
+        test = evaluation_cache(final, final.evaluation.test_split)
+    except UserError as error:
+        print(f"\nno evaluation: {error}")
+        return []
+    if train.labels is None or test.labels is None:
+        return []
+    names = {
+        "this run": str(export),
+        "random initialisation": f"baseline:random-{final.backbone}",
+        "image statistics": "baseline:image-statistics",
+    }
+    rows = []
+    for shown, name in names.items():
+        encoder = load_encoder(name, size=final.image_size)
+        for result in run(encoder, train, test, protocols=("knn20",), command=command):
+            write(result, Path(config.output_dir) / "results")
+            rows.append((shown, result.mean))
+    return rows

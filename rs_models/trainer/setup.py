@@ -1,0 +1,248 @@
+"""From settings to the parts of a run: data, method, provenance, the k-NN beside it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from .. import __version__, backbones
+from ..bands import band_statistics, resolve_bands
+from ..data import ImageCache, build_cache, load, resolve_revision
+from ..errors import UserError
+from ..methods import METHODS, method_classes
+from ..methods.base import SslModel
+from .batches import CachedBatches
+from .config import RunConfig
+
+Provenance = dict[str, Any]
+
+
+@dataclass
+class DataInfo:
+    """What the method's config takes from the data."""
+
+    value_range: tuple[float, float]
+    image_mean: list[float]
+    image_std: list[float]
+
+
+def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataInfo]:
+    """The run's batches, and the statistics of its images.
+
+    Raises:
+        UserError: Whatever is wrong with the data, before any training.
+    """
+    data, bands = config.data, resolve_bands(config.bands)
+    if data.streaming:
+        from .streaming import streamed_feed
+
+        return streamed_feed(config, accelerator)
+    with accelerator.main_process_first():  # the others find the cache built
+        rows = load(data.name, data.split, bands=bands, revision=data.revision)
+        cache = build_cache(
+            rows,
+            bands=bands,
+            image_size=data.image_size,
+            cache_dir=data.cache_dir,
+            strict=data.strict,
+            progress=accelerator.is_main_process,
+        )
+    if cache.skipped:
+        row, reason = cache.skipped[0]
+        accelerator.print(f"skipped {len(cache.skipped)} images, the first in row {row}: {reason}")
+    chosen = np.arange(len(cache))
+    if data.limit is not None and data.limit < len(cache):
+        generator = np.random.default_rng(config.seed)
+        chosen = np.sort(generator.permutation(len(cache))[: data.limit])
+    guidance = None
+    if data.sampling == "class_balanced":
+        guidance = guidance_labels(cache, rows, data.guidance)
+    feed = CachedBatches(
+        cache,
+        chosen,
+        guidance=guidance,
+        batch_size=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        processes=accelerator.num_processes,
+        rank=accelerator.process_index,
+        device=accelerator.device,
+        seed=config.seed,
+    )
+    return feed, data_info(config, cache)
+
+
+def guidance_labels(cache: ImageCache, rows: Any, column: str) -> np.ndarray:
+    """The labels that class-balanced sampling balances, one a cached image.
+
+    Raises:
+        UserError: There is no such column, or it holds no classes.
+    """
+    if column == "label" and cache.labels is not None:
+        return cache.labels.numpy()
+    if column not in rows.column_names:
+        raise UserError(
+            f"data.guidance={column!r} is not a column of the data; it has "
+            f"{', '.join(rows.column_names)}"
+        )
+    skipped = {row for row, _ in cache.skipped}
+    values = [v for row, v in enumerate(rows[column]) if row not in skipped]
+    try:
+        _, labels = np.unique(np.asarray(values), return_inverse=True)
+    except TypeError as error:
+        raise UserError(f"data.guidance={column!r} has rows without a value") from error
+    return labels
+
+
+def data_info(config: RunConfig, cache: ImageCache) -> DataInfo:
+    """Value range of the cache, and the mean and deviation that the run normalises with."""
+    if (config.image_mean is None) != (config.image_std is None):
+        raise UserError("set image_mean and image_std together, or neither")
+    if config.image_mean is not None and config.image_std is not None:
+        mean, std = config.image_mean, config.image_std
+        for key, values in (("image_mean", mean), ("image_std", std)):
+            if len(values) != len(cache.bands):
+                raise UserError(f"{key} has {len(values)} values for {len(cache.bands)} bands")
+    elif cache.bands == resolve_bands("rgb") and cache.value_range[1] == 255:
+        mean, std = [0.5] * 3, [0.5] * 3  # what TOV, GLCNet and the 2020 paradigm use
+    else:
+        measured_mean, measured_std = band_statistics(cache.images, cache.value_range)
+        mean, std = list(measured_mean), list(measured_std)
+    return DataInfo(cache.value_range, [float(v) for v in mean], [float(v) for v in std])
+
+
+def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> SslModel:
+    """The method, with random weights, those of `init_from`, or those of the previous stage.
+
+    Raises:
+        UserError: Unknown method, backbone or setting.
+    """
+    settings = dict(config.method)
+    name = settings.pop("name")
+    config_class, model_class = method_classes(name)
+    # transformers' configs store unknown keywords silently: we check the names here.
+    fields = set(config_class.__dataclass_fields__)
+    if unknown := set(settings) - fields:
+        key = sorted(unknown)[0]
+        own = sorted(fields - set(config_class.__mro__[2].__dataclass_fields__))
+        raise UserError(f"unknown setting method.{key}; {name} has: {', '.join(own)}")
+    bands = list(resolve_bands(config.bands))
+    settings |= {
+        "bands": bands,
+        "value_range": list(info.value_range),
+        "image_mean": info.image_mean,
+        "image_std": info.image_std,
+        "image_size": config.image_size,
+    }
+    try:
+        if config.init_from and previous is None:
+            return model_class.from_backbone(config.init_from, **settings)
+        settings["backbone_config"] = backbones.backbone_config(
+            config.backbone, bands=bands, image_size=config.image_size
+        )
+        fresh = model_class(config_class(**settings))
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        # huggingface_hub's strict dataclasses tell the field and the reason over several lines.
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"method {name}: {reason}") from error
+    if previous is not None:
+        trained = model_class.from_pretrained(previous)
+        # The backbone alone goes on: projector and queues belong to a stage's own objective.
+        fresh.backbone.load_state_dict(trained.backbone.state_dict())
+        fresh.sync_momentum()
+    return fresh
+
+
+def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provenance:
+    """The `rs_models` dict of `config.json` (the keys of the published schema)."""
+    name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))
+    model = method.config
+    return {
+        "method": name,
+        "bands": list(model.bands),
+        "value_range": list(model.value_range),
+        "image_mean": list(model.image_mean),
+        "image_std": list(model.image_std),
+        "train_size": model.image_size,
+        "output_stride": getattr(model.backbone_config, "output_stride", None) or 32,
+        "data": f"{config.data.name}:{config.data.split}",
+        "data_revision": resolve_revision(config.data.name, config.data.revision),
+        "epochs": round(epochs, 3),
+        "version": __version__,
+        "commit": source_commit(),
+    }
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree that this package runs from; None when installed from a wheel."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    asked = subprocess.run(
+        ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or None
+
+
+def knn_of(method: SslModel, config: RunConfig) -> float:
+    """k-NN accuracy in percent of the method's backbone on the validation split."""
+    from ..evaluation.features import Encoder, extract
+    from ..evaluation.knn import knn_accuracy
+
+    evaluation = config.evaluation
+    caches = [
+        evaluation_cache(config, split)
+        for split in (evaluation.train_split, evaluation.validation_split)
+    ]
+    training = method.training
+    model = method.config
+    encoder = Encoder.from_model(
+        method.backbone,
+        bands=model.bands,
+        value_range=tuple(model.value_range),
+        image_mean=model.image_mean,
+        image_std=model.image_std,
+        train_size=model.image_size,
+    )
+    device = next(method.parameters()).device
+    train, test = (
+        extract(encoder, cache, device=device, precision=config.precision, progress=False)
+        for cache in caches
+    )
+    method.train(training)
+    labels = [labels_of(cache) for cache in caches]
+    return float(knn_accuracy(train, labels[0], test, labels[1]))
+
+
+def evaluation_cache(config: RunConfig, split: str) -> ImageCache:
+    """Decoded images of an evaluation split."""
+    name = config.evaluation.name or config.data.name
+    bands = resolve_bands(config.bands)
+    rows = load(name, split, bands=bands)
+    if config.evaluation.limit is not None and len(rows) > config.evaluation.limit:
+        rows = rows.shuffle(seed=0).select(range(config.evaluation.limit))
+    return build_cache(
+        rows,
+        bands=bands,
+        image_size=config.data.image_size,
+        cache_dir=config.data.cache_dir,
+        progress=False,
+    )
+
+
+def labels_of(cache: ImageCache) -> torch.Tensor:
+    """The labels of an evaluation split.
+
+    Raises:
+        UserError: It has none.
+    """
+    if cache.labels is None:
+        raise UserError("evaluation needs labels: set evaluation.name to a labelled data set")
+    return cache.labels
