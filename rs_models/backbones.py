@@ -1,21 +1,21 @@
 """Native transformers backbones: build, load, dilate and re-stem them, and read their features.
 
-Everything that users load is a plain `ResNetModel`, `SwinModel` or `ViTModel`. The three differ in small ways (the shape of
-the pooled output, windows that do not fit a small image, position embeddings of another size, a pooler with weights); these
-differences are handled here and nowhere else.
+Everything that users load is a plain `ResNetModel`, `SwinModel` or `ViTModel`. The three differ in
+small ways (the shape of the pooled output, windows that do not fit a small image, position
+embeddings of another size, a pooler with weights); these differences are handled here and nowhere
+else.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,15 +24,24 @@ from transformers import (
     ViTConfig,
 )
 
-from rs_models.bands import resolve_bands
-from rs_models.errors import UserError
+from .bands import resolve_bands
+from .errors import UserError
+from .stems import restem
+from .zoo import resolve
 
-logger = logging.getLogger(__name__)
-
-# Sizes are those of the papers and of timm's and torchvision's models of the same name, so that weights convert both ways.
+# Sizes are those of the papers and of timm's and torchvision's models of the same name, so that
+# weights convert both ways.
 _RESNETS: dict[str, dict[str, Any]] = {
-    "resnet18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
-    "resnet34": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    "resnet18": {
+        "layer_type": "basic",
+        "depths": [2, 2, 2, 2],
+        "hidden_sizes": [64, 128, 256, 512],
+    },
+    "resnet34": {
+        "layer_type": "basic",
+        "depths": [3, 4, 6, 3],
+        "hidden_sizes": [64, 128, 256, 512],
+    },
     "resnet50": {
         "layer_type": "bottleneck",
         "depths": [3, 4, 6, 3],
@@ -41,13 +50,22 @@ _RESNETS: dict[str, dict[str, Any]] = {
     "resnet_nano": {
         "layer_type": "basic",
         "depths": [1, 1, 1, 1],
-        "embedding_size": 16,
         "hidden_sizes": [16, 32, 64, 128],
     },
 }
 _SWINS: dict[str, dict[str, Any]] = {
-    "swin_tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
-    "swin_nano": {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 7},
+    "swin_tiny": {
+        "embed_dim": 96,
+        "depths": [2, 2, 6, 2],
+        "num_heads": [3, 6, 12, 24],
+        "window_size": 7,
+    },
+    "swin_nano": {
+        "embed_dim": 16,
+        "depths": [1, 1, 2, 1],
+        "num_heads": [1, 2, 4, 8],
+        "window_size": 7,
+    },
 }
 _VITS: dict[str, dict[str, Any]] = {
     "vit_small_patch16": {
@@ -68,6 +86,10 @@ _VITS: dict[str, dict[str, Any]] = {
 BACKBONES = (*_RESNETS, *_SWINS, *_VITS)
 NATIVE_TYPES = ("resnet", "swin", "vit")
 
+# What native checkpoints carry beyond the backbone: classifiers, and the decoder and mask token of
+# masked modelling.
+_HEAD = re.compile(r"^(classifier|decoder)\.|(^|\.)mask_token$")
+
 
 def backbone_config(
     name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 224
@@ -77,26 +99,30 @@ def backbone_config(
     Args:
         name: One of `BACKBONES`.
         bands: Band names or a group such as "rgb"; their number is the number of input channels.
-        image_size: Side of the training images in pixels. It sets the position embeddings of a ViT; ResNet and Swin take
-            any size anyway.
+        image_size: Side of the training images in pixels. It sets the position embeddings of a ViT;
+            ResNet and Swin take any size anyway.
 
     Raises:
         UserError: Unknown name, or an image smaller than one patch.
     """
     num_channels = len(resolve_bands(bands))
     if name in _RESNETS:
-        # The stride sits in the 3x3 convolution of a bottleneck, as in torchvision and timm ("v1.5").
-        return ResNetConfig(num_channels=num_channels, downsample_in_bottleneck=False, **_RESNETS[name])
+        # The stride sits in the 3x3 convolution of a bottleneck, as in torchvision and timm
+        # ("v1.5").
+        return ResNetConfig(
+            num_channels=num_channels, downsample_in_bottleneck=False, **_RESNETS[name]
+        )
     if name in _SWINS:
         return SwinConfig(num_channels=num_channels, image_size=image_size, **_SWINS[name])
     if name in _VITS:
         patch_size = _VITS[name]["patch_size"]
         if image_size < patch_size:
             raise UserError(
-                f"Backbone '{name}' cuts patches of {patch_size} pixels but image_size is {image_size}: "
-                f"use at least {patch_size}."
+                f"Backbone '{name}' cuts patches of {patch_size} pixels but image_size is "
+                f"{image_size}: use at least {patch_size}."
             )
-        # timm's epsilon (transformers' default is 1e-12), and a pooler that hands on the class token: see `reset_pooler`.
+        # timm's epsilon (transformers' default is 1e-12), and a pooler that hands on the class
+        # token: see `reset_pooler`.
         return ViTConfig(
             num_channels=num_channels,
             image_size=image_size,
@@ -107,7 +133,9 @@ def backbone_config(
     raise UserError(f"Unknown backbone '{name}': use one of {', '.join(BACKBONES)}.")
 
 
-def build(name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 224) -> PreTrainedModel:
+def build(
+    name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 224
+) -> PreTrainedModel:
     """A randomly initialised native backbone; arguments and errors as `backbone_config`."""
     return from_config(backbone_config(name, bands=bands, image_size=image_size))
 
@@ -115,33 +143,36 @@ def build(name: str, *, bands: str | Sequence[str] = "rgb", image_size: int = 22
 def from_config(config: PreTrainedConfig) -> PreTrainedModel:
     """A randomly initialised native backbone, dilated where its configuration says so.
 
-    Unlike `AutoModel.from_config` it restores what the class itself does not know: the dilation recorded by `dilate` and
-    the identity pooler of a ViT.
+    Unlike `AutoModel.from_config` it restores what the class itself does not know: the dilation
+    recorded by `dilate` and the identity pooler of a ViT.
 
     Raises:
         UserError: The configuration is not of a ResNet, Swin or ViT.
     """
     _check_native(config.model_type)
     model = reset_pooler(AutoModel.from_config(config))
-    stride = getattr(config, "output_stride", None)
-    if stride:
-        dilate(model, stride, first_block_dilated=getattr(config, "first_block_dilated", False))
+    _dilate_as_recorded(model)
     return model
 
 
 def reset_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """Makes a ViT's pooler the identity, frozen, so that `pooler_output == last_hidden_state[:, 0]`; others stay as they are.
+    """Makes a ViT's pooler the identity, frozen; other backbones stay as they are.
 
-    A ViT saved without a pooler gets a random one from `AutoModel`, and its `pooler_output` is then noise. Ours is always
-    there, always the identity, and never trained (`pooled` reads the class token itself).
+    Afterwards `pooler_output == last_hidden_state[:, 0]`.
+
+    A ViT saved without a pooler gets a random one from `AutoModel`, and its `pooler_output` is then
+    noise. Ours is always there, always the identity, and never trained (`pooled` reads the class
+    token itself).
     """
     pooler = getattr(model, "pooler", None)
     if model.config.model_type != "vit":
         return model
     width = model.config.hidden_size
     if pooler is None:
-        raise UserError("This ViT was built without a pooler: build it with add_pooling_layer=True.")
-    weight = model.embeddings.cls_token
+        raise UserError(
+            "This ViT was built without a pooler: build it with add_pooling_layer=True."
+        )
+    weight: Any = model.get_parameter("embeddings.cls_token")
     pooler.dense = nn.Linear(width, width, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         pooler.dense.weight.copy_(torch.eye(width))
@@ -183,7 +214,8 @@ def dense(model: PreTrainedModel, x: Tensor) -> Tensor:
         x: Normalised images, (B, C, H, W), any size.
 
     Returns:
-        (B, D, h, w), where h and w are the image's divided by the output stride (patch size for a ViT).
+        (B, D, h, w), where h and w are the image's divided by the output stride (patch size for a
+        ViT).
     """
     hidden = _forward(model, x).last_hidden_state
     model_type = model.config.model_type
@@ -202,8 +234,9 @@ def _forward(model: PreTrainedModel, x: Tensor) -> Any:
     """Native forward at any image size."""
     if x.ndim != 4 or x.shape[1] != model.config.num_channels:
         raise UserError(
-            f"The backbone takes images (B, {model.config.num_channels}, H, W) but got {tuple(x.shape)}: "
-            "give it the bands that it was built for, or adapt its stem with `backbones.restem`."
+            f"The backbone takes images (B, {model.config.num_channels}, H, W) but got "
+            f"{tuple(x.shape)}: give it the bands that it was built for, or adapt its stem with "
+            "`backbones.restem`."
         )
     model_type = model.config.model_type
     if model_type == "vit":
@@ -228,12 +261,14 @@ def _swin_grids(model: PreTrainedModel, x: Tensor) -> list[tuple[int, int]]:
 def _fit_windows(model: PreTrainedModel, x: Tensor) -> None:
     """Sets each block's window and shift for this image size.
 
-    A plain `SwinModel` call shrinks its windows for good when an image is smaller than a window and fails from then on.
-    `always_partition=True` avoids that but also shifts the windows of a stage that is one window wide, which a plain call
-    (and timm) does not: at 224 pixels the features differ. So shifts are switched off there first, and both agree.
+    A plain `SwinModel` call shrinks its windows for good when an image is smaller than a window and
+    fails from then on. `always_partition=True` avoids that but also shifts the windows of a stage
+    that is one window wide, which a plain call (and timm) does not: at 224 pixels the features
+    differ. So shifts are switched off there first, and both agree.
     """
     window = model.config.window_size
-    for stage, grid in zip(model.encoder.layers, _swin_grids(model, x), strict=True):
+    stages: Any = model.get_submodule("encoder.layers")
+    for stage, grid in zip(stages, _swin_grids(model, x), strict=True):
         for index, block in enumerate(stage.blocks):
             block.window_size = window
             block.shift_size = window // 2 if index % 2 and min(grid) > window else 0
@@ -241,48 +276,174 @@ def _fit_windows(model: PreTrainedModel, x: Tensor) -> None:
 
 def _check_native(model_type: str) -> None:
     if model_type not in NATIVE_TYPES:
-        raise UserError(f"Backbones of type '{model_type}' are not supported: use one of {NATIVE_TYPES}.")
+        raise UserError(
+            f"Backbones of type '{model_type}' are not supported: use one of {NATIVE_TYPES}."
+        )
 
 
 def dilate(
     model: PreTrainedModel, output_stride: int, *, first_block_dilated: bool = False
 ) -> PreTrainedModel:
-    """Turns the strides of a ResNet's last stages into dilations, in place; weights and their names stay.
+    """Turns the strides of a ResNet's last stages into dilations, in place.
 
-    The setting is recorded in `model.config` (`output_stride`, `first_block_dilated`), so that `from_config` and `load`
-    restore it; plain `AutoModel` ignores it and gives the undilated network.
+    The weights and their names stay. The setting is recorded in `model.config` (`output_stride`,
+    `first_block_dilated`), so that `from_config` and `load` restore it; plain `AutoModel` ignores
+    it and gives the undilated network.
 
     Args:
         model: A native ResNet.
         output_stride: Image side over feature side: 8, 16, or 32 (undilated).
-        first_block_dilated: Whether the first block of a dilated stage is dilated too (GLCNet), or keeps the dilation of
-            the stage before (torchvision, timm).
+        first_block_dilated: Whether the first block of a dilated stage is dilated too (GLCNet), or
+            keeps the dilation of the stage before (torchvision, timm).
 
     Raises:
         UserError: Not a ResNet, or another stride.
     """
     if model.config.model_type != "resnet":
-        raise UserError(f"Only a ResNet can be dilated, not '{model.config.model_type}': leave output_stride out.")
+        raise UserError(
+            f"Only a ResNet can be dilated, not a {model.config.model_type}: leave out output_stride."
+        )
     if output_stride not in (8, 16, 32):
         raise UserError(f"output_stride is {output_stride}: use 8, 16 or 32.")
+    # The stride of a block sits in its first convolution, or in the 3x3 of a bottleneck ("v1.5").
+    in_first = model.config.layer_type == "basic" or model.config.downsample_in_bottleneck
     reached, dilation = 4, 1
-    for index, stage in enumerate(model.encoder.stages):
+    stages: Any = model.get_submodule("encoder.stages")
+    for index, stage in enumerate(stages):
         stride = 2 if index or model.config.downsample_in_first_stage else 1
         before = dilation
         if reached * stride > output_stride:
             dilation, stride = dilation * stride, 1
         reached *= stride
         for block_index, block in enumerate(stage.layers):
-            first = block_index == 0
-            if first and isinstance(block.shortcut, nn.Module) and hasattr(block.shortcut, "convolution"):
-                block.shortcut.convolution.stride = (stride, stride)
-            spatial = [layer.convolution for layer in block.layer if layer.convolution.kernel_size == (3, 3)]
-            for conv_index, conv in enumerate(spatial):
-                # Only the first 3x3 convolution of a block strides, and only it may keep the previous dilation.
-                opening = first and conv_index == 0
-                rate = before if opening and not first_block_dilated else dilation
-                conv.stride = (stride, stride) if opening else (1, 1)
+            convolutions = [layer.convolution for layer in block.layer]
+            spatial = [conv for conv in convolutions if conv.kernel_size == (3, 3)]
+            for conv in spatial:
+                # Only the first 3x3 convolution of a stage may keep the dilation of the stage
+                # before.
+                kept = block_index == 0 and conv is spatial[0] and not first_block_dilated
+                rate = before if kept else dilation
                 conv.dilation = conv.padding = (rate, rate)
+            if block_index == 0:
+                convolutions[0 if in_first else 1].stride = (stride, stride)
+                if hasattr(block.shortcut, "convolution"):
+                    block.shortcut.convolution.stride = (stride, stride)
     model.config.output_stride = output_stride
     model.config.first_block_dilated = first_block_dilated
     return model
+
+
+def _dilate_as_recorded(model: PreTrainedModel, output_stride: int | None = None) -> None:
+    config = model.config
+    stride = output_stride or getattr(config, "output_stride", None)
+    if config.model_type == "resnet" and stride:
+        dilate(model, stride, first_block_dilated=getattr(config, "first_block_dilated", False))
+
+
+def load(
+    name_or_path: str, *, bands: str | Sequence[str] | None = None, revision: str | None = None
+) -> PreTrainedModel:
+    """Loads a native backbone from anywhere, in float32 and evaluation mode.
+
+    Nothing is loaded unless every weight is there.
+
+    Args:
+        name_or_path: A native folder or Hub id (with a classifier or decoder: it is dropped), one
+            of our own names, or a timm model ("timm/resnet50.a1_in1k", "hf-hub:<id>",
+            "resnet50.a1_in1k"), which is converted.
+        bands: Bands of the images to come; the stem is adapted by name (see `restem`) where the
+            weights have others. Weights that do not name theirs are taken as RGB where they have
+            three channels.
+        revision: Branch, tag or commit on the Hub.
+
+    Returns:
+        The model, dilated where its `rs_models.output_stride` says so, a ViT with its pooler as
+        identity (`reset_pooler`). `config.rs_models` of a converted timm model holds what timm
+        knows of its preprocessing.
+
+    Raises:
+        UserError: Nothing by that name, not a ResNet, Swin or ViT, weights missing, left over or
+            not safetensors, or bands that cannot be matched.
+    """
+    from .timm_interop import load_timm
+
+    source = resolve(str(name_or_path).removeprefix("hf-hub:"))
+    if not Path(source).is_dir() and "/" not in source:
+        model = load_timm(source, revision)
+    else:
+        settings = _read_config(source, revision)
+        model_type = settings.get("model_type")
+        if model_type in (None, "timm_wrapper") and "architecture" in settings:
+            model = load_timm(source, revision)
+        else:
+            if str(model_type).startswith("rs_"):
+                raise UserError(
+                    f"'{source}' is a whole method ({model_type}): give its export instead."
+                )
+            _check_native(str(model_type))
+            model = _load_native(source, revision)
+    if bands is None:
+        return model
+    want = resolve_bands(bands)
+    have = (getattr(model.config, "rs_models", None) or {}).get("bands")
+    if have is None and model.config.num_channels == 3:
+        have = resolve_bands("rgb")
+    if have is None and model.config.num_channels != len(want):
+        raise UserError(
+            f"'{name_or_path}' has {model.config.num_channels} bands and does not say which, so it "
+            f"cannot be matched to {', '.join(want)}: use weights whose config.json names them in "
+            "rs_models.bands."
+        )
+    return restem(model, have or want, want)
+
+
+def _read_config(source: str, revision: str | None) -> dict[str, Any]:
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"No model at '{source}': {_first_line(error)}") from error
+    if not settings:
+        raise UserError(f"No model at '{source}': it has no config.json.")
+    return settings
+
+
+def _load_native(source: str, revision: str | None) -> PreTrainedModel:
+    try:
+        model, info = AutoModel.from_pretrained(
+            source,
+            revision=revision,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"Cannot load '{source}': {_first_line(error)}") from error
+    # The pooler of a ViT is replaced below. Heads are not ours to keep; anything else means other
+    # weights than the config's.
+    missing = [
+        key
+        for key in info["missing_keys"]
+        if not (model.config.model_type == "vit" and key.startswith("pooler."))
+    ]
+    unexpected = [key for key in info["unexpected_keys"] if not _HEAD.search(key)]
+    if missing or unexpected:
+        raise UserError(
+            f"The weights of '{source}' do not fit its config.json: missing {_some(missing)}, "
+            f"left over {_some(unexpected)}; missing ones would be random, so nothing was loaded."
+        )
+    reset_pooler(model)
+    settings = getattr(model.config, "rs_models", None) or {}
+    _dilate_as_recorded(model, settings.get("output_stride"))
+    return model.eval()
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = sorted(keys)
+    return (
+        f"{len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "none"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
