@@ -1,4 +1,4 @@
-"""Native transformers backbones: build, load, dilate and re-stem them, and read their features.
+"""Native transformers backbones: build and load them, and read their features.
 
 Everything that users load is a plain `ResNetModel`, `SwinModel` or `ViTModel`. The three differ in
 small ways (the shape of the pooled output, windows that do not fit a small image, position
@@ -24,9 +24,9 @@ from transformers import (
     ViTConfig,
 )
 
+from .adapt import dilate, restem
 from .bands import resolve_bands
 from .errors import UserError
-from .stems import restem
 from .zoo import resolve
 
 # Sizes are those of the papers and of timm's and torchvision's models of the same name, so that
@@ -279,58 +279,6 @@ def _check_native(model_type: str) -> None:
         raise UserError(
             f"Backbones of type '{model_type}' are not supported: use one of {NATIVE_TYPES}."
         )
-
-
-def dilate(
-    model: PreTrainedModel, output_stride: int, *, first_block_dilated: bool = False
-) -> PreTrainedModel:
-    """Turns the strides of a ResNet's last stages into dilations, in place.
-
-    The weights and their names stay. The setting is recorded in `model.config` (`output_stride`,
-    `first_block_dilated`), so that `from_config` and `load` restore it; plain `AutoModel` ignores
-    it and gives the undilated network.
-
-    Args:
-        model: A native ResNet.
-        output_stride: Image side over feature side: 8, 16, or 32 (undilated).
-        first_block_dilated: Whether the first block of a dilated stage is dilated too (GLCNet), or
-            keeps the dilation of the stage before (torchvision, timm).
-
-    Raises:
-        UserError: Not a ResNet, or another stride.
-    """
-    if model.config.model_type != "resnet":
-        raise UserError(
-            f"Only a ResNet can be dilated, not a {model.config.model_type}: leave out output_stride."
-        )
-    if output_stride not in (8, 16, 32):
-        raise UserError(f"output_stride is {output_stride}: use 8, 16 or 32.")
-    # The stride of a block sits in its first convolution, or in the 3x3 of a bottleneck ("v1.5").
-    in_first = model.config.layer_type == "basic" or model.config.downsample_in_bottleneck
-    reached, dilation = 4, 1
-    stages: Any = model.get_submodule("encoder.stages")
-    for index, stage in enumerate(stages):
-        stride = 2 if index or model.config.downsample_in_first_stage else 1
-        before = dilation
-        if reached * stride > output_stride:
-            dilation, stride = dilation * stride, 1
-        reached *= stride
-        for block_index, block in enumerate(stage.layers):
-            convolutions = [layer.convolution for layer in block.layer]
-            spatial = [conv for conv in convolutions if conv.kernel_size == (3, 3)]
-            for conv in spatial:
-                # Only the first 3x3 convolution of a stage may keep the dilation of the stage
-                # before.
-                kept = block_index == 0 and conv is spatial[0] and not first_block_dilated
-                rate = before if kept else dilation
-                conv.dilation = conv.padding = (rate, rate)
-            if block_index == 0:
-                convolutions[0 if in_first else 1].stride = (stride, stride)
-                if hasattr(block.shortcut, "convolution"):
-                    block.shortcut.convolution.stride = (stride, stride)
-    model.config.output_stride = output_stride
-    model.config.first_block_dilated = first_block_dilated
-    return model
 
 
 def _dilate_as_recorded(model: PreTrainedModel, output_stride: int | None = None) -> None:
