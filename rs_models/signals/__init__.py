@@ -1,0 +1,1 @@
+"""What a method learns from: views of images and losses on their embeddings."""

@@ -1,0 +1,168 @@
+"""Views: the batched augmentation that turns stored integer images into what a method learns from.
+
+`ViewMaker` draws every random number of a batch first (`view_params`), then one of two backends
+makes the pixels: OpenCV's uint8 kernels on the CPU, or batched torch operations on any device and
+any number of bands. Both take the same numbers and agree to about a grey level.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..errors import UserError
+from . import _opencv_views
+from ._opencv_views import OpenCVViews
+from ._torch_views import TorchViews
+from .colour import colour_map
+from .view_params import RECIPES, Recipe, View, draw_params, recipe_from_settings
+
+__all__ = ["RECIPES", "Recipe", "View", "ViewBatch", "ViewMaker", "recipe_from_settings"]
+
+
+@dataclass
+class ViewBatch:
+    """What a method's `forward` takes.
+
+    Attributes:
+        crops: One (V*B, C, H, W) normalised float tensor a view size, channels-last in memory,
+            view-major: the first views of all images, then all second views.
+        boxes: Crop boxes, where a method needs them.
+        targets: What to predict, where the method makes it from the views.
+        index: (B,) rows of the images in the data set.
+        labels: (B,) class labels, for meters only, never for a loss.
+    """
+
+    crops: list[torch.Tensor]
+    boxes: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+    index: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+
+
+class ViewMaker:
+    """Makes the views of a recipe from batches of stored images.
+
+    Args:
+        recipe: The views.
+        bands: Canonical names of the images' C bands.
+        image_mean: C means of the values divided by `value_range[1]`.
+        image_std: C standard deviations in the same unit.
+        value_range: Smallest and largest stored value; the colour map is clamped to it.
+        backend: "opencv" (uint8 images of up to 4 bands on the CPU), "torch" (everything), or
+            "auto": OpenCV where it can, else torch.
+        num_threads: Threads of the OpenCV backend; torch's number when None.
+
+    Raises:
+        UserError: If the statistics do not fit the bands, or a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        bands: Sequence[str],
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        value_range: tuple[float, float],
+        backend: Literal["auto", "torch", "opencv"] = "auto",
+        num_threads: int | None = None,
+    ) -> None:
+        """Check the settings and fold the normalisation; see the class."""
+        if len(image_mean) != len(bands) or len(image_std) != len(bands):
+            raise UserError(
+                f"{len(bands)} bands need as many image_mean and image_std values, not "
+                f"{len(image_mean)} and {len(image_std)}."
+            )
+        if min(image_std) <= 0:
+            raise UserError(f"image_std must be above 0 in every band, not {list(image_std)}.")
+        low, high = value_range
+        if not low < high or high <= 0:
+            raise UserError(
+                f"value_range must be two numbers, the smaller first and the larger above 0, "
+                f"not {value_range}."
+            )
+        if backend not in ("auto", "torch", "opencv"):
+            raise UserError(f"Unknown view backend {backend!r}: choose auto, torch or opencv.")
+        self.recipe = recipe
+        self.bands = tuple(bands)
+        self.value_range = (float(low), float(high))
+        self.backend = backend
+        # (x / high - mean) / std as one multiplication and one addition.
+        std = torch.tensor(image_std, dtype=torch.float64)
+        scale = (1 / (high * std)).float()
+        offset = (-torch.tensor(image_mean, dtype=torch.float64) / std).float()
+        self._torch = TorchViews(scale, offset, self.value_range)
+        self._opencv = OpenCVViews(scale, offset, num_threads or torch.get_num_threads())
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: torch.Tensor,
+        seed: int,
+        *,
+        index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> ViewBatch:
+        """Make the views of one batch.
+
+        Args:
+            images: (B, C, H, W) uint8 or uint16 on any device, fastest in channels-last memory.
+            seed: Of everything random in this batch; the same seed gives the same views.
+            index: (B,) handed on in the batch.
+            labels: (B,) handed on in the batch.
+            dtype: Floating point type of the views.
+
+        Returns:
+            The views on the images' device.
+
+        Raises:
+            UserError: If the images do not fit the bands or the backend.
+        """
+        make = self._choose(images)
+        batch, bands, height, width = images.shape
+        generator = torch.Generator().manual_seed(seed)
+        params = [draw_params(view, batch, height, width, generator) for view in self.recipe.views]
+        crops = []
+        for size in dict.fromkeys(view.size for view in self.recipe.views):
+            places = [i for i, view in enumerate(self.recipe.views) if view.size == size]
+            out = torch.empty(
+                (len(places) * batch, bands, size, size),
+                dtype=dtype,
+                device=images.device,
+                memory_format=torch.channels_last,
+            )
+            for part, i in zip(out.split(batch), places, strict=True):
+                view, drawn = self.recipe.views[i], params[i]
+                make(images, view, drawn, colour_map(drawn, self.bands), part)
+            crops.append(out)
+        return ViewBatch(crops=crops, index=index, labels=labels)
+
+    def _choose(self, images: torch.Tensor) -> OpenCVViews | TorchViews:
+        """Check the images and return the backend for them."""
+        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.uint16):
+            raise UserError(
+                "Views are made of (B, C, H, W) uint8 or uint16 images, not of "
+                f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}."
+            )
+        if images.shape[1] != len(self.bands):
+            raise UserError(
+                f"The images have {images.shape[1]} bands but {len(self.bands)} are named: "
+                f"{', '.join(self.bands)}. Set bands to those of the data."
+            )
+        fits = _opencv_views.supports(images, self.value_range)
+        if self.backend == "opencv" and not fits:
+            raise UserError(
+                "The opencv view backend takes uint8 images of up to 4 bands and value range "
+                "0 to 255 on the CPU: set the view backend to auto or torch."
+            )
+        if self.backend == "opencv" or (
+            self.backend == "auto" and fits and importlib.util.find_spec("cv2") is not None
+        ):
+            return self._opencv
+        return self._torch
