@@ -67,8 +67,7 @@ class OpenCVViews:
             out: (B, C, size, size) float, channels-last strides, filled here.
         """
         channels_last = images.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C), most often as is
-        floats = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
-        work = _Work(channels_last, view, params, colour, self.normalise, floats)
+        work = _Work(channels_last, view, params, colour, self.normalise, out)
         count = len(images)
         workers = min(self.num_threads, count)
         with _one_opencv_thread():
@@ -78,8 +77,6 @@ class OpenCVViews:
                 bounds = [count * i // workers for i in range(workers + 1)]
                 parts = [range(a, b) for a, b in itertools.pairwise(bounds)]
                 list(self._threads().map(work.run, parts))
-        if floats is not out:
-            out.copy_(floats)
 
     def _threads(self) -> ThreadPoolExecutor:
         # Threads do not survive a fork, so a forked data worker starts its own.
@@ -111,9 +108,10 @@ class _Work:
             for y, x in zip(params.flip_y.tolist(), params.flip_x.tolist(), strict=True)
         ]
         self.transpose = params.transpose.tolist()
-        self.pixel, self.mean = (part.numpy() for part in colour)
-        identity = np.eye(self.pixel.shape[1], dtype=np.float32)
-        self.coloured = (self.pixel != identity).any((1, 2)) | (self.mean != 0).any((1, 2))
+        pixel, self.mean = (part.numpy() for part in colour)
+        # (B, C, C + 1) as cv2.transform takes it; the last column waits for the crop's mean.
+        self.affine = np.concatenate([pixel, np.zeros_like(pixel[..., :1])], axis=2)
+        self.coloured = (pixel != np.eye(pixel.shape[1])).any((1, 2)) | self.mean.any((1, 2))
         self.kernels = _gaussian_kernels(params.sigma)
         self.solarize = params.solarize.tolist()
         # Values v >= threshold * 255 become 255 - v.
@@ -122,15 +120,17 @@ class _Work:
             values >= view.solarize_threshold * 255, 255 - values, values
         ).astype(np.uint8)
         self.normalise = normalise
-        self.out = out.permute(0, 2, 3, 1).numpy()  # (B, size, size, C)
+        self.out = out.permute(0, 2, 3, 1)  # (B, size, size, C)
+        self.float_out = self.out.numpy() if out.dtype == torch.float32 else None
 
     def run(self, samples: range) -> None:
         """Make the views of some samples."""
         import cv2
 
         shape = self.out.shape[1:]
+        bands = shape[-1]
         now, spare = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-        floats = np.empty(shape, np.float32)
+        floats, normalised = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for i in samples:
             now = self._crop(i, now, cv2)
             flip = self.flips[i]
@@ -141,8 +141,8 @@ class _Work:
                 cv2.transpose(now, dst=spare)
                 now, spare = spare, now
             if self.coloured[i]:
-                mean = np.array(cv2.mean(now)[: shape[-1]], np.float32)
-                matrix = np.column_stack([self.pixel[i], self.mean[i] @ mean])
+                matrix = self.affine[i]
+                matrix[:, -1] = self.mean[i] @ cv2.mean(now)[:bands]
                 cv2.transform(now, matrix, dst=spare)
                 now, spare = spare, now
             kernel = self.kernels[i]
@@ -153,7 +153,11 @@ class _Work:
                 cv2.LUT(now, self.solarized, dst=spare)
                 now, spare = spare, now
             np.copyto(floats, now)
-            cv2.transform(floats, self.normalise, dst=self.out[i])
+            if self.float_out is not None:
+                cv2.transform(floats, self.normalise, dst=self.float_out[i])
+            else:  # numpy has no bfloat16
+                cv2.transform(floats, self.normalise, dst=normalised)
+                self.out[i].copy_(torch.from_numpy(normalised))
 
     def _crop(self, i: int, target: np.ndarray, cv2: Any) -> np.ndarray:
         """The crop of sample `i` at the view's size: bilinear, antialiased when it shrinks."""
@@ -173,15 +177,17 @@ class _Work:
 
 def _gaussian_kernels(sigmas: torch.Tensor) -> list[np.ndarray | None]:
     """A normalised kernel for each sample, cut at three sigma; None where the sigma is 0."""
-    kernels: list[np.ndarray | None] = []
-    for sigma in sigmas.tolist():
-        if sigma == 0:
-            kernels.append(None)
-            continue
-        radius = int(np.ceil(3 * sigma))
-        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-        kernels.append((weights / weights.sum()).astype(np.float32))
-    return kernels
+    sigma = sigmas.double().numpy()
+    radii = np.ceil(3 * sigma).astype(int)
+    reach = radii.max()
+    distance = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (distance / np.where(sigma > 0, sigma, 1)[:, None]) ** 2)
+    weights *= np.abs(distance) <= radii[:, None]
+    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return [
+        row[reach - radius : reach + radius + 1] if radius else None
+        for row, radius in zip(weights, radii.tolist(), strict=True)
+    ]
 
 
 _threads_lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -68,14 +69,19 @@ def colour_map(params: ViewParams, bands: Sequence[str]) -> tuple[torch.Tensor, 
 
 def _hue_rotation(turns: torch.Tensor, bands: Sequence[str]) -> torch.Tensor:
     """(B,) shifts in full turns -> (B, 3, 3) rotations of chroma that keep luma and greys."""
-    to_yiq = torch.tensor(
-        [[axis[band] for band in bands] for axis in (_LUMA, _CHROMA_I, _CHROMA_Q)],
-        dtype=torch.float64,
-    )
+    to_yiq, from_yiq = _yiq(tuple(bands))
     # Red to green to blue runs clockwise in the (I, Q) plane; HSV's hue grows that way.
     angle = -2 * math.pi * turns.double()
     rotation = torch.eye(3, dtype=torch.float64).repeat(len(turns), 1, 1)
     rotation[:, 1, 1] = rotation[:, 2, 2] = torch.cos(angle)
     rotation[:, 1, 2] = -torch.sin(angle)
     rotation[:, 2, 1] = torch.sin(angle)
-    return (torch.linalg.inv(to_yiq) @ rotation @ to_yiq).float()
+    return (from_yiq @ rotation @ to_yiq).float()
+
+
+@functools.cache
+def _yiq(bands: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The (3, 3) matrices to YIQ and back, with columns in the order of the bands."""
+    axes = (_LUMA, _CHROMA_I, _CHROMA_Q)
+    to_yiq = torch.tensor([[axis[band] for band in bands] for axis in axes], dtype=torch.float64)
+    return to_yiq, torch.linalg.inv(to_yiq)
