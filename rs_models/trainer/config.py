@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import UserError
-from ..settings import merge, build
+from ..settings import build, merge
 
 
 @dataclass

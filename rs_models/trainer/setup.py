@@ -117,7 +117,7 @@ def data_info(config: RunConfig, cache: ImageCache) -> DataInfo:
 
 
 def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> SslModel:
-    """The method, with random weights, those of `init_from`, or those of the previous stage.
+    """The method, with random weights, those of `init_from`, or all of the previous stage's.
 
     Raises:
         UserError: Unknown method, backbone or setting.
@@ -142,22 +142,23 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
     try:
         if config.init_from and previous is None:
             return model_class.from_backbone(config.init_from, **settings)
-        settings["backbone_config"] = backbones.backbone_config(
-            config.backbone, bands=bands, image_size=config.image_size
-        )
-        fresh = model_class(config_class(**settings))
+        trained = None if previous is None else model_class.from_pretrained(previous)
+        if trained is None:
+            settings["backbone_config"] = backbones.backbone_config(
+                config.backbone, bands=bands, image_size=config.image_size
+            )
+        else:
+            settings["backbone_config"] = trained.config.backbone_config
+        model = model_class(config_class(**settings))
+        if trained is not None:
+            model.load_state_dict(trained.state_dict())
+        return model
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         # huggingface_hub's strict dataclasses tell the field and the reason over several lines.
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"method {name}: {reason}") from error
-    if previous is not None:
-        trained = model_class.from_pretrained(previous)
-        # The backbone alone goes on: projector and queues belong to a stage's own objective.
-        fresh.backbone.load_state_dict(trained.backbone.state_dict())
-        fresh.sync_momentum()
-    return fresh
 
 
 def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provenance:
@@ -172,12 +173,18 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provena
         "image_std": list(model.image_std),
         "train_size": model.image_size,
         "output_stride": getattr(model.backbone_config, "output_stride", None) or 32,
-        "data": f"{config.data.name}:{config.data.split}",
+        "data": f"{data_title(config.data.name)}:{config.data.split}",
         "data_revision": resolve_revision(config.data.name, config.data.revision),
         "epochs": round(epochs, 3),
         "version": __version__,
         "commit": source_commit(),
     }
+
+
+def data_title(name: str) -> str:
+    """How a data set is called in records: its id, or a local folder's own name."""
+    path = Path(name)
+    return path.resolve().name if path.exists() else name
 
 
 def source_commit() -> str | None:
