@@ -62,7 +62,7 @@ _SWINS: dict[str, dict[str, Any]] = {
     },
     "swin_nano": {
         "embed_dim": 16,
-        "depths": [1, 1, 2, 1],
+        "depths": [1, 1, 2, 2],
         "num_heads": [1, 2, 4, 8],
         "window_size": 7,
     },
@@ -172,8 +172,9 @@ def reset_pooler(model: PreTrainedModel) -> PreTrainedModel:
         raise UserError(
             "This ViT was built without a pooler: build it with add_pooling_layer=True."
         )
-    weight: Any = model.get_parameter("embeddings.cls_token")
-    pooler.dense = nn.Linear(width, width, device=weight.device, dtype=weight.dtype)
+    if pooler.dense.out_features != width:
+        reference = pooler.dense.weight
+        pooler.dense = nn.Linear(width, width, device=reference.device, dtype=reference.dtype)
     with torch.no_grad():
         pooler.dense.weight.copy_(torch.eye(width))
         pooler.dense.bias.zero_()
@@ -188,6 +189,17 @@ def feature_dim(config: PreTrainedConfig) -> int:
     """Width D of `pooled` features for a native configuration."""
     _check_native(config.model_type)
     return config.hidden_sizes[-1] if config.model_type == "resnet" else config.hidden_size
+
+
+def output_stride(config: PreTrainedConfig) -> int:
+    """Image side over the side of the `dense` feature map, with a ResNet dilated as recorded."""
+    _check_native(config.model_type)
+    if config.model_type == "vit":
+        return config.patch_size
+    if config.model_type == "swin":
+        return config.patch_size * 2 ** (len(config.depths) - 1)
+    halvings = len(config.depths) - 1 + config.downsample_in_first_stage
+    return getattr(config, "output_stride", None) or 4 * 2**halvings
 
 
 def pooled(model: PreTrainedModel, x: Tensor) -> Tensor:

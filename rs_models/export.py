@@ -1,0 +1,403 @@
+"""From a trained method to the repository that users load, without rs_models.
+
+One folder holds the native model, the same weights for timm, the preprocessing they were trained
+with and where they come from (`rs_models` in config.json).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ResNetModel,
+    SwinModel,
+    ViTModel,
+)
+from transformers.utils import logging
+
+from . import backbones
+from .bands import resolve_bands
+from .errors import UserError
+from .timm_interop import timm_config, timm_features, timm_state_dict
+
+PROVENANCE_KEYS = (
+    "method",
+    "bands",
+    "value_range",
+    "image_mean",
+    "image_std",
+    "train_size",
+    "output_stride",
+    "data",
+    "data_revision",
+    "epochs",
+    "version",
+    "commit",
+)
+IMAGE_PROCESSOR = "ViTImageProcessor"  # resize, rescale, normalise and nothing else
+TIMM_WEIGHTS = "timm.safetensors"
+_BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
+# Band counts whose channel axis transformers finds by itself.
+_INFERRED_BANDS = (1, 3, 4)
+_TOLERANCE = 1e-4
+
+
+def export(
+    source: nn.Module,
+    output: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    timm: bool = True,
+) -> Path:
+    """Writes a native repository: model, processor, provenance and (with `timm`) timm's weights.
+
+    The folder is written beside, checked by loading it again and comparing features, then renamed
+    into place; an older one is replaced. The source stays as it is, whatever its dtype and device;
+    the files are float32.
+
+    A ViT trained at another size than its position embeddings' gets them interpolated to
+    `train_size`, as they were in training, so that a plain call works there.
+
+    Args:
+        source: A method (its `.backbone` is taken) or a native backbone.
+        output: Folder to write.
+        provenance: The `rs_models` dict of config.json, see `validate_provenance`.
+        timm: Whether to add timm's keys and weights.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: Provenance that is incomplete or contradicts the source, weights that are not
+            finite, or an architecture that timm lacks.
+        RuntimeError: The written files do not give the features of the source.
+    """
+    meta = validate_provenance(provenance)
+    backbone = _checked_backbone(source, meta)
+    # Models are built on the way; the caller's random numbers must not move with them.
+    with torch.random.fork_rng(devices=[]), _no_progress_bars():
+        return _export(backbone, Path(output), meta, timm=timm)
+
+
+def _export(backbone: PreTrainedModel, output: Path, meta: dict[str, Any], *, timm: bool) -> Path:
+    model = _float32_copy(backbone, meta["train_size"])
+    size = processor_size(model.config, meta["train_size"])
+    processor = processor_settings(meta, size)
+    model.config.rs_models = meta
+    # Also in config.json: for a local folder with timm's keys AutoImageProcessor looks there first.
+    model.config.image_processor_type = IMAGE_PROCESSOR
+    for key in ("architecture", "num_features", "model_args", "num_classes", "pretrained_cfg"):
+        if hasattr(model.config, key):
+            delattr(model.config, key)
+    if timm:
+        _add_timm_keys(model.config, meta, size)
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        model.save_pretrained(partial)
+        if timm:
+            save_file(timm_state_dict(model), partial / TIMM_WEIGHTS, metadata={"format": "pt"})
+        text = json.dumps(processor, indent=2) + "\n"
+        (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
+        _check_written(partial, model, size, timm=timm)
+        partial.chmod(0o755)  # mkdtemp's folder is readable by its owner only
+        _replace(partial, output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def validate_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the `rs_models` dict and returns it with canonical band names and plain JSON types.
+
+    Keys, all required: `method` (name), `bands` (names), `value_range` ([black, full scale] as
+    stored), `image_mean` and `image_std` (one a band, after division by full scale), `train_size`
+    (pixels), `output_stride` (image side over feature side), `data` (name, or list of names by
+    stage) and `data_revision` (likewise; None where there is none), `epochs`, `version` (of
+    rs_models) and `commit` (None where unknown).
+
+    Raises:
+        UserError: A key missing, unknown or of the wrong kind.
+    """
+    missing = [key for key in PROVENANCE_KEYS if key not in provenance]
+    unknown = [key for key in provenance if key not in PROVENANCE_KEYS]
+    if missing or unknown:
+        raise UserError(
+            f"Provenance must have the keys {', '.join(PROVENANCE_KEYS)}: missing {missing}, "
+            f"unknown {unknown}."
+        )
+    meta = {key: _plain(provenance[key]) for key in PROVENANCE_KEYS}
+    meta["bands"] = list(resolve_bands(meta["bands"]))
+    num_bands = len(meta["bands"])
+    rules = {
+        "method": (_is_text(meta["method"]), "a method's name"),
+        "value_range": (
+            _are_numbers(meta["value_range"], 2)
+            and meta["value_range"][0] < meta["value_range"][1],
+            "[black, full scale], two growing numbers",
+        ),
+        "image_mean": (
+            _are_numbers(meta["image_mean"], num_bands),
+            f"{num_bands} numbers, one a band",
+        ),
+        "image_std": (
+            _are_numbers(meta["image_std"], num_bands) and min(meta["image_std"]) > 0,
+            f"{num_bands} numbers above 0, one a band",
+        ),
+        "train_size": (_is_count(meta["train_size"]), "a number of pixels"),
+        "output_stride": (_is_count(meta["output_stride"]), "a number of pixels"),
+        "data": (_are_texts(meta["data"]), "a name or a list of names"),
+        "data_revision": (
+            meta["data_revision"] is None or _are_texts(meta["data_revision"], optional=True),
+            "a revision, a list of them, or None",
+        ),
+        "epochs": (
+            _are_numbers([meta["epochs"]], 1) and meta["epochs"] >= 0,
+            "a number, 0 or more",
+        ),
+        "version": (_is_text(meta["version"]), "the version of rs_models"),
+        "commit": (meta["commit"] is None or _is_text(meta["commit"]), "a commit or None"),
+    }
+    for key, (holds, expected) in rules.items():
+        if not holds:
+            raise UserError(f"Provenance '{key}' is {meta[key]!r}: it must be {expected}.")
+    return meta
+
+
+def processor_size(config: PreTrainedConfig, train_size: int) -> int:
+    """Side in pixels that the image processor resizes to.
+
+    It is the training size, except where a plain `SwinModel` cannot take that: its last stage must
+    hold one whole window (224 pixels for Swin-T), which rs_models' own calls do not need (see
+    `backbones.pooled`).
+    """
+    if config.model_type != "swin":
+        return train_size
+    return max(train_size, backbones.output_stride(config) * config.window_size)
+
+
+def processor_settings(meta: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Contents of preprocessor_config.json for validated provenance.
+
+    More than four bands are given as arrays (H, W, C), and resized only by the torchvision backend,
+    which AutoImageProcessor takes wherever torchvision is installed; without it pass
+    `do_resize=False`. The same holds for stored values above 255.
+    """
+    settings: dict[str, Any] = {
+        "image_processor_type": IMAGE_PROCESSOR,
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": _BICUBIC,
+        "do_rescale": True,
+        "rescale_factor": 1 / meta["value_range"][1],
+        "do_normalize": True,
+        "image_mean": meta["image_mean"],
+        "image_std": meta["image_std"],
+    }
+    if len(meta["bands"]) == 3:
+        settings["do_convert_rgb"] = True  # palettes, grey and transparent images among RGB ones
+    if len(meta["bands"]) not in _INFERRED_BANDS:
+        settings["input_data_format"] = "channels_last"
+    return settings
+
+
+def _checked_backbone(source: nn.Module, meta: Mapping[str, Any]) -> PreTrainedModel:
+    """The native backbone of the source; refuses provenance that the source contradicts."""
+    backbone = getattr(source, "backbone", source)
+    if not isinstance(backbone, ResNetModel | SwinModel | ViTModel):
+        raise UserError(
+            f"Cannot export a {type(backbone).__name__}: give a ResNetModel, SwinModel or ViTModel."
+        )
+    if len(meta["bands"]) != backbone.config.num_channels:
+        raise UserError(
+            f"Provenance names {len(meta['bands'])} bands but the backbone takes "
+            f"{backbone.config.num_channels}."
+        )
+    stride = backbones.output_stride(backbone.config)
+    if backbone.config.model_type == "resnet" and meta["output_stride"] != stride:
+        raise UserError(
+            f"Provenance says output_stride {meta['output_stride']} but the backbone has {stride}."
+        )
+    if source is not backbone:
+        for key in ("bands", "value_range", "image_mean", "image_std"):
+            used = _plain(getattr(source.config, key, meta[key]))
+            if used != meta[key]:
+                raise UserError(
+                    f"Provenance says {key} {meta[key]} but the method was trained with {used}."
+                )
+    return backbone
+
+
+def _float32_copy(backbone: PreTrainedModel, train_size: int) -> PreTrainedModel:
+    """A float32 CPU copy in evaluation mode, whose configuration suits calls at `train_size`."""
+    weights = {
+        key: value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype)
+        for key, value in backbone.state_dict().items()
+        if not key.startswith("pooler.")  # of a ViT: always the identity here
+    }
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"Weight {key} holds NaN or infinite values: the training diverged, so nothing was "
+                "exported."
+            )
+    config = copy.deepcopy(backbone.config)
+    config.dtype = torch.float32
+    if config.model_type == "vit":
+        grid = train_size // config.patch_size
+        weights["embeddings.position_embeddings"] = _resize_positions(
+            weights["embeddings.position_embeddings"], grid
+        )
+        config.image_size = train_size
+    elif config.model_type == "swin":
+        config.image_size = processor_size(config, train_size)
+    model = backbones.from_config(config)
+    loaded = model.load_state_dict(weights, strict=False)
+    left = [
+        key for key in loaded.missing_keys if not key.startswith("pooler.")
+    ] + loaded.unexpected_keys
+    if left:
+        raise UserError(
+            f"The backbone's weights do not fit its configuration: {', '.join(left[:3])}."
+        )
+    return model.eval()
+
+
+def _resize_positions(positions: Tensor, grid: int) -> Tensor:
+    """Position embeddings (1, 1 + h*w, D) for another square grid, as ViTModel resizes them."""
+    side = round((positions.shape[1] - 1) ** 0.5)
+    if side == grid:
+        return positions
+    patches = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, h, w)
+    patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat((positions[:, :1], patches.flatten(2).transpose(1, 2)), dim=1)
+
+
+def _add_timm_keys(config: PreTrainedConfig, meta: Mapping[str, Any], size: int) -> None:
+    """Adds what `timm.create_model("hf-hub:...")` reads; `model_type` keeps transformers native."""
+    num_bands = len(meta["bands"])
+    first_conv = "conv1" if config.model_type == "resnet" else "patch_embed.proj"
+    for key, value in timm_config(config).items():
+        setattr(config, key, value)
+    config.num_classes = 0
+    config.pretrained_cfg = {
+        "hf_hub_filename": TIMM_WEIGHTS,
+        "input_size": [num_bands, size, size],
+        # ViT and Swin are built for this size, as their weights are.
+        "fixed_input_size": config.model_type != "resnet",
+        "num_classes": 0,
+        "mean": meta["image_mean"],
+        "std": meta["image_std"],
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        # timm before 1.0.29 adapts this layer of any model without 3 bands, and starts it at random
+        # where it cannot.
+        "first_conv": first_conv if num_bands == 3 else None,
+        "classifier": "fc" if config.model_type == "resnet" else "head",
+    }
+
+
+def _check_written(folder: Path, model: PreTrainedModel, size: int, *, timm: bool) -> None:
+    """Loads the files as users do and compares a probe's features with the model's."""
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(2, model.config.num_channels, size, size, generator=generator)
+    plain, info = AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    if any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+        raise RuntimeError(f"The exported weights do not load cleanly: {info}")
+    if plain.dtype != torch.float32:
+        raise RuntimeError(f"The exported weights load as {plain.dtype}, not float32")
+    with torch.no_grad():
+        features = plain.eval()(probe).pooler_output.flatten(1)  # (2, D)
+        _compare(
+            "the native weights",
+            backbones.pooled(backbones.load(str(folder)), probe),
+            backbones.pooled(model, probe),
+        )
+        if model.config.model_type != "resnet" or backbones.output_stride(model.config) == 32:
+            _compare("a plain AutoModel", features, backbones.pooled(model, probe))
+        if timm:
+            _compare("the timm weights", timm_features(_timm_model(folder), probe), features)
+
+
+def _timm_model(folder: Path) -> Any:
+    """The timm model that `hf-hub:` would build from these files."""
+    import timm
+
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = timm.create_model(
+        settings["architecture"],
+        pretrained_cfg=settings["pretrained_cfg"],
+        **settings.get("model_args", {}),
+    )
+    model.load_state_dict(load_file(folder / TIMM_WEIGHTS))
+    return model.eval()
+
+
+def _compare(what: str, found: Tensor, expected: Tensor) -> None:
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
+    if not difference <= _TOLERANCE:
+        raise RuntimeError(f"Features of {what} differ from the source's by {difference:.2g}")
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Silences transformers' bars for reading and writing weights, which cut through a run's own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _replace(new: Path, final: Path) -> None:
+    """Puts a complete folder in the place of another, which is set aside first and removed last."""
+    previous = final.with_name(f"{final.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if final.exists():
+        final.rename(previous)
+    new.rename(final)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _are_texts(value: Any, *, optional: bool = False) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(_is_text(item) or (optional and item is None) for item in value)
+    return _is_text(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    numbers = isinstance(value, list) and len(value) == count
+    return numbers and all(
+        isinstance(item, int | float) and not isinstance(item, bool) and abs(item) < float("inf")
+        for item in value
+    )
