@@ -1,11 +1,11 @@
 """Band names and aliases, sensors, value ranges and statistics.
 
-One vocabulary for every band a model or a data set can have, so that "B04", "B4", "R" and "red" are the same thing
-everywhere. A band list is a tuple of canonical names in channel order.
+One vocabulary for every band a model or a data set can have, so that "B04", "B4", "R" and "red" are
+the same thing everywhere. A band list is a tuple of canonical names in channel order.
 
-Scale convention, used everywhere: stored integers are divided by ``value_range[1]`` first, then normalised as
-``(x - mean) / std``; ``image_mean`` and ``image_std`` are in those scaled units (the ``rescale_factor`` of a
-transformers image processor is ``1 / value_range[1]``).
+Scale convention, used everywhere: stored integers are divided by ``value_range[1]`` first, then
+normalised as ``(x - mean) / std``; ``image_mean`` and ``image_std`` are in those scaled units (the
+``rescale_factor`` of a transformers image processor is ``1 / value_range[1]``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rs_models.errors import UserError
+from .errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 # Canonical names are the "common names" of the STAC electro-optical extension, version 1.1
-# (github.com/stac-extensions/eo), with its digits kept and its zeros dropped, plus radar polarisations and height.
+# (github.com/stac-extensions/eo), with its digits kept and its zeros dropped, plus radar
+# polarisations and height.
 BANDS: dict[str, tuple[str, ...]] = {
     "coastal": ("b01", "b1", "coastal_aerosol", "aerosol"),
     "blue": ("b", "b02", "b2"),
@@ -45,7 +46,8 @@ BANDS: dict[str, tuple[str, ...]] = {
 SENSORS: dict[str, tuple[str, ...]] = {
     "rgb": ("red", "green", "blue"),
     "rgbn": ("red", "green", "blue", "nir"),
-    # Order of the bands in a Sentinel-2 level-1C product (and in EuroSAT's files, apart from B8A: see data/registry.py).
+    # Order of the bands in a Sentinel-2 level-1C product (and in EuroSAT's files, apart from B8A:
+    # see data/registry.py).
     "sentinel2": (
         "coastal",
         "blue",
@@ -67,14 +69,16 @@ SENSORS: dict[str, tuple[str, ...]] = {
 
 _ALIASES = {alias: name for name, aliases in BANDS.items() for alias in (name, *aliases)}
 
-_REFLECTANCE_SCALE = 10_000.0  # Sentinel-2 products store reflectance x 10,000 (ESA, Sentinel-2 Products Specification)
+# Sentinel-2 products store reflectance x 10,000 (ESA, Sentinel-2 Products Specification Document).
+_REFLECTANCE_SCALE = 10_000.0
 
 
 def band_name(value: str) -> str:
     """Return the canonical name of one band.
 
     Args:
-        value: a canonical name or an alias, in any case, with spaces, hyphens or underscores ("B04", "Red Edge 1").
+        value: a canonical name or an alias, in any case, with spaces, hyphens or underscores
+            ("B04", "Red Edge 1").
 
     Raises:
         UserError: when the name is not known.
@@ -83,8 +87,8 @@ def band_name(value: str) -> str:
     found = _ALIASES.get(key) or _ALIASES.get(key.replace("_", ""))
     if found is None:
         raise UserError(
-            f"Unknown band {value!r}: use one of {', '.join(BANDS)}, a Sentinel-2 name (B01 to B12, B8A), "
-            f"or a whole list by name ({', '.join(SENSORS)})."
+            f"Unknown band {value!r}: use one of {', '.join(BANDS)}, a Sentinel-2 name (B01 to "
+            f"B12, B8A), or a whole list by name ({', '.join(SENSORS)})."
         )
     return found
 
@@ -93,8 +97,8 @@ def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:
     """Return canonical band names in channel order.
 
     Args:
-        value: a sensor name ("rgb", "rgbn", "sentinel2"), names separated by commas ("B04,B03,B02"), or a sequence of
-            band names or aliases.
+        value: a sensor name ("rgb", "rgbn", "sentinel2"), names separated by commas
+            ("B04,B03,B02"), or a sequence of band names or aliases.
 
     Raises:
         UserError: for an unknown band, a band given twice, or an empty list.
@@ -113,12 +117,15 @@ def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def band_indices(have: Sequence[str], want: Sequence[str]) -> list[int]:
+def band_indices(
+    have: Sequence[str], want: Sequence[str], *, source: str = "the data"
+) -> list[int]:
     """Return the position in ``have`` of each band in ``want``.
 
     Args:
         have: canonical names of the bands that are there, in channel order.
         want: canonical names of the bands asked for.
+        source: what has these bands, for the message.
 
     Raises:
         UserError: when a band is missing (bands are never filled with zeros).
@@ -126,13 +133,15 @@ def band_indices(have: Sequence[str], want: Sequence[str]) -> list[int]:
     missing = [name for name in want if name not in have]
     if missing:
         raise UserError(
-            f"Band(s) {', '.join(missing)} asked for, but the data has {', '.join(have)}: "
-            "ask for bands that the data has (missing bands are never filled with zeros)."
+            f"Band(s) {', '.join(missing)} asked for, but {source} has {', '.join(have)}: ask for "
+            "bands that are there (missing bands are never filled with zeros)."
         )
     return [list(have).index(name) for name in want]
 
 
-def default_value_range(dtype: str | np.dtype | torch.dtype, bands: Sequence[str]) -> tuple[float, float]:
+def default_value_range(
+    dtype: str | np.dtype | torch.dtype, bands: Sequence[str]
+) -> tuple[float, float]:
     """Return the (low, high) stored values that scale to 0 and 1.
 
     Args:
@@ -149,15 +158,15 @@ def default_value_range(dtype: str | np.dtype | torch.dtype, bands: Sequence[str
     if name == "uint16" and optical:
         return (0.0, _REFLECTANCE_SCALE)
     raise UserError(
-        f"No value range is known for {name} bands {', '.join(bands)}: store images as uint8 (0 to 255) or optical "
-        "bands as uint16 reflectance (0 to 10000), or set value_range."
+        f"No value range is known for {name} bands {', '.join(bands)}: store images as uint8 (0 "
+        "to 255) or optical bands as uint16 reflectance (0 to 10000), or set value_range."
     )
 
 
 def band_statistics(
     images: np.ndarray | torch.Tensor, value_range: tuple[float, float], *, max_images: int = 10_000
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per band, in scaled units (stored value / ``value_range[1]``).
+    """Return mean and standard deviation per band, in units of ``value_range[1]``.
 
     Args:
         images: (N, C, H, W) integers; may be memory-mapped, it is read in small blocks.
@@ -168,7 +177,8 @@ def band_statistics(
         Two tuples of C floats.
 
     Raises:
-        UserError: when there are no images or a band is constant (its standard deviation would divide by zero).
+        UserError: when there are no images or a band is constant (its standard deviation would
+            divide by zero).
     """
     count, channels = int(images.shape[0]), int(images.shape[1])
     if count == 0:
@@ -189,8 +199,9 @@ def band_statistics(
         std[band] = np.sqrt(np.average((values - mean[band]) ** 2, weights=count_of))
     if (std == 0).any():
         raise UserError(
-            f"Band number {int(np.argmin(std))} (counted from 0) has the same value {mean[np.argmin(std)]:g} in every "
-            "pixel: check the band order and that the data is not empty."
+            f"Band number {int(np.argmin(std))} (counted from 0) has the same value "
+            f"{mean[np.argmin(std)]:g} in every pixel: check the band order and that the data is "
+            "not empty."
         )
     high = value_range[1]
     return tuple(float(v) for v in mean / high), tuple(float(v) for v in std / high)

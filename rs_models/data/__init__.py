@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rs_models.data.cache import ImageCache, build_cache
-from rs_models.data.sources import load, resolve_revision
+from .cache import ImageCache, build_cache
+from .sources import load, resolve_revision
 
 __all__ = ["ImageCache", "build_cache", "load", "resolve_revision"]

@@ -1,9 +1,10 @@
-"""Decoded images in one memory-mapped file: decode once, share between processes, read at memory speed.
+"""Decoded images in one memory-mapped file: decode once, share between processes.
 
-Layout of a cache, ``<cache_dir>/<fingerprint>/``: ``images.npy`` (N, H, W, C), ``labels.npy`` (N,) where there are
-labels, ``meta.json``. It is written beside and renamed into place, so a directory with that name is always complete;
-a file lock keeps the processes of one machine from doing the same work, and where locks do not work (some network file
-systems) the first rename wins and the others use its result.
+Layout of a cache, ``<cache_dir>/<fingerprint>/``: ``images.npy`` (N, H, W, C), ``labels.npy`` (N,)
+where there are labels, ``meta.json``. It is written beside and renamed into place, so a directory
+with that name is always complete; a file lock keeps the processes of one machine from doing the
+same work, and where locks do not work (some network file systems) the first rename wins and the
+others use its result.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,14 +25,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from rs_models.bands import default_value_range, resolve_bands
-from rs_models.errors import UserError
+from ..bands import default_value_range, resolve_bands
+from ..errors import UserError
 
 if TYPE_CHECKING:
     import datasets
     import torch
 
 _FORMAT = 1  # part of the fingerprint: raise it when the same input would give other pixels
+_REFLECTANCE_ONE = 10_000
 _BLOCK = 256  # rows in flight: bounds memory to a few blocks of decoded images
 
 
@@ -67,7 +70,9 @@ class ImageCache:
         try:
             meta = json.loads((path / "meta.json").read_text())
         except FileNotFoundError:
-            raise UserError(f"{path} is not an image cache (no meta.json): build it with build_cache.") from None
+            raise UserError(
+                f"{path} is not an image cache (no meta.json): build it with build_cache."
+            ) from None
         return cls(
             path=path,
             bands=tuple(meta["bands"]),
@@ -79,12 +84,13 @@ class ImageCache:
 
     @cached_property
     def images(self) -> torch.Tensor:
-        """(N, C, H, W), uint8 or uint16, in channels-last memory order; read-only, do not write into it."""
+        """(N, C, H, W), uint8 or uint16, in channels-last memory order; never write into it."""
         import torch
 
         array = np.load(self.path / "images.npy", mmap_mode="r")  # (N, H, W, C)
         with warnings.catch_warnings():
-            # torch has no read-only tensors and warns; mapping writable would reserve memory for the whole file.
+            # torch has no read-only tensors and warns; mapping writable would reserve memory for
+            # the whole file.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
             return torch.from_numpy(array).permute(0, 3, 1, 2)
 
@@ -107,7 +113,9 @@ class ImageCache:
 
     def __getstate__(self) -> dict:
         """Leave the mapped tensors out: the other side maps the file itself."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("images", "labels")}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("images", "labels")
+        }
 
 
 def build_cache(
@@ -121,21 +129,23 @@ def build_cache(
 ) -> ImageCache:
     """Decode a data set into an :class:`ImageCache`, or open the one that is there.
 
-    Images are read in threads (the decoders release Python's lock) and written in order, with a bounded number in
-    flight.
+    Images are read in threads (the decoders release Python's lock) and written in order, with a
+    bounded number in flight.
 
     Args:
         rows: from :func:`rs_models.data.load`, with an ``image`` column.
-        bands: bands to keep, in channel order; ``nir`` comes from a column of that name where the image lacks it.
-        image_size: shorter side resized to this with antialiasing, then the centre square cut out. None keeps the
-            images as they are; they must then have one size.
+        bands: bands to keep, in channel order; ``nir`` comes from a column of that name where the
+            image lacks it.
+        image_size: shorter side resized to this with antialiasing, then the centre square cut out.
+            None keeps the images as they are; they must then have one size.
         cache_dir: default: ``RS_MODELS_CACHE``, else ``~/.cache/rs_models``, and ``images`` in it.
-        strict: raise at the first image that cannot be read, instead of leaving it out and counting it.
+        strict: raise at the first image that cannot be read, instead of leaving it out and counting
+            it.
         progress: show a progress bar.
 
     Raises:
-        UserError: for missing bands, mixed sizes without ``image_size``, mixed types, no readable image at all, or (with
-            ``strict``) a corrupt image.
+        UserError: for missing bands, mixed sizes without ``image_size``, mixed types, no readable
+            image at all, or (with ``strict``) a corrupt image.
     """
     names = resolve_bands(bands)
     fingerprint = _fingerprint(rows, names, image_size)
@@ -146,6 +156,7 @@ def build_cache(
 
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{fingerprint}.lock"):
+            _remove_abandoned(root, fingerprint)
             if not target.exists():
                 _build(rows, names, image_size, target, fingerprint, strict, progress)
     cache = ImageCache.open(target)
@@ -165,8 +176,18 @@ def _fingerprint(rows: datasets.Dataset, bands: Sequence[str], image_size: int |
     return hashlib.sha256(key.encode()).hexdigest()[:20]
 
 
+def _remove_abandoned(root: Path, fingerprint: str) -> None:
+    """Delete what builds of this cache left that were killed more than a day ago."""
+    for path in root.glob(f"{fingerprint}.tmp-*"):
+        if time.time() - path.stat().st_mtime > 86_400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _corrupt(row: int, reason: str) -> str:
-    return f"The image in row {row} cannot be read ({reason}): repair or remove it, or leave strict off to skip it."
+    return (
+        f"The image in row {row} cannot be read ({reason}): repair or remove it, or leave strict "
+        "off to skip it."
+    )
 
 
 def _build(
@@ -189,7 +210,8 @@ def _build(
             dtype = writer.finish()
         classes = None
         if "label" in rows.features:
-            labels = np.asarray(rows.with_format("numpy")["label"][:], dtype=np.int64)
+            known = [-1 if v is None else v for v in rows.with_format(None)["label"][:]]
+            labels = np.array(known, dtype=np.int64)
             kept = np.ones(len(rows), dtype=bool)
             kept[[row for row, _ in writer.skipped]] = False
             np.save(work / "labels.npy", labels[kept])
@@ -224,6 +246,8 @@ class _Writer:
     first_row: int = 0
     count: int = 0
     row: int = 0
+    total_value: float = 0.0
+    highest: int = 0
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def write(self, block: list[np.ndarray | str]) -> None:
@@ -239,28 +263,33 @@ class _Writer:
                 good.append(image)
             self.row += 1
         if good:
-            self.file.write(np.stack(good).data)
+            images = np.stack(good)
+            self.file.write(images.data)
             self.count += len(good)
+            if images.dtype == np.uint16:
+                self.highest = max(self.highest, int(images.max()))
+                self.total_value += float(images.mean(dtype=np.float64)) * len(good)
 
     def _check(self, image: np.ndarray) -> None:
         """Compare an image with the first one, which decides size and type."""
         if self.shape is None:
             if image.dtype not in (np.uint8, np.uint16):
                 raise UserError(
-                    f"The image in row {self.row} has {image.dtype} pixels: convert the data to uint8, or to uint16 "
-                    "reflectance x 10000."
+                    f"The image in row {self.row} has {image.dtype} pixels: convert the data to "
+                    "uint8, or to uint16 reflectance x 10000."
                 )
             self.shape, self.dtype, self.first_row = image.shape, image.dtype, self.row
             self._header(self.total)
         if image.dtype != self.dtype:
             raise UserError(
-                f"The image in row {self.row} has {image.dtype} pixels, row {self.first_row} has {self.dtype}: "
-                "convert them to one type."
+                f"The image in row {self.row} has {image.dtype} pixels, row {self.first_row} has "
+                f"{self.dtype}: convert them to one type."
             )
         if image.shape != self.shape:
             raise UserError(
-                f"The image in row {self.row} is {image.shape[1]} x {image.shape[0]} pixels, row {self.first_row} is "
-                f"{self.shape[1]} x {self.shape[0]}: set image_size, so that all are brought to one size."
+                f"The image in row {self.row} is {image.shape[1]} x {image.shape[0]} pixels, row "
+                f"{self.first_row} is {self.shape[1]} x {self.shape[0]}: set image_size, so that "
+                "all are brought to one size."
             )
 
     def _header(self, count: int) -> None:
@@ -278,6 +307,14 @@ class _Writer:
         if self.dtype is None:
             reason = f": row {self.skipped[0][0]}: {self.skipped[0][1]}" if self.skipped else ""
             raise UserError(f"None of the {self.total} rows has a readable image{reason}.")
+        mean = self.total_value / self.count
+        # Reflectance above 1 is rare (snow, clouds); 8-bit values in 16 bits, or counts that fill
+        # them, would be scaled wrongly without a word.
+        if self.dtype == np.uint16 and (self.highest <= 255 or mean > _REFLECTANCE_ONE):
+            raise UserError(
+                f"The 16-bit images reach {self.highest} with a mean of {mean:.0f}, which is not "
+                "reflectance x 10000: convert them to that, or to uint8."
+            )
         self.file.seek(0)
         self._header(self.count)
         return self.dtype
@@ -289,7 +326,7 @@ def _decoded_blocks(
     """Yield the rows' images in order, in blocks; a string stands for one that cannot be read."""
     from tqdm.auto import tqdm
 
-    from rs_models.data.features import CorruptImageError, RowReader
+    from .features import CorruptImageError, RowReader
 
     reader = RowReader(rows.features, bands)
     raw = reader.undecoded(rows.select_columns(reader.columns)).with_format(None)
@@ -302,16 +339,21 @@ def _decoded_blocks(
         return image if image_size is None else resize_and_crop(image, image_size)
 
     starts = range(0, len(raw), _BLOCK)
-    bar = tqdm(total=len(raw), desc="decoding images", unit="image", disable=not progress, leave=False)
-    with bar, ThreadPoolExecutor(_num_threads()) as pool:
+    bar = tqdm(
+        total=len(raw), desc="decoding images", unit="image", disable=not progress, leave=False
+    )
+    with bar, ThreadPoolExecutor(num_threads()) as pool:
         for start in starts:
             columns = raw[start : start + _BLOCK]
-            block_rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+            block_rows = [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ]
             yield list(pool.map(decode, block_rows, chunksize=1))
             bar.update(len(block_rows))
 
 
-def _num_threads() -> int:
+def num_threads() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -344,5 +386,8 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
     if image.dtype == np.uint8 and image.shape[2] == 3:
         return resized(PIL.Image.fromarray(np.ascontiguousarray(image)))
-    planes = [resized(PIL.Image.fromarray(image[..., c].astype(np.float32))) for c in range(image.shape[2])]
+    planes = [
+        resized(PIL.Image.fromarray(image[..., c].astype(np.float32)))
+        for c in range(image.shape[2])
+    ]
     return np.stack(planes, axis=2).round().astype(image.dtype)

@@ -1,8 +1,8 @@
-"""Column types for images with any number of named bands, and the reader that turns a stored image into an array.
+"""Column types for images with any number of named bands, and the reader of stored images.
 
-Two ``datasets`` feature types carry the band names with the column, through ``select``, ``map``, streaming and
-``save_to_disk``: :class:`BandArray` (pixels in the table) and :class:`GeoTiff` (a file, read when the row is read).
-Plain RGB images stay ``datasets.Image``.
+Two ``datasets`` feature types carry the band names with the column, through ``select``, ``map``,
+streaming and ``save_to_disk``: :class:`BandArray` (pixels in the table) and :class:`GeoTiff` (a
+file, read when the row is read). Plain RGB images stay ``datasets.Image``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow as pa
 from datasets.features import Array3D, Features, Image
 from datasets.features.features import Array3DExtensionType, register_feature
 
-from rs_models.bands import SENSORS, band_indices
-from rs_models.errors import UserError
+from ..bands import SENSORS, band_indices, resolve_bands
+from ..errors import UserError
 
 
 class CorruptImageError(ValueError):
@@ -44,7 +44,8 @@ class BandArray:
 
     def __post_init__(self) -> None:
         """Make the shape a tuple again after a round trip through JSON."""
-        self.shape = tuple(self.shape)
+        height, width, bands = self.shape
+        self.shape = (height, width, bands)
 
     def __call__(self) -> pa.DataType:
         """Return the Arrow type, the same as ``datasets.Array3D``'s."""
@@ -64,14 +65,14 @@ class BandArray:
 class GeoTiff:
     """Image column of raster files, read by rasterio when the row is read.
 
+    Bands are found by the names in each file; a file without names has exactly these, in order.
+
     Attributes:
         bands: canonical names of the bands to read, in channel order.
-        indexes: their 1-based positions in the files.
         decode: False gives the stored {"bytes", "path"} instead of pixels.
     """
 
     bands: list[str]
-    indexes: list[int]
     decode: bool = True
     id: str | None = field(default=None, repr=False)
     dtype: ClassVar[str] = "numpy.ndarray"
@@ -92,7 +93,7 @@ class GeoTiff:
 
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> np.ndarray:
         """Return the pixels as (H, W, C)."""
-        return read_raster(value, self.indexes)
+        return read_raster(value, self.bands)
 
 
 with warnings.catch_warnings():
@@ -112,37 +113,54 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
     if array.shape[0] == channels:
         return np.moveaxis(array, 0, 2)
     raise UserError(
-        f"An image has shape {array.shape}, which does not hold {channels} bands first or last: give `bands` with one "
-        "name per band of the image."
+        f"An image has shape {array.shape}, which does not hold {channels} bands first or last: "
+        "give `bands` with one name per band of the image."
     )
 
 
-def read_raster(value: dict, indexes: Sequence[int]) -> np.ndarray:
+def raster_bands(raster: Any) -> tuple[str, ...] | None:
+    """Return the names of an open raster's bands; None when it does not name them all.
+
+    Descriptions come first ("B04", "Red"); then the colour interpretation, which says red, green
+    and blue of a plain image.
+    """
+    for names in (raster.descriptions, [colour.name for colour in raster.colorinterp]):
+        try:
+            return resolve_bands([(name or "").split(",")[0].split(" (")[0] for name in names])
+        except UserError:
+            continue
+    return None
+
+
+def read_raster(value: dict, bands: Sequence[str]) -> np.ndarray:
     """Read some bands of a raster file.
 
     Args:
         value: {"bytes", "path"}.
-        indexes: 1-based band positions.
+        bands: canonical names; found by the names in the file, else the file has exactly these.
 
     Returns:
         (H, W, C) in the file's type.
 
     Raises:
-        UserError: when the file has fewer bands.
+        UserError: when the file lacks one of the bands.
         CorruptImageError: when it cannot be read.
     """
     import rasterio
     from rasterio.errors import RasterioError
 
+    source = io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
     try:
-        source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
         with rasterio.open(source) as raster:
-            if max(indexes) > raster.count:
+            have = raster_bands(raster)
+            if have is None and raster.count != len(bands):
                 raise UserError(
-                    f"{value['path']} has {raster.count} bands, band number {max(indexes)} is asked for: keep tiles "
-                    "with the same bands in one folder, or ask for fewer `bands`."
+                    f"{value['path']} has {raster.count} bands that it does not name, but "
+                    f"{', '.join(bands)} are asked for: keep tiles with the same bands in one "
+                    "folder, or write band descriptions into them."
                 )
-            return np.moveaxis(raster.read(list(indexes)), 0, 2)
+            indexes = band_indices(have, bands, source=value["path"]) if have else range(len(bands))
+            return np.moveaxis(raster.read([i + 1 for i in indexes]), 0, 2)
     except RasterioError as error:
         raise CorruptImageError(str(error)) from error
 
@@ -166,7 +184,8 @@ class RowReader:
         """
         if "image" not in features:
             raise UserError(
-                f"The data has no 'image' column (it has {', '.join(features)}): name it with columns={{'image': ...}}."
+                f"The data has no 'image' column (it has {', '.join(features)}): name it with "
+                "columns={'image': ...}."
             )
         self.bands = tuple(bands)
         self.feature = features["image"]
@@ -182,20 +201,20 @@ class RowReader:
             have = (*have, "nir")
         if "nir" in bands and "nir" not in have:
             raise UserError(
-                f"Band nir asked for, but the data has {', '.join(have)} and no 'nir' column (columns: "
-                f"{', '.join(features)}): ask for bands that the data has."
+                f"Band nir asked for, but the data has {', '.join(have)} and no 'nir' column "
+                f"(columns: {', '.join(features)}): ask for bands that the data has."
             )
         self.order = band_indices(have, bands)
         self.columns = ["image", "nir"] if self.with_nir else ["image"]
 
     def undecoded(self, rows: Any) -> Any:
-        """Return the data set with image files as stored bytes or paths, so that reading can be done in threads."""
+        """Return the data set with image files as bytes or paths, to be read in threads."""
         for column in self.columns:
             feature = rows.features[column]
             if isinstance(feature, Image):
                 rows = rows.cast_column(column, Image(decode=False))
             elif isinstance(feature, GeoTiff):
-                rows = rows.cast_column(column, GeoTiff(feature.bands, feature.indexes, decode=False))
+                rows = rows.cast_column(column, GeoTiff(feature.bands, decode=False))
         return rows
 
     def __call__(self, row: dict) -> np.ndarray:
@@ -215,7 +234,7 @@ class RowReader:
         if value is None:
             raise CorruptImageError("the image is missing (null)")
         if isinstance(self.feature, GeoTiff):
-            image = read_raster(value, self.feature.indexes)
+            image = read_raster(value, self.feature.bands)
         elif isinstance(self.feature, Image):
             image = _read_image(value, "RGB")
         else:
@@ -225,7 +244,9 @@ class RowReader:
                 raise CorruptImageError("the nir band is missing (null)")
             nir = _read_image(row["nir"], "L")
             if nir.shape[:2] != image.shape[:2]:
-                raise CorruptImageError(f"the nir band is {nir.shape[:2]}, the image {image.shape[:2]}")
+                raise CorruptImageError(
+                    f"the nir band is {nir.shape[:2]}, the image {image.shape[:2]}"
+                )
             image = np.concatenate([image, nir[..., None]], axis=2)
         if self.order != list(range(image.shape[2])):
             image = image[..., self.order]
@@ -239,17 +260,20 @@ def _read_image(value: Any, mode: str) -> np.ndarray:
 
     try:
         if isinstance(value, dict):
-            value = PIL.Image.open(io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"])
+            value = PIL.Image.open(
+                io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
+            )
         if value.mode.startswith(("I", "F")):
             raise UserError(
-                f"An image has {value.mode} pixels (more than 8 bits), which have no fixed scale: store them as "
-                "GeoTIFF tiles or arrays and name their `bands`."
+                f"An image has {value.mode} pixels (more than 8 bits), which have no fixed scale: "
+                "store them as GeoTIFF tiles or arrays and name their `bands`."
             )
         if value.getexif().get(PIL.Image.ExifTags.Base.Orientation) is not None:
             value = PIL.ImageOps.exif_transpose(value)
         return np.asarray(value.convert(mode))
     except UserError:
         raise
-    # PIL reports broken files by many types, by format: OSError, SyntaxError (PNG), struct.error, ValueError, ...
+    # PIL reports broken files by many types, by format: OSError, SyntaxError (PNG), struct.error,
+    # ValueError, ...
     except Exception as error:
         raise CorruptImageError(f"{type(error).__name__}: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rs_models.data.sources import missing_split
-from rs_models.errors import UserError
+from ..errors import UserError
+from .sources import missing_split
 
 
 def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) -> Any:
@@ -19,7 +19,8 @@ def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) 
         streaming: give an iterable data set.
 
     Raises:
-        UserError: for a repository that does not exist, needs a script, has no Parquet files, or lacks the split.
+        UserError: for a repository that does not exist, needs a script, has no Parquet files, or
+            lacks the split.
     """
     from datasets import get_dataset_split_names, load_dataset
     from datasets.exceptions import DatasetNotFoundError
@@ -29,8 +30,9 @@ def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) 
         script = f"{hub_id.split('/')[-1]}.py"
         kind = f"needs its script {script}" if script in files else "holds no Parquet files"
         raise UserError(
-            f"The Hub data set {hub_id} {kind}, which is not supported: try revision='refs/convert/parquet' (the Hub's "
-            "own conversion), or download it and give its folder."
+            f"The Hub data set {hub_id} {kind}, which is not supported: try "
+            "revision='refs/convert/parquet' (the Hub's own conversion), or download it and give "
+            "its folder."
         )
     try:
         return load_dataset(hub_id, split=split, revision=revision, streaming=streaming)
@@ -40,12 +42,13 @@ def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) 
         if "scripts are no longer supported" not in str(error):
             raise
         raise UserError(
-            f"The Hub data set {hub_id} needs a script, which is not supported: try revision='refs/convert/parquet'."
+            f"The Hub data set {hub_id} needs a script, which is not supported: try "
+            "revision='refs/convert/parquet'."
         ) from error
     except ConnectionError as error:
         raise UserError(
-            f"The Hub data set {hub_id} cannot be reached and is not in the local cache: check the network "
-            f"({type(error).__name__}), or give a local folder."
+            f"The Hub data set {hub_id} cannot be reached and is not in the local cache: check "
+            f"the network ({type(error).__name__}), or give a local folder."
         ) from error
     except ValueError as error:
         if "split" not in str(error):
@@ -57,9 +60,9 @@ def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) 
 
 
 def commit(hub_id: str, revision: str | None) -> str | None:
-    """Return the commit that ``revision`` (default: the main branch) stands for; None when nobody knows.
+    """Return the commit that ``revision`` (default: the main branch) stands for.
 
-    Without a network the local cache is asked.
+    Without a network the local cache is asked; None when it does not know either.
     """
     if revision and len(revision) == 40:
         return revision
@@ -105,6 +108,6 @@ def _info(hub_id: str, revision: str | None) -> Any:
 def _not_found(hub_id: str, revision: str | None) -> str:
     at = f" at revision {revision!r}" if revision else ""
     return (
-        f"The Hub has no data set {hub_id}{at} that you may read: check the spelling, or log in with `hf auth login` if "
-        "it is private."
+        f"The Hub has no data set {hub_id}{at} that you may read: check the spelling, or log in "
+        "with `hf auth login` if it is private."
     )

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rs_models.bands import SENSORS, band_indices, band_name, resolve_bands
-from rs_models.data.sources import SPLITS, missing_split
-from rs_models.errors import UserError
+from ..bands import band_indices, resolve_bands
+from ..errors import UserError
+from .sources import SPLITS, missing_split
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 TIFF_SUFFIXES = {".tif", ".tiff"}
@@ -32,7 +32,9 @@ def open_path(path: Path, split: str, *, bands: str | Sequence[str] | None, stre
     """
     if path.is_file():
         if path.suffix != ".parquet":
-            raise UserError(f"{path} is a file, but not Parquet: give a folder of images, or a .parquet file.")
+            raise UserError(
+                f"{path} is a file, but not Parquet: give a folder of images, or a .parquet file."
+            )
         return _open_parquet({"train": [path]}, split, path, streaming)
     files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
     parquet = [p for p in files if p.suffix == ".parquet"]
@@ -44,11 +46,14 @@ def open_path(path: Path, split: str, *, bands: str | Sequence[str] | None, stre
     images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
     if tiffs and images:
         raise UserError(
-            f"{path} holds {len(images)} images and {len(tiffs)} TIFF files (first: {tiffs[0].name}): keep one kind in "
-            "a folder."
+            f"{path} holds {len(images)} images and {len(tiffs)} TIFF files (first: "
+            f"{tiffs[0].name}): keep one kind in a folder."
         )
     if not tiffs and not images:
-        raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES | TIFF_SUFFIXES))}) and no Parquet.")
+        raise UserError(
+            f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES | TIFF_SUFFIXES))}) and no "
+            "Parquet."
+        )
     rows = _open_images(path, _of_split(tiffs or images, path, split), bool(tiffs), bands)
     return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
 
@@ -66,7 +71,9 @@ def _open_parquet(splits: dict[str, list[Path]], split: str, path: Path, streami
     try:
         return load_dataset("parquet", data_files={split: files}, split=split, streaming=streaming)
     except Exception as error:
-        raise UserError(f"{files[0]} (or one of {len(files)} files) cannot be read as Parquet: {error}") from error
+        raise UserError(
+            f"{files[0]} (or one of {len(files)} files) cannot be read as Parquet: {error}"
+        ) from error
 
 
 def _group_parquet(files: list[Path], root: Path) -> dict[str, list[Path]]:
@@ -104,7 +111,9 @@ def _of_split(files: list[Path], root: Path, split: str) -> dict[Path, str | Non
     split_folders = {name: folders[name] for name in _SPLIT_NAMES if name in folders}
     if not split_folders:
         if split != "train":
-            raise missing_split(split, ["train"], f"{root} (no train, validation or test folder in it)")
+            raise missing_split(
+                split, ["train"], f"{root} (no train, validation or test folder in it)"
+            )
         base, chosen = root, files
     else:
         if split not in split_folders:
@@ -117,7 +126,10 @@ def _of_split(files: list[Path], root: Path, split: str) -> dict[Path, str | Non
         return dict.fromkeys(chosen)
     loose = [p for p, name in classes.items() if name == "."]
     if loose:
-        raise UserError(f"{loose[0]} lies beside class folders: move it into one, or keep all images in one folder.")
+        raise UserError(
+            f"{loose[0]} lies beside class folders: move it into one, or keep all images in one "
+            "folder."
+        )
     return dict(classes)
 
 
@@ -128,7 +140,9 @@ def _open_images(
     from datasets import ClassLabel, Dataset, Features, Image
 
     feature = _tiff_feature(next(iter(files)), bands) if tiffs else Image()
-    columns: dict[str, list] = {"image": [{"bytes": None, "path": str(p.absolute())} for p in files]}
+    columns: dict[str, list] = {
+        "image": [{"bytes": None, "path": str(p.absolute())} for p in files]
+    }
     features: dict[str, Any] = {"image": feature}
     names = _class_names(root, files)
     if names:
@@ -144,7 +158,7 @@ def _open_images(
 
 
 def _class_names(root: Path, files: dict[Path, str | None]) -> list[str]:
-    """Return the class folders, of all splits together, so that a class has one number in every split."""
+    """Return the class folders of all splits: a class has one number in every split."""
     names = {name for name in files.values() if name is not None}
     if not names:
         return []
@@ -163,37 +177,25 @@ def _class_names(root: Path, files: dict[Path, str | None]) -> list[str]:
 
 
 def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
-    """Choose the bands to read from the first file's band descriptions, or by position."""
+    """Choose the bands to read, by the names in the first file or those given."""
     import rasterio
     from rasterio.errors import RasterioError
 
-    from rs_models.data.features import GeoTiff
+    from .features import GeoTiff, raster_bands
 
     try:
         with rasterio.open(path) as raster:
-            count, descriptions = raster.count, raster.descriptions
+            count, have = raster.count, raster_bands(raster)
     except RasterioError as error:
         raise UserError(f"{path} cannot be read as a raster file: {error}") from error
     want = resolve_bands(bands) if bands is not None else None
-    if all(descriptions):
-        have = _described(descriptions)
-        if have is not None:
-            want = want or have
-            return GeoTiff(list(want), [i + 1 for i in band_indices(have, want)])
-    if want is None and count == 3:
-        want = SENSORS["rgb"]
-    if want is None or len(want) != count:
+    if have is not None:
+        want = want or have
+        band_indices(have, want, source=str(path))
+    elif want is None or len(want) != count:
         raise UserError(
-            f"{path} has {count} bands without known names (descriptions: {list(descriptions)}), and "
-            f"{len(want) if want else 'no'} band names are given: give `bands` with {count} names in the file's order, or "
-            "write band descriptions into the files."
+            f"{path} has {count} bands that it does not name, and {len(want) if want else 'no'} "
+            f"band names are given: give `bands` with {count} names in the file's order, or write "
+            "band descriptions into the files."
         )
-    return GeoTiff(list(want), list(range(1, count + 1)))
-
-
-def _described(descriptions: Sequence[str]) -> tuple[str, ...] | None:
-    """Return band names for a file's descriptions; None when one of them is not a band name."""
-    try:
-        return tuple(band_name(text.split(",")[0].split(" (")[0]) for text in descriptions)
-    except UserError:
-        return None
+    return GeoTiff(list(want))

@@ -1,7 +1,7 @@
-"""Known data sets: where they are on the Hub, what their columns are called, which bands and splits they have.
+"""Known data sets: where they are on the Hub, their columns, bands and splits.
 
-Facts were read from the repositories' cards. ``revision`` is None where no commit has been checked yet; the commit that
-was loaded is then recorded in every result (``sources.resolve_revision``).
+Facts were read from the repositories' cards. ``revision`` is None where no commit has been checked
+yet; the commit that was loaded is then recorded in every result (``sources.resolve_revision``).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rs_models.bands import SENSORS
+from ..bands import SENSORS
 
-# EuroSAT's 13-band files list B8A last, after B12 (github.com/phelber/EuroSAT, issue 7; visible in the values too: the
-# tenth band, cirrus, is near 10 everywhere).
+# EuroSAT's 13-band files list B8A last, after B12 (github.com/phelber/EuroSAT, issue 7; visible in
+# the values too: the tenth band, cirrus, is near 10 everywhere).
 EUROSAT_MS_BANDS = (
     *(name for name in SENSORS["sentinel2"] if name != "nir_narrow"),
     "nir_narrow",
@@ -61,13 +61,22 @@ KNOWN: dict[str, KnownSet] = {
         note="256 px",
     ),
     "blanchon/UC_Merced": KnownSet(
-        "blanchon/UC_Merced", {"train": 2_100}, "public domain (USGS imagery)", note="256 px; train only"
+        "blanchon/UC_Merced",
+        {"train": 2_100},
+        "public domain (USGS imagery)",
+        note="256 px; train only",
     ),
     "blanchon/PatternNet": KnownSet(
-        "blanchon/PatternNet", {"train": 30_400}, "not stated; research use by the authors", note="256 px; train only"
+        "blanchon/PatternNet",
+        {"train": 30_400},
+        "not stated; research use by the authors",
+        note="256 px; train only",
     ),
     "jonathan-roberts1/RSSCN7": KnownSet(
-        "jonathan-roberts1/RSSCN7", {"train": 2_800}, "not stated; research use", note="400 px; train only"
+        "jonathan-roberts1/RSSCN7",
+        {"train": 2_800},
+        "not stated; research use",
+        note="400 px; train only",
     ),
     "jonathan-roberts1/WHU-RS19": KnownSet(
         "jonathan-roberts1/WHU-RS19", {"train": 1_005}, "CC-BY-4.0", note="600 px; train only"
@@ -76,14 +85,17 @@ KNOWN: dict[str, KnownSet] = {
         "jonathan-roberts1/NWPU-RESISC45", {"train": 31_500}, "other", note="256 px; train only"
     ),
     "HichTala/dior": KnownSet(
-        "HichTala/dior", {}, "CC-BY-SA by the repository, CC-BY-NC by others: check before use", note="object boxes"
+        "HichTala/dior",
+        {},
+        "CC-BY-SA by the repository, CC-BY-NC by others: check before use",
+        note="object boxes",
     ),
 }
 """Data sets by name; any other Hub id works too, with its own column names."""
 
 
 def find(name: str) -> KnownSet | None:
-    """Return the entry for a Hub id or its last part ("eurosat-rgb"), in any case; None when there is none."""
+    """Return the entry for a Hub id or its last part, in any case; None when there is none."""
     key = name.lower()
     for known, entry in KNOWN.items():
         if key in (known.lower(), known.lower().split("/")[-1]):

@@ -1,7 +1,8 @@
 """Which rows are drawn: few-shot draws and the order of an epoch.
 
-Everything here is a pure function of its arguments (labels, sizes, seed, epoch), so that a draw can be repeated, and so
-that every process of a job computes the same order and takes its own slice of it.
+Everything here is a pure function of its arguments (labels, sizes, seed, epoch), so that a draw can
+be repeated, and so that every process of a job computes the same order and takes its own slice of
+it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rs_models.errors import UserError
+from ..errors import UserError
 
 SamplingMode = Literal["natural", "class_balanced"]
 
@@ -23,7 +24,8 @@ def few_shot_draw(
 ) -> np.ndarray:
     """Draw ``n`` rows of every class.
 
-    For one seed the draws are nested: the 5 rows of a class are among its 20, and those among its 50.
+    For one seed the draws are nested: the 5 rows of a class are among its 20, and those among its
+    50.
 
     Args:
         labels: (N,) class indices; negative ones mark rows without a label and are never drawn.
@@ -44,8 +46,8 @@ def few_shot_draw(
         if len(rows) < n:
             name = class_names[label] if class_names is not None else f"class {label}"
             raise UserError(
-                f"Class {name!r} has {len(rows)} labelled rows, {n} per class are asked for: ask for at most "
-                f"{len(rows)} or leave the class out."
+                f"Class {name!r} has {len(rows)} labelled rows, {n} per class are asked for: ask "
+                f"for at most {len(rows)} or leave the class out."
             )
         # A generator per class: adding a class elsewhere does not change this one's draw.
         drawn.append(np.random.default_rng([seed, int(label)]).permutation(rows)[:n])
@@ -53,7 +55,7 @@ def few_shot_draw(
 
 
 def hash_indices(indices: ArrayLike) -> str:
-    """Return a short hash (16 hex digits) of row indices in their order, to name a draw in a result."""
+    """Return a hash (16 hex digits) of row indices in their order, to name a draw."""
     data = np.ascontiguousarray(np.asarray(indices), dtype="<i8").tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -69,13 +71,14 @@ def epoch_indices(
     """Return the rows of one epoch in the order in which they are used.
 
     ``natural``: a permutation of all rows, so classes come in proportion to their size.
-    ``class_balanced``: ``n`` draws with replacement, each of a class chosen uniformly and then of a row of that class
-    chosen uniformly; every class has the same expected number of draws (n / classes), however rare it is. Within a
-    class rows are used up before one repeats, so that a large class is covered as evenly as its share allows.
-    Rows with a negative label (none known) are never drawn.
+    ``class_balanced``: ``n`` draws with replacement, each of a class chosen uniformly and then of a
+    row of that class chosen uniformly; every class has the same expected number of draws (n /
+    classes), however rare it is. Within a class rows are used up before one repeats, so that a
+    large class is covered as evenly as its share allows. Rows with a negative label (none known)
+    are never drawn.
 
-    The order depends on the arguments alone, never on the number of processes: take every k-th index, or slices of each
-    global batch, per process.
+    The order depends on the arguments alone, never on the number of processes: take every k-th
+    index, or slices of each global batch, per process.
 
     Args:
         n: rows in the data set, and the length of the epoch.
@@ -96,7 +99,9 @@ def epoch_indices(
     if mode != "class_balanced":
         raise UserError(f"Unknown sampling mode {mode!r}: use 'natural' or 'class_balanced'.")
     if labels is None:
-        raise UserError("Class-balanced sampling needs guidance labels, and the data has no 'label' column.")
+        raise UserError(
+            "Class-balanced sampling needs guidance labels, and the data has no 'label' column."
+        )
     values = np.asarray(labels)
     if len(values) != n:
         raise UserError(f"{len(values)} labels were given for {n} rows: give one label per row.")
@@ -107,7 +112,9 @@ def epoch_indices(
         places = np.flatnonzero(drawn == label)
         rows = np.flatnonzero(values == label)
         rounds = -(-len(places) // len(rows))
-        order[places] = np.concatenate([rng.permutation(rows) for _ in range(rounds)] or [rows])[: len(places)]
+        order[places] = np.concatenate([rng.permutation(rows) for _ in range(rounds)] or [rows])[
+            : len(places)
+        ]
     return order
 
 
@@ -116,5 +123,7 @@ def _classes(labels: np.ndarray) -> np.ndarray:
     classes = np.unique(labels)
     classes = classes[classes >= 0]
     if len(classes) == 0:
-        raise UserError("No row has a label: sampling by class needs a 'label' column with class indices.")
+        raise UserError(
+            "No row has a label: sampling by class needs a 'label' column with class indices."
+        )
     return classes

@@ -1,7 +1,8 @@
 """Open a data set, wherever it is: one function, one set of column names.
 
-Rows have ``image`` and, where the data has them, ``label`` (ClassLabel), ``mask`` (class-index image, 255 = ignore),
-``objects`` ({bbox [x, y, w, h] in pixels, category}) and ``nir``. Other columns are kept as they are.
+Rows have ``image`` and, where the data has them, ``label`` (ClassLabel), ``mask`` (class-index
+image, 255 = ignore), ``objects`` ({bbox [x, y, w, h] in pixels, category}) and ``nir``. Other
+columns are kept as they are.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rs_models.bands import SENSORS, band_indices, resolve_bands
-from rs_models.data import registry
-from rs_models.errors import UserError
+from ..bands import SENSORS, band_indices, resolve_bands
+from ..errors import UserError
+from . import registry
 
 if TYPE_CHECKING:
     import datasets
@@ -35,11 +36,13 @@ def load(
     """Open one split of a data set.
 
     Args:
-        name_or_path: a name from the registry of known sets, a Hub id (Parquet), a local folder (images in class folders
-            or flat, Parquet files, GeoTIFF tiles), a Parquet file, or "synthetic" ("synthetic:num=640,size=64").
+        name_or_path: a name from the registry of known sets, a Hub id (Parquet), a local folder
+            (images in class folders or flat, Parquet files, GeoTIFF tiles), a Parquet file, or
+            "synthetic" ("synthetic:num=640,size=64").
         split: "train", "validation" (or "val") or "test".
-        bands: for an ``image`` of more than three bands: the names of its bands where the data does not tell; for
-            GeoTIFF tiles with band descriptions: the ones to read. None takes the registry's, the files' or RGB.
+        bands: for an ``image`` of more than three bands: the names of its bands where the data does
+            not tell; for GeoTIFF tiles with band descriptions: the ones to read. None takes the
+            registry's, the files' or RGB.
         revision: Hub commit, tag or branch; None takes the registry's pinned one, else the newest.
         streaming: give an ``IterableDataset`` that reads while it runs, with the same columns.
         columns: our column name -> the data's, for example {"image": "img", "label": "class"}.
@@ -50,27 +53,32 @@ def load(
     """
     name, split = os.fspath(name_or_path), SPLITS.get(split, split)
     if name.split(":")[0] == "synthetic":
-        from rs_models.data.synthetic import load_synthetic, parse_name
+        from .synthetic import load_synthetic, parse_name
 
         rows = load_synthetic(split, bands=resolve_bands(bands or "rgb"), **parse_name(name))
         return rows.to_iterable_dataset(num_shards=min(8, len(rows))) if streaming else rows
     known = None if Path(name).exists() else registry.find(name)
     if Path(name).exists():
-        from rs_models.data import local
+        from . import local
 
         rows = local.open_path(Path(name), split, bands=bands, streaming=streaming)
     elif known is None and not _is_hub_id(name):
         raise UserError(
-            f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the path, or use one of "
-            f"the known sets ({', '.join(registry.KNOWN)}) or 'synthetic'."
+            f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the "
+            f"path, or use one of the known sets ({', '.join(registry.KNOWN)}) or 'synthetic'."
         )
     else:
-        from rs_models.data import hub
+        from . import hub
 
-        hub_id = known.hub_id if known else name
-        rows = hub.open_hub(hub_id, split, revision=revision or (known and known.revision), streaming=streaming)
+        rows = hub.open_hub(
+            known.hub_id if known else name,
+            split,
+            revision=revision or (known.revision if known else None),
+            streaming=streaming,
+        )
     rows = _standard_columns(rows, {**(known.columns if known else {}), **(columns or {})}, name)
-    rows = _name_bands(rows, resolve_bands(bands) if bands else (known.bands if known else None), name)
+    want = resolve_bands(bands) if bands is not None else None
+    rows = _name_bands(rows, known.bands if known else None, want, name)
     if strict and not streaming:
         check_images(rows)
     return rows
@@ -85,15 +93,17 @@ def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = Non
     """
     name = os.fspath(name_or_path)
     if name.split(":")[0] == "synthetic":
-        from rs_models.data.synthetic import VERSION
+        from .synthetic import VERSION
 
         return VERSION
     if Path(name).exists():
         return None
-    from rs_models.data import hub
+    from . import hub
 
     known = registry.find(name)
-    return hub.commit(known.hub_id if known else name, revision or (known and known.revision))
+    return hub.commit(
+        known.hub_id if known else name, revision or (known.revision if known else None)
+    )
 
 
 def check_images(rows: datasets.Dataset) -> None:
@@ -102,14 +112,16 @@ def check_images(rows: datasets.Dataset) -> None:
     Raises:
         UserError: at the first one that cannot be read, with its row.
     """
-    from rs_models.data.features import CorruptImageError, RowReader
+    from .features import CorruptImageError, RowReader
 
     reader = RowReader(rows.features, _image_bands(rows.features))
     for number, row in enumerate(reader.undecoded(rows.select_columns(reader.columns))):
         try:
             reader(row)
         except CorruptImageError as error:
-            raise UserError(f"The image in row {number} cannot be read ({error}): repair or remove it.") from error
+            raise UserError(
+                f"The image in row {number} cannot be read ({error}): repair or remove it."
+            ) from error
 
 
 def _is_hub_id(name: str) -> bool:
@@ -124,24 +136,31 @@ def _image_bands(features: Any) -> tuple[str, ...]:
 
 def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
     """Rename the data's columns to ours and give them our types."""
-    from datasets import ClassLabel, Image, Value
+    from datasets import ClassLabel, Image
 
     features = _features(rows)
     for ours, theirs in columns.items():
         if ours not in COLUMNS:
             raise UserError(f"columns has the key {ours!r}: use {', '.join(COLUMNS)}.")
         if theirs not in features:
-            raise UserError(f"{name} has no column {theirs!r} for {ours!r}: it has {', '.join(features)}.")
+            raise UserError(
+                f"{name} has no column {theirs!r} for {ours!r}: it has {', '.join(features)}."
+            )
         if ours != theirs:
             if ours in features:
                 rows = rows.rename_column(ours, f"{ours}_original")
             rows = rows.rename_column(theirs, ours)
             features = _features(rows)
     if "image" not in features:
-        candidates = [column for column, feature in features.items() if isinstance(feature, Image)]
+        candidates = [
+            column
+            for column, feature in features.items()
+            if isinstance(feature, Image) or _is_encoded_image(feature)
+        ]
         if len(candidates) != 1:
             raise UserError(
-                f"{name} has no 'image' column (it has {', '.join(features)}): name it with columns={{'image': ...}}."
+                f"{name} has no 'image' column (it has {', '.join(features)}): name it with "
+                "columns={'image': ...}."
             )
         rows = rows.rename_column(candidates[0], "image")
         features = _features(rows)
@@ -151,8 +170,6 @@ def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
     label = features.get("label")
     if label is not None and not isinstance(label, ClassLabel):
         rows = _class_labels(rows, label, name)
-    if isinstance(label, Value) and hasattr(rows, "info"):
-        features = _features(rows)
     return rows
 
 
@@ -162,7 +179,7 @@ def _features(rows: Any) -> Any:
 
 
 def _is_encoded_image(feature: Any) -> bool:
-    """Tell whether a column without a type of its own holds image files as bytes, or as {bytes, path}."""
+    """Tell whether a column without a type of its own holds image files."""
     if isinstance(feature, dict):
         return "bytes" in feature and set(feature) <= {"bytes", "path"}
     return getattr(feature, "dtype", None) in ("binary", "large_binary")
@@ -174,13 +191,13 @@ def _class_labels(rows: Any, label: Any, name: str) -> Any:
 
     if not isinstance(label, Value) or label.dtype.startswith(("float", "bool")):
         raise UserError(
-            f"The 'label' column of {name} is {label}, not one class per row: name another one with "
-            "columns={'label': ...}, or rename it."
+            f"The 'label' column of {name} is {label}, not one class per row: name another one "
+            "with columns={'label': ...}, or rename it."
         )
     if not isinstance(rows, Dataset):
         raise UserError(
-            f"The 'label' column of {name} has no class names, which a stream cannot find out: load it without "
-            "streaming, or store the column as ClassLabel."
+            f"The 'label' column of {name} has no class names, which a stream cannot find out: "
+            "load it without streaming, or store the column as ClassLabel."
         )
     if label.dtype in ("string", "large_string"):
         return rows.class_encode_column("label")
@@ -188,28 +205,43 @@ def _class_labels(rows: Any, label: Any, name: str) -> Any:
     return rows.cast_column("label", ClassLabel(names=[str(i) for i in range(int(highest) + 1)]))
 
 
-def _name_bands(rows: Any, bands: tuple[str, ...] | None, name: str) -> Any:
-    """Give an array column its band names, and check RGB and nir columns against the bands asked for."""
+def _name_bands(
+    rows: Any, have: tuple[str, ...] | None, want: tuple[str, ...] | None, name: str
+) -> Any:
+    """Give an array column its band names, and check that the bands asked for are there.
+
+    Args:
+        rows: with an ``image`` column.
+        have: band names of the image, where the registry knows them.
+        want: bands asked for; they also name the bands of an array that nothing else names.
+        name: of the data, for messages.
+    """
     from datasets import Array3D, Image
 
-    from rs_models.data.features import BandArray, GeoTiff
+    from .features import BandArray, GeoTiff
 
     feature = _features(rows)["image"]
     if isinstance(feature, Array3D):
         ends = (feature.shape[0], feature.shape[2])
-        if bands is None and 3 in ends:
-            bands = SENSORS["rgb"]
-        if bands is None or len(bands) not in ends:
+        names = next((n for n in (have, want, SENSORS["rgb"]) if n and len(n) in ends), None)
+        if names is None:
             raise UserError(
-                f"The images of {name} are arrays of shape {feature.shape}, and {len(bands or ())} band names are "
-                "known for them: give `bands` with one name per band, in stored order."
+                f"The images of {name} are arrays of shape {feature.shape}, and "
+                f"{len(want) if want else 'no'} band names are given: give `bands` with one name "
+                "per band, in stored order."
             )
-        return rows.cast_column("image", BandArray(feature.shape, feature.dtype, list(bands)))
-    if isinstance(feature, Image) and bands is not None:
-        have = SENSORS["rgb"] + (("nir",) if "nir" in _features(rows) else ())
-        band_indices(have, bands)
+        feature = BandArray(feature.shape, feature.dtype, list(names))
+        rows = rows.cast_column("image", feature)
     elif not isinstance(feature, Image | BandArray | GeoTiff):
-        raise UserError(f"The 'image' column of {name} is {feature}, not an image: name it with columns={{'image': ...}}.")
+        raise UserError(
+            f"The 'image' column of {name} is {feature}, not an image: name it with "
+            "columns={'image': ...}."
+        )
+    if want is not None:
+        there = tuple(getattr(feature, "bands", SENSORS["rgb"]))
+        if "nir" in _features(rows) and "nir" not in there:
+            there = (*there, "nir")
+        band_indices(there, want, source=name)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the synthetic scenes show: one function a class, drawing on a :class:`~rs_models.data.canvas.Canvas`."""
+"""What the synthetic scenes show: one function a class, drawing on a canvas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rs_models.data.canvas import COLOURS, HALLS, ROOFS, VEHICLES, Canvas
+from .canvas import Canvas
+from .objects import car, hall, plane, ship
+from .palette import COLOURS, HALLS, ROOFS, VEHICLES
 
 
 def forest(c: Canvas) -> None:
@@ -27,7 +29,13 @@ def orchard(c: Canvas) -> None:
     spacing = c.rng.uniform(4.2, 7.0)
     radius = spacing * c.rng.uniform(0.3, 0.42)
     gap = np.abs(c.u - c.rng.uniform(-20, 20)) < c.rng.uniform(0, 3)
-    c.trees(spacing, jitter=0.12, radius=(0.85 * radius, 1.1 * radius), where=~gap, density=c.rng.uniform(0.85, 1.0))
+    c.trees(
+        spacing,
+        jitter=0.12,
+        radius=(0.85 * radius, 1.1 * radius),
+        where=~gap,
+        density=c.rng.uniform(0.85, 1.0),
+    )
     if c.rng.uniform() < 0.5:
         c.paint(gap, c.base("soil"))
 
@@ -43,17 +51,27 @@ def farmland(c: Canvas) -> None:
     parcel = (columns * 31 + place.astype(np.int32) * 7) & 255
     crops = c.choices("crop", COLOURS["crop"], 0.05)
     bare = c.choices("soil", COLOURS["soil"][:2], 0.05)
-    of_parcel = np.where(rng.uniform(size=256) < 0.25, rng.choice(bare, 256), rng.choice(crops, 256))
+    of_parcel = np.where(
+        rng.uniform(size=256) < 0.25, rng.choice(bare, 256), rng.choice(crops, 256)
+    )
     c.paint(np.True_, of_parcel[parcel])
     # Furrows: fine stripes along or across, as strong as the crop is young.
     wavelength = rng.uniform(1.6, 4.0, 256).astype(np.float32)[parcel]
     direction = np.where((rng.uniform(size=256) < 0.7)[parcel], c.u, c.v)
     strength = rng.uniform(0.0, 0.2, 256).astype(np.float32)[parcel]
     c.tone += strength * np.sin(2 * np.pi * direction / wavelength) + 0.05 * c.noise(9, 3)
-    edge = np.minimum(np.abs(c.u / width - np.round(c.u / width)) * width, np.abs(place - np.round(place)) * depth)
+    edge = np.minimum(
+        np.abs(c.u / width - np.round(c.u / width)) * width, np.abs(place - np.round(place)) * depth
+    )
     c.paint(edge < rng.uniform(0.25, 0.8), c.base(rng.choice(["soil", "grass"])), tone=0.08)
     if rng.uniform() < 0.4:
-        c.trees(3.5, jitter=1.0, radius=(1.2, 2.2), where=np.abs(c.v - rng.uniform(-25, 25)) < 1.8, density=0.7)
+        c.trees(
+            3.5,
+            jitter=1.0,
+            radius=(1.2, 2.2),
+            where=np.abs(c.v - rng.uniform(-25, 25)) < 1.8,
+            density=0.7,
+        )
 
 
 def meadow(c: Canvas) -> None:
@@ -97,13 +115,19 @@ def beach(c: Canvas) -> None:
     """Land, a strip of sand, surf and sea."""
     rng = c.rng
     land(c)
-    line = c.v + rng.uniform(1, 3) * np.sin(c.u / rng.uniform(8, 16) + rng.uniform(0, 6)) + 0.6 * c.noise(10, 3)
+    line = (
+        c.v
+        + rng.uniform(1, 3) * np.sin(c.u / rng.uniform(8, 16) + rng.uniform(0, 6))
+        + 0.6 * c.noise(10, 3)
+    )
     shore = rng.uniform(-9, 9)
     c.paint(line > shore - rng.uniform(8, 18), c.base("sand"))
     ground_noise(c, 0.05)
     sea = line - shore
     water(c, sea > 0)
-    c.tone += np.where(sea > 0, 0.35 * np.exp(-np.maximum(sea, 0) / 7), 0)  # shallow water is bright
+    c.tone += np.where(
+        sea > 0, 0.35 * np.exp(-np.maximum(sea, 0) / 7), 0
+    )  # shallow water is bright
     foam = (np.abs(sea - rng.uniform(0.2, 1.0) - 0.5 * c.noise(4, 2)) < 0.7) | (
         np.abs(sea - rng.uniform(4, 8) - c.noise(7, 2)) < 0.45
     )
@@ -135,8 +159,18 @@ def residential(c: Canvas) -> None:
                 u, v = u + rng.uniform(-0.8, 0.8), v + rng.uniform(-0.8, 0.8)
                 length, width = rng.uniform(0.62, 0.8) * lot, rng.uniform(4.8, 6.5)
                 turn = 0.0 if rng.uniform() < 0.75 else np.pi / 2
-                c.block(u, v, length, width, material=int(rng.choice(style)), height=rng.uniform(2, 3.5),
-                        gable=rng.uniform(0.6, 1.6), turn=turn, tone=rng.normal(0, 0.06), category="house")  # fmt: skip
+                c.block(
+                    u,
+                    v,
+                    length,
+                    width,
+                    material=int(rng.choice(style)),
+                    height=rng.uniform(2, 3.5),
+                    gable=rng.uniform(0.6, 1.6),
+                    turn=turn,
+                    tone=rng.normal(0, 0.06),
+                    category="house",
+                )
                 if rng.uniform() < 0.3:
                     car(c, u + rng.uniform(-3, 3), row + side * 1.4, 0.0)
 
@@ -155,30 +189,18 @@ def industrial(c: Canvas) -> None:
             if rng.uniform() < 0.12:
                 continue
             u, v = (i + 0.5) * width + rng.uniform(-1.5, 1.5), (j + 0.5) * depth
+            if c.window(u, v, width) is None:
+                continue
             length, across = rng.uniform(0.6, 0.88) * width, rng.uniform(0.5, 0.76) * depth
             hall(c, u, v, length, across, int(rng.choice(halls)))
             if rng.uniform() < 0.5:
-                car(c, u + rng.uniform(-8, 8), v + across / 2 + 1.8, rng.choice([0.0, np.pi / 2]), length=5.5)
-
-
-def hall(c: Canvas, u: float, v: float, length: float, width: float, material: int) -> None:
-    """A flat or low-pitched hall with roof lights and vents."""
-    rng = c.rng
-    height = rng.uniform(3, 6)
-    c.block(u, v, length, width, material=material, height=height, gable=rng.choice([0.0, 0.6]))
-    found = c.window(u, v, (length + width) / 2)
-    if found is None:
-        return
-    view, du, dv = found
-    inside = (np.abs(du) < length / 2 - 0.6) & (np.abs(dv) < width / 2 - 0.6)
-    period = rng.uniform(2.5, 5)
-    stripes = (du / period) % 1 < 0.3
-    if rng.uniform() < 0.6:
-        c.tone[view][inside & stripes] -= rng.choice([-0.12, 0.12, 0.2])
-    else:
-        vents = stripes & ((dv / period) % 1 < 0.3)
-        c.height[view][inside & vents] += 0.5
-        c.tone[view][inside & vents] -= 0.25
+                car(
+                    c,
+                    u + rng.uniform(-8, 8),
+                    v + across / 2 + 1.8,
+                    rng.choice([0.0, np.pi / 2]),
+                    length=5.5,
+                )
 
 
 def parking(c: Canvas) -> None:
@@ -193,7 +215,8 @@ def parking(c: Canvas) -> None:
     stalls = np.abs(from_row) < depth
     line = np.abs(c.u / stall - np.round(c.u / stall)) * stall < 0.14
     c.paint(stalls & (line | (np.abs(from_row) < 0.14)), white)
-    # Stalls: one table entry each, looked up for all pixels at once. Half-rows are odd above a row's middle line.
+    # Stalls: one table entry each, looked up for all pixels at once. Half-rows are odd above a
+    # row's middle line.
     column = np.floor(c.u / stall).astype(np.int32)
     half_row = 2 * np.round(c.v / pitch).astype(np.int32) + (from_row > 0)
     place = (column & 63, half_row & 63)
@@ -204,11 +227,15 @@ def parking(c: Canvas) -> None:
         c.paint(island, c.base("grass"))
         c.trees(4.5, jitter=0.6, radius=(1.2, 1.9), where=island)
     length, width = rng.uniform(3.5, 3.9), 1.75
-    colours = rng.choice(c.choices("vehicle", VEHICLES), (64, 64))
+    colours = rng.choice(c.vehicles, (64, 64))
     shift = rng.normal(0, 0.15, (64, 64))
     along = np.abs(from_row) - depth / 2 - shift[place]
     across = c.u - (column + 0.5) * stall
-    c.paint(taken[place] & (np.abs(along) < length / 2) & (np.abs(across) < width / 2), colours[place], height=1.2)
+    c.paint(
+        taken[place] & (np.abs(along) < length / 2) & (np.abs(across) < width / 2),
+        colours[place],
+        height=1.2,
+    )
     for i in range(int(-c.half / stall) - 1, int(c.half / stall) + 2):
         for j in range(2 * int(-c.half / pitch) - 2, 2 * int(c.half / pitch) + 4):
             if taken[i & 63, j & 63]:
@@ -227,7 +254,9 @@ def airport(c: Canvas) -> None:
     middle, half = rng.uniform(-14, 6), rng.uniform(4, 6.5)
     across = c.v - middle
     c.paint(np.abs(across) < half, tarmac)
-    c.tone += np.where(np.abs(across) < half, 0.05 * np.sin(c.u / 9) - 0.08 * np.exp(-((across / 2) ** 2)), 0)
+    c.tone += np.where(
+        np.abs(across) < half, 0.05 * np.sin(c.u / 9) - 0.08 * np.exp(-((across / 2) ** 2)), 0
+    )
     c.paint((np.abs(across) < 0.25) & ((c.u / 6) % 1 < 0.6), white)
     c.paint(np.abs(np.abs(across) - half + 0.5) < 0.18, white)
     end = rng.uniform(-26, 26)
@@ -236,7 +265,10 @@ def airport(c: Canvas) -> None:
     taxi = middle + half + rng.uniform(6, 10)
     c.paint(np.abs(c.v - taxi) < 1.8, c.base("concrete"))
     link = rng.uniform(-18, 18)
-    c.paint((np.abs(c.u - link - (c.v - middle) * 0.5) < 1.8) & (c.v > middle) & (c.v < taxi), c.base("concrete"))
+    c.paint(
+        (np.abs(c.u - link - (c.v - middle) * 0.5) < 1.8) & (c.v > middle) & (c.v < taxi),
+        c.base("concrete"),
+    )
     yellow = c.add("pavement", np.array([0.72, 0.62, 0.25, 0.5]))
     c.paint(np.abs(c.v - taxi) < 0.16, yellow)
     apron = taxi + 4
@@ -249,26 +281,6 @@ def airport(c: Canvas) -> None:
     for u in np.arange(-48, 48, span * 1.25) + first:
         if rng.uniform() < 0.8:
             plane(c, u, apron + 0.75 * span, span, turn)
-
-
-def plane(c: Canvas, u: float, v: float, span: float, turn: float) -> None:
-    """A plane: fuselage, swept wings and a tail."""
-    found = c.window(u, v, 0.75 * span)
-    if found is None:
-        return
-    view, du, dv = found
-    cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    along, across = du * cos + dv * sin, np.abs(dv * cos - du * sin)
-    body = (along / (0.5 * span)) ** 2 + (across / (0.075 * span)) ** 2 < 1
-    wing = (np.abs(along + 0.45 * across - 0.06 * span) < 0.075 * span * (1.5 - across / (0.5 * span))) & (
-        across < 0.48 * span
-    )
-    tail = (np.abs(along + 0.6 * across + 0.4 * span) < 0.05 * span) & (across < 0.18 * span)
-    shape = body | wing | tail
-    c.material[view][shape] = c.add("vehicle", np.array([0.9, 0.9, 0.9, 0.6]) * c.rng.uniform(0.85, 1.05))
-    c.tone[view][shape] = 0
-    c.height[view][shape] = np.where(body, 2.2, 1.4)[shape]
-    c.box(u, v, span, 0.96 * span, turn, "plane")
 
 
 def harbor(c: Canvas) -> None:
@@ -292,38 +304,27 @@ def harbor(c: Canvas) -> None:
                 if rng.uniform() < 0.75:
                     width = max(1.8, length * rng.uniform(0.22, 0.3))
                     turn = rng.choice([-1, 1]) * np.pi / 2
-                    ship(c, u + side * (pier / 2 + width / 2 + 0.4), v, length, width, turn, int(rng.choice(hulls)))
+                    ship(
+                        c,
+                        u + side * (pier / 2 + width / 2 + 0.4),
+                        v,
+                        length,
+                        width,
+                        turn,
+                        int(rng.choice(hulls)),
+                    )
                 v += length + rng.uniform(0.8, 2.5)
     halls = c.choices("building", HALLS)
     for u in np.arange(-48, 48, 17) + rng.uniform(0, 17):
-        hall(c, u, quay - rng.uniform(7, 9), rng.uniform(9, 14), rng.uniform(5, 8), int(rng.choice(halls)))
+        hall(
+            c,
+            u,
+            quay - rng.uniform(7, 9),
+            rng.uniform(9, 14),
+            rng.uniform(5, 8),
+            int(rng.choice(halls)),
+        )
         car(c, u + 8, quay - 2, 0.0, length=4.5)
-
-
-def ship(c: Canvas, u: float, v: float, length: float, width: float, turn: float, material: int) -> None:
-    """A hull with a pointed bow, a deck house aft."""
-    found = c.window(u, v, 0.6 * length)
-    if found is None:
-        return
-    view, du, dv = found
-    cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    along, across = du * cos + dv * sin, np.abs(dv * cos - du * sin)
-    bow = np.clip((length / 2 - along) / (0.35 * length), 0, 1)
-    hull = (np.abs(along) < length / 2) & (across < width / 2 * np.sqrt(bow))
-    c.material[view][hull] = material
-    c.height[view][hull] = 1.6
-    c.tone[view][hull] = np.where(across < 0.3 * width, -0.12, 0.0)[hull]
-    house = hull & (np.abs(along + 0.25 * length) < 0.12 * length) & (across < 0.36 * width)
-    c.height[view][house] = 3.2
-    c.tone[view][house] = 0.25
-    c.box(u, v, length, width, turn, "ship")
-
-
-def car(c: Canvas, u: float, v: float, turn: float, *, length: float = 3.7, material: int | None = None) -> None:
-    """A car, or a lorry when longer."""
-    if material is None:
-        material = c.add("vehicle", np.array(VEHICLES[c.rng.integers(len(VEHICLES))]))
-    c.block(u, v, length, 1.75, material=material, height=1.2, turn=turn, category="car")
 
 
 def land(c: Canvas) -> None:
@@ -352,7 +353,9 @@ def ground_noise(c: Canvas, strength: float) -> None:
 def wavy(c: Canvas, amplitude: float) -> np.ndarray:
     """Return the signed distance (roughly) from a winding line through the scene."""
     rng = c.rng
-    bend = np.sin(c.u / rng.uniform(7, 16) + rng.uniform(0, 6)) + 0.4 * np.sin(c.u / 5 + rng.uniform(0, 6))
+    bend = np.sin(c.u / rng.uniform(7, 16) + rng.uniform(0, 6)) + 0.4 * np.sin(
+        c.u / 5 + rng.uniform(0, 6)
+    )
     return c.v - rng.uniform(-10, 10) - amplitude * bend
 
 

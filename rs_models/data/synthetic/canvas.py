@@ -1,92 +1,25 @@
 """The drawing board of the synthetic scenes: materials, heights, noise, and light.
 
-A scene is drawn as three planes at twice the final resolution: ``material`` (an index into a palette that gives colour, near
-infrared and land cover together), ``tone`` (relative brightness) and ``height``. Light turns them into an image: slopes are
-shaded, things with height cast shadows, and the exposure is set by the scene as a camera would.
+A scene is drawn as three planes at twice the final resolution: ``material`` (an index into a
+palette that gives colour, near infrared and land cover together), ``tone`` (relative brightness)
+and ``height``. Light turns them into an image: slopes are shaded, things with height cast shadows,
+and the exposure is set by the scene as a camera would.
 
-World coordinates are in units of 1/64 of the image side before zoom, with the origin in the middle; the whole world is
-turned by a random angle, so that nothing is aligned with the pixel grid.
+World coordinates are in units of 1/64 of the image side before zoom, with the origin in the middle;
+the whole world is turned by a random angle, so that nothing is aligned with the pixel grid.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-LAND_COVER = ("tree", "grass", "crop", "soil", "sand", "water", "building", "pavement", "vehicle")
-"""Classes of the mask, by index."""
+from .palette import COLOURS, COVER_OF, LAND_COVER, OBJECTS, VEHICLES
 
-OBJECTS = ("house", "car", "plane", "ship")
-"""Categories of the boxes, by index."""
-
-SUPERSAMPLING = 2
-
-# Colours that one material can have (red, green, blue in [0, 1]); a scene mixes two of them, so that seasons, soils and waters
-# overlap between classes. The fourth number is the near-infrared reflectance.
-COLOURS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
-    "tree": (
-        (0.18, 0.29, 0.15, 0.62),
-        (0.25, 0.32, 0.16, 0.66),
-        (0.37, 0.34, 0.17, 0.52),
-        (0.20, 0.26, 0.20, 0.55),
-    ),
-    "grass": (
-        (0.38, 0.48, 0.25, 0.66),
-        (0.55, 0.52, 0.33, 0.48),
-        (0.30, 0.40, 0.22, 0.70),
-        (0.47, 0.47, 0.36, 0.50),
-    ),
-    "crop": (
-        (0.33, 0.47, 0.21, 0.75),
-        (0.64, 0.57, 0.35, 0.45),
-        (0.46, 0.48, 0.25, 0.62),
-        (0.50, 0.41, 0.30, 0.38),
-        (0.24, 0.36, 0.18, 0.72),
-    ),
-    "soil": (
-        (0.56, 0.44, 0.33, 0.42),
-        (0.46, 0.40, 0.34, 0.38),
-        (0.62, 0.46, 0.33, 0.48),
-        (0.52, 0.49, 0.42, 0.42),
-    ),
-    "sand": ((0.78, 0.70, 0.55, 0.58), (0.68, 0.56, 0.42, 0.52), (0.72, 0.68, 0.60, 0.55), (0.60, 0.50, 0.38, 0.48)),
-    "water": (
-        (0.13, 0.23, 0.29, 0.04),
-        (0.20, 0.30, 0.27, 0.06),
-        (0.36, 0.37, 0.29, 0.10),
-        (0.12, 0.33, 0.37, 0.05),
-        (0.10, 0.15, 0.17, 0.03),
-    ),
-    "asphalt": ((0.34, 0.34, 0.35, 0.28), (0.45, 0.44, 0.43, 0.32), (0.53, 0.51, 0.49, 0.36), (0.40, 0.39, 0.41, 0.30)),
-    "concrete": ((0.66, 0.64, 0.60, 0.45), (0.57, 0.55, 0.52, 0.42), (0.73, 0.70, 0.65, 0.50)),
-}
-ROOFS = (
-    (0.62, 0.37, 0.28, 0.45),
-    (0.50, 0.33, 0.27, 0.40),
-    (0.45, 0.43, 0.42, 0.35),
-    (0.33, 0.32, 0.33, 0.28),
-    (0.72, 0.69, 0.64, 0.50),
-    (0.56, 0.47, 0.38, 0.42),
-)
-HALLS = (
-    (0.83, 0.83, 0.81, 0.60),
-    (0.62, 0.63, 0.64, 0.48),
-    (0.44, 0.50, 0.60, 0.42),
-    (0.50, 0.49, 0.46, 0.40),
-    (0.70, 0.60, 0.52, 0.50),
-)
-VEHICLES = (
-    (0.88, 0.88, 0.87, 0.55),
-    (0.70, 0.71, 0.72, 0.45),
-    (0.12, 0.12, 0.13, 0.12),
-    (0.36, 0.37, 0.40, 0.25),
-    (0.58, 0.16, 0.14, 0.40),
-    (0.17, 0.25, 0.45, 0.25),
-)
-COVER_OF = {"asphalt": "pavement", "concrete": "pavement"}
+SUPERSAMPLING = 2  # fine pixels per pixel and axis; `render` averages 2 x 2
 
 
 @dataclass
@@ -113,7 +46,9 @@ class Canvas:
         """Lay out the coordinates and a blank ground."""
         self.side = self.size * SUPERSAMPLING
         self.unit = self.side / 64 * self.zoom  # fine pixels per unit
-        self.half = self.side / 2 / self.unit * 1.4143  # the image lies within this distance of the origin
+        self.half = (
+            self.side / 2 / self.unit * 1.4143
+        )  # the image lies within this distance of the origin
         axis = ((np.arange(self.side) + 0.5 - self.side / 2) / self.unit).astype(np.float32)
         self._cos, self._sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         self.u = axis[None, :] * self._cos + axis[:, None] * self._sin  # (side, side)
@@ -130,19 +65,30 @@ class Canvas:
             choices = np.array(COLOURS[name])
             first, second = self.rng.integers(len(choices), size=2)
             mix = self.rng.uniform()
-            self._base[name] = self.add(COVER_OF.get(name, name), choices[first] * mix + choices[second] * (1 - mix))
+            self._base[name] = self.add(
+                COVER_OF.get(name, name), choices[first] * mix + choices[second] * (1 - mix)
+            )
         return self._base[name]
 
     def add(self, cover: str, colour: np.ndarray) -> int:
-        """Add a colour (red, green, blue, near infrared) to the palette and return its index."""
+        """Add a colour (red, green, blue, near infrared) and return its palette index."""
         self._palette.append(tuple(colour))
         self._covers.append(LAND_COVER.index(cover))
         return len(self._palette) - 1
 
-    def choices(self, cover: str, colours: tuple[tuple[float, ...], ...], spread: float = 0.06) -> np.ndarray:
+    def choices(
+        self, cover: str, colours: tuple[tuple[float, ...], ...], spread: float = 0.06
+    ) -> np.ndarray:
         """Add several colours, each varied a little, and return their palette indices."""
-        varied = np.clip(np.array(colours) + self.rng.normal(0, spread, (len(colours), 1)), 0.03, 0.97)
+        varied = np.clip(
+            np.array(colours) + self.rng.normal(0, spread, (len(colours), 1)), 0.03, 0.97
+        )
         return np.array([self.add(cover, colour) for colour in varied], dtype=np.uint8)
+
+    @cached_property
+    def vehicles(self) -> np.ndarray:
+        """Palette indices of vehicle colours."""
+        return self.choices("vehicle", VEHICLES)
 
     # Fields over the whole image
 
@@ -167,15 +113,26 @@ class Canvas:
     # Painting
 
     def paint(
-        self, where: np.ndarray, material: int | np.ndarray, height: float | np.ndarray = 0.0, tone: float = 0.0
+        self,
+        where: np.ndarray | np.bool,
+        material: int | np.ndarray,
+        height: float | np.ndarray = 0.0,
+        tone: float = 0.0,
     ) -> None:
         """Replace the ground where a (side, side) mask is true."""
         np.copyto(self.material, np.asarray(material, dtype=np.uint8), where=where)
         np.copyto(self.height, np.asarray(height, dtype=np.float32), where=where)
         np.copyto(self.tone, np.float32(tone), where=where)
 
-    def trees(self, spacing: float, *, jitter: float, radius: tuple[float, float], where: np.ndarray | None = None,
-              density: float = 1.0) -> None:  # fmt: skip
+    def trees(
+        self,
+        spacing: float,
+        *,
+        jitter: float,
+        radius: tuple[float, float],
+        where: np.ndarray | None = None,
+        density: float = 1.0,
+    ) -> None:
         """Grow crowns on a grid.
 
         Args:
@@ -186,7 +143,9 @@ class Canvas:
             density: part of the grid that carries a crown.
         """
         rng = self.rng
-        table = rng.uniform(-0.5, 0.5, (2, 64, 64)).astype(np.float32) * np.float32(jitter * spacing)
+        table = rng.uniform(-0.5, 0.5, (2, 64, 64)).astype(np.float32) * np.float32(
+            jitter * spacing
+        )
         radii = rng.uniform(*radius, (64, 64)).astype(np.float32)
         radii[rng.uniform(size=(64, 64)) > density] = 1e-3
         tones = rng.normal(0, 0.13, (64, 64)).astype(np.float32)
@@ -200,21 +159,23 @@ class Canvas:
         for i in reach:
             for j in reach:
                 index = ((column + i) & 63) * 64 + ((row + j) & 63)
-                x = du - i * spacing - table[0].ravel()[index]
-                y = dv - j * spacing - table[1].ravel()[index]
-                r = radii.ravel()[index]
+                x = du - i * spacing - table[0].take(index)
+                y = dv - j * spacing - table[1].take(index)
+                r = radii.take(index)
                 dome = r - (x * x + y * y) / r  # a paraboloid of height r
                 higher = dome > best
-                best = np.where(higher, dome, best)
-                tone = np.where(higher, tones.ravel()[index], tone)
+                np.copyto(best, dome, where=higher)
+                np.copyto(tone, tones.take(index), where=higher)
         crown = best > 0 if where is None else (best > 0) & where
         rough = 1 + 0.25 * self.noise(1.2)
         np.copyto(self.material, np.uint8(self.base("tree")), where=crown)
         np.copyto(self.height, 1.0 + best * rough, where=crown)
         np.copyto(self.tone, tone, where=crown)
 
-    def window(self, u: float, v: float, reach: float) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
-        """Return the pixels around a point and their coordinates relative to it; None when outside the image."""
+    def window(
+        self, u: float, v: float, reach: float
+    ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
+        """Return the pixels around a point and their offsets from it; None when outside."""
         x, y = self.pixel(u, v)
         r = reach * self.unit + 1
         left, right = max(0, int(x - r)), min(self.side, int(x + r) + 1)
@@ -261,7 +222,11 @@ class Canvas:
         inside = (np.abs(along) < length / 2) & (np.abs(across) < width / 2)
         self.material[view][inside] = material
         self.tone[view][inside] = tone
-        roof = height + gable * (1 - np.abs(across) / (width / 2)) if gable else np.full_like(du, height)
+        roof = (
+            height + gable * (1 - np.abs(across) / (width / 2))
+            if gable
+            else np.full_like(du, height)
+        )
         self.height[view][inside] = roof[inside]
         if category is not None:
             self.box(u, v, length, width, turn, category)
@@ -272,16 +237,28 @@ class Canvas:
         y = (u * self._sin + v * self._cos) * self.unit + self.side / 2
         return float(x), float(y)
 
-    def box(self, u: float, v: float, length: float, width: float, turn: float, category: str) -> None:
-        """Record the upright box around a turned rectangle, cut at the image's border, if half of it is visible."""
+    def box(
+        self, u: float, v: float, length: float, width: float, turn: float, category: str
+    ) -> None:
+        """Record the upright box around a turned rectangle, if half of it is visible.
+
+        The box is cut at the image's border.
+        """
         x, y = self.pixel(u, v)
         cos, sin = abs(math.cos(self.angle + turn)), abs(math.sin(self.angle + turn))
         scale = self.unit / SUPERSAMPLING
-        half_x, half_y = (length * cos + width * sin) / 2 * scale, (length * sin + width * cos) / 2 * scale
+        half_x, half_y = (
+            (length * cos + width * sin) / 2 * scale,
+            (length * sin + width * cos) / 2 * scale,
+        )
         x, y = x / SUPERSAMPLING, y / SUPERSAMPLING
         left, right = max(0.0, x - half_x), min(float(self.size), x + half_x)
         top, bottom = max(0.0, y - half_y), min(float(self.size), y + half_y)
-        if right - left >= 1 and bottom - top >= 1 and (right - left) * (bottom - top) > 2 * half_x * half_y:
+        if (
+            right - left >= 1
+            and bottom - top >= 1
+            and (right - left) * (bottom - top) > 2 * half_x * half_y
+        ):
             self.objects.append(([left, top, right - left, bottom - top], OBJECTS.index(category)))
 
     # Light
@@ -290,23 +267,34 @@ class Canvas:
         """Light the scene.
 
         Returns:
-            Image (size, size, 4), uint8 (red, green, blue, near infrared), and land cover (size, size), uint8.
+            Image (size, size, 4), uint8 (red, green, blue, near infrared), and land cover (size,
+            size), uint8.
         """
         rng = self.rng
         sun = rng.uniform(0, 2 * np.pi)
         slope = rng.uniform(0.7, 1.6)  # tangent of the sun's elevation
-        brightness = (1 + np.maximum(self.tone, -0.45) + 0.05 * self.noise(0.8)) * self._shade(sun) * self._shadow(sun, slope)
-        image = np.array(self._palette, dtype=np.float32)[self.material] * brightness[..., None]  # (side, side, 4)
-        image = image.reshape(self.size, SUPERSAMPLING, self.size, SUPERSAMPLING, 4).mean((1, 3))
+        brightness = (
+            (1 + np.maximum(self.tone, -0.45) + 0.05 * self.noise(0.8))
+            * self._shade(sun)
+            * self._shadow(sun, slope)
+        )
+        image = (
+            np.array(self._palette, dtype=np.float32)[self.material] * brightness[..., None]
+        )  # (side, side, 4)
+        image = (image[0::2, 0::2] + image[0::2, 1::2] + image[1::2, 0::2] + image[1::2, 1::2]) / 4
         image = self._expose(image)
         image += rng.normal(0, rng.uniform(0.004, 0.016), image.shape)
-        cover = np.array(self._covers, dtype=np.uint8)[self.material[::SUPERSAMPLING, ::SUPERSAMPLING]]
+        cover = np.array(self._covers, dtype=np.uint8)[
+            self.material[::SUPERSAMPLING, ::SUPERSAMPLING]
+        ]
         return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), cover
 
     def _shade(self, sun: float) -> np.ndarray:
         """Return the brightness of slopes towards and away from the sun, 1 on flat ground."""
         dy, dx = np.gradient(self.height * self.unit)
-        return 1 + 0.35 * np.tanh((dx * np.float32(np.cos(sun)) + dy * np.float32(np.sin(sun))) * -0.8)
+        return 1 + 0.35 * np.tanh(
+            (dx * np.float32(np.cos(sun)) + dy * np.float32(np.sin(sun))) * -0.8
+        )
 
     def _shadow(self, sun: float, slope: float) -> np.ndarray:
         """Return the brightness under cast shadows, 1 in the sun."""
@@ -314,20 +302,23 @@ class Canvas:
         reach = min(float(self.height.max()) / slope * self.unit, self.side / 3)
         for distance in np.arange(1.0, reach + 1, 1.5 if reach < 12 else 2.0):
             dx, dy = round(-np.cos(sun) * distance), round(-np.sin(sun) * distance)
-            deepest = np.maximum(deepest, _shifted(self.height, dx, dy) - np.float32(distance / self.unit * slope))
+            deepest = np.maximum(
+                deepest, _shifted(self.height, dx, dy) - np.float32(distance / self.unit * slope)
+            )
         dark = np.clip((deepest - self.height) * 2, 0, 1)
         return 1 - np.float32(self.rng.uniform(0.4, 0.6)) * dark
 
     def _expose(self, image: np.ndarray) -> np.ndarray:
-        """Set brightness, contrast and colour cast as camera, haze and season would, whatever the scene shows."""
+        """Set brightness, contrast and colour cast, whatever the scene shows."""
         rng = self.rng
         mean = image.mean((0, 1))
         deviation = image[..., :3].std() + 0.02
         contrast = np.clip((rng.uniform(0.08, 0.19) / deviation) ** 0.9, 0.5, 2.0)
         warmth = rng.normal(0, 0.025)
-        cast = np.append(rng.normal(0, 0.01, 3) + (warmth, 0, -warmth), 0.0)
+        cast = np.append(rng.normal(0, 0.01, 3) + np.array([warmth, 0, -warmth]), 0.0)
         grey = mean[:3].mean()
-        # Most of the mean colour is replaced by the camera's; the rest keeps vegetation greenish and sand warm.
+        # Most of the mean colour is replaced by the camera's; the rest keeps vegetation greenish
+        # and sand warm.
         target = rng.uniform(0.3, 0.55) + np.append(0.5 * (mean[:3] - grey), mean[3] - grey) + cast
         return (image - mean) * np.float32(contrast) + target.astype(np.float32)
 

@@ -1,7 +1,8 @@
-"""Procedural aerial scenes with labels, land-cover masks and object boxes: the data set that is always there.
+"""Procedural aerial scenes with labels, land-cover masks and object boxes: data without a network.
 
-Every scene is drawn from its own seed, with random orientation, ground scale, season, sun, exposure and haze. Classes differ
-by texture and shape; their colours overlap by design, so that image statistics alone do not tell them apart.
+Every scene is drawn from its own seed, with random orientation, ground scale, season, sun, exposure
+and haze. Classes differ by texture and shape; their colours overlap by design, so that image
+statistics alone do not tell them apart.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rs_models.bands import SENSORS
-from rs_models.data.cache import default_cache_dir
-from rs_models.data.canvas import LAND_COVER, OBJECTS, Canvas
-from rs_models.data.scenes import SCENES
-from rs_models.errors import UserError
+from ...bands import SENSORS
+from ...errors import UserError
+from ..cache import default_cache_dir
+from .canvas import Canvas
+from .palette import LAND_COVER, OBJECTS
+from .scenes import SCENES
 
 if TYPE_CHECKING:
     import datasets
@@ -31,10 +33,21 @@ CLASSES = tuple(SCENES)
 ROWS = {"train": 2048, "validation": 512, "test": 1024}
 """Rows of each split where ``num`` is not given."""
 
-__all__ = ["CLASSES", "LAND_COVER", "OBJECTS", "ROWS", "VERSION", "draw_scene", "load_synthetic", "parse_name"]
+__all__ = [
+    "CLASSES",
+    "LAND_COVER",
+    "OBJECTS",
+    "ROWS",
+    "VERSION",
+    "draw_scene",
+    "load_synthetic",
+    "parse_name",
+]
 
 
-def draw_scene(label: int, seed: int | Sequence[int], size: int = 64) -> tuple[np.ndarray, np.ndarray, dict[str, list]]:
+def draw_scene(
+    label: int, seed: int | Sequence[int], size: int = 64
+) -> tuple[np.ndarray, np.ndarray, dict[str, list]]:
     """Draw one scene.
 
     Args:
@@ -43,14 +56,20 @@ def draw_scene(label: int, seed: int | Sequence[int], size: int = 64) -> tuple[n
         size: side in pixels; the ground shown does not depend on it.
 
     Returns:
-        Image (size, size, 4) uint8 (red, green, blue, near infrared), land cover (size, size) uint8 (see ``LAND_COVER``),
-        and objects {"bbox": [[x, y, w, h], ...] in pixels, "category": [...]} (see ``OBJECTS``).
+        Image (size, size, 4) uint8 (red, green, blue, near infrared), land cover (size, size) uint8
+        (see ``LAND_COVER``), and objects {"bbox": [[x, y, w, h], ...] in pixels, "category": [...]}
+        (see ``OBJECTS``).
     """
     rng = np.random.default_rng(seed)
-    canvas = Canvas(rng, size, zoom=float(np.exp(rng.uniform(-0.25, 0.3))), angle=rng.uniform(0, 2 * np.pi))
+    canvas = Canvas(
+        rng, size, zoom=float(np.exp(rng.uniform(-0.25, 0.3))), angle=rng.uniform(0, 2 * np.pi)
+    )
     SCENES[CLASSES[label]](canvas)
     image, cover = canvas.render()
-    boxes = {"bbox": [box for box, _ in canvas.objects], "category": [kind for _, kind in canvas.objects]}
+    boxes: dict[str, list] = {
+        "bbox": [box for box, _ in canvas.objects],
+        "category": [kind for _, kind in canvas.objects],
+    }
     return image, cover, boxes
 
 
@@ -77,7 +96,8 @@ def load_synthetic(
         Rows with image, label, mask, objects, and nir if asked for.
 
     Raises:
-        UserError: for an unknown split, a band that is not drawn, or a size or number that cannot be.
+        UserError: for an unknown split, a band that is not drawn, or a size or number that cannot
+            be.
     """
     from datasets import Dataset
 
@@ -85,16 +105,25 @@ def load_synthetic(
         raise UserError(f"synthetic has no split {split!r}: it has {', '.join(ROWS)}.")
     unknown = set(bands) - set(SENSORS["rgbn"])
     if unknown:
-        raise UserError(f"synthetic scenes have no band {', '.join(sorted(unknown))}: they have red, green, blue, nir.")
+        raise UserError(
+            f"synthetic scenes have no band {', '.join(sorted(unknown))}: they have red, green, "
+            "blue, nir."
+        )
     num = ROWS[split] if num is None else num
     if num < 1 or not 16 <= size <= 1024:
-        raise UserError(f"synthetic needs num >= 1 and size from 16 to 1024, not num={num}, size={size}.")
+        raise UserError(
+            f"synthetic needs num >= 1 and size from 16 to 1024, not num={num}, size={size}."
+        )
     with_nir = "nir" in bands
-    key = hashlib.sha256(repr((VERSION, split, size, num, seed, with_nir)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((VERSION, split, size, num, seed, with_nir)).encode()).hexdigest()[
+        :16
+    ]
     path = default_cache_dir() / "synthetic" / f"{key}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = Dataset.from_dict(_draw_rows(split, size, num, seed, with_nir), features=_features(with_nir))
+        drawn = Dataset.from_dict(
+            _draw_rows(split, size, num, seed, with_nir), features=_features(with_nir)
+        )
         work = path.with_name(f"{key}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             drawn.to_parquet(str(work))
@@ -114,7 +143,10 @@ def parse_name(name: str) -> dict[str, int]:
     for part in filter(None, name.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
         if key.strip() not in ("num", "size", "seed") or not value.strip().isdigit():
-            raise UserError(f"{part!r} in {name!r} is not a setting: use num=, size= or seed= with a whole number.")
+            raise UserError(
+                f"{part!r} in {name!r} is not a setting: use num=, size= or seed= with a whole "
+                "number."
+            )
         settings[key.strip()] = int(value)
     return settings
 

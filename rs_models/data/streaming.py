@@ -1,0 +1,143 @@
+"""Batches from a data set that is too large to cache: read and decoded while training runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from ..bands import resolve_bands
+from ..errors import UserError
+from .cache import num_threads, resize_and_crop
+
+logger = logging.getLogger(__name__)
+
+
+class StreamBatches(torch.utils.data.IterableDataset):
+    """Integer image batches of a streaming data set.
+
+    Give it to a ``DataLoader`` with ``batch_size=None``, or iterate it. Every process takes its own
+    part of the stream, and every worker its part of that (whole shards where there are enough of
+    them). The position is exact after each batch: ``state_dict`` and ``load_state_dict`` continue
+    with the next row (in a loader with workers through torchdata's ``StatefulDataLoader``, which
+    calls them in each worker).
+
+    Attributes:
+        skipped: images left out so far because they could not be read.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        *,
+        bands: str | Sequence[str] = "rgb",
+        image_size: int,
+        batch_size: int,
+        strict: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """See :func:`stream_batches`."""
+        from datasets import Image
+        from datasets.distributed import split_dataset_by_node
+
+        from .features import RowReader
+
+        self.bands, self.image_size, self.batch_size = resolve_bands(bands), image_size, batch_size
+        self.strict = strict
+        self.skipped = 0
+        if rows.features is None:
+            # A stream of bare files has no schema: its image column is taken at its word.
+            rows = rows.cast_column("image", Image())
+        self._reader = RowReader(rows.features, self.bands)
+        rows = self._reader.undecoded(rows.select_columns(self._reader.columns))
+        self._rows = (
+            split_dataset_by_node(rows, rank=rank, world_size=world_size)
+            if world_size > 1
+            else rows
+        )
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield (B, C, H, W) integer batches, channels-last; an incomplete last one is dropped."""
+        threads = 1 if torch.utils.data.get_worker_info() else num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            source = iter(self._rows)
+            while True:
+                images: list[np.ndarray] = []
+                while len(images) < self.batch_size:
+                    rows = list(islice(source, self.batch_size - len(images)))
+                    if not rows:
+                        return
+                    images += [image for image in pool.map(self._read, rows) if image is not None]
+                yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+    def _read(self, row: dict) -> np.ndarray | None:
+        from .features import CorruptImageError
+
+        try:
+            return resize_and_crop(self._reader(row), self.image_size)
+        except CorruptImageError as error:
+            if self.strict:
+                raise UserError(
+                    f"An image of the stream cannot be read ({error}): repair or remove it."
+                ) from error
+            self.skipped += 1
+            logger.warning(
+                "Left out an image that cannot be read (%s); %d so far.", error, self.skipped
+            )
+            return None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Change the order of a shuffled stream (``rows.shuffle``) with the epoch."""
+        self._rows.set_epoch(epoch)
+
+    def state_dict(self) -> dict:
+        """Return the position in the stream."""
+        return {"rows": self._rows.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue after the batch at which ``state_dict`` was called."""
+        self._rows.load_state_dict(state["rows"])
+        self.skipped = state["skipped"]
+
+
+def stream_batches(
+    rows: Any,
+    *,
+    bands: str | Sequence[str] = "rgb",
+    image_size: int,
+    batch_size: int,
+    strict: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> StreamBatches:
+    """Read a streaming data set in batches.
+
+    Args:
+        rows: from ``rs_models.data.load(..., streaming=True)``; shuffle it before with
+            ``rows.shuffle(seed=, buffer_size=)``.
+        bands: bands to keep, in channel order.
+        image_size: shorter side resized to this, then the centre square cut out.
+        batch_size: images of this process in a batch.
+        strict: raise at an image that cannot be read, instead of leaving it out and counting it.
+        rank: number of this process.
+        world_size: number of processes.
+
+    Raises:
+        UserError: for bands that the data does not have.
+    """
+    return StreamBatches(
+        rows,
+        bands=bands,
+        image_size=image_size,
+        batch_size=batch_size,
+        strict=strict,
+        rank=rank,
+        world_size=world_size,
+    )
