@@ -1,6 +1,6 @@
 """What every method shares: a native backbone, its settings, a momentum copy, collapse meters."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: strict configs check types that are not strings.
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -24,7 +24,7 @@ class SslConfig(PreTrainedConfig):
 
     Args:
         backbone_config: Config of the native backbone (`ResNetConfig`, `SwinConfig`, `ViTConfig`).
-        bands: Canonical band names in channel order.
+        bands: Band names in channel order, or a group such as "rgb"; stored as canonical names.
         value_range: Stored value that means black and the one that means full scale.
         image_mean: Mean of each band after division by `value_range[1]`.
         image_std: Standard deviation of each band on the same scale, > 0.
@@ -38,7 +38,7 @@ class SslConfig(PreTrainedConfig):
     }
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
-    bands: list[str] | tuple[str, ...] = ("red", "green", "blue")
+    bands: str | list[str] | tuple[str, ...] = ("red", "green", "blue")
     value_range: list[float | int] | tuple[float | int, ...] = (0, 255)
     # 0.5 for every band is what TOV, the 2020 paradigm and GLCNet feed their networks with.
     image_mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)

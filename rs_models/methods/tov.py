@@ -20,7 +20,7 @@ So are the views: SimCLR's, plus vertical flips and quarter turns since overhead
 Both views go through the network in one forward, so BatchNorm's statistics are over both views.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: strict configs check types that are not strings.
 
 from huggingface_hub.dataclasses import strict
 

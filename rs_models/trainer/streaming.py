@@ -1,0 +1,108 @@
+"""Feeding a run from a data set that is read as it comes, for sets larger than disk or memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..data.streaming import stream_batches
+from ..errors import UserError
+from .batches import MicroBatch, read_ahead
+
+# Rows in the shuffle buffer: some hundred batches, a few hundred MB of encoded images.
+SHUFFLE_BUFFER = 10_000
+
+
+class StreamedBatches:
+    """Steps over a stream, with the interface of `CachedBatches`.
+
+    A stream has no length, so an "epoch" of its schedule and of its log is a tenth of the run.
+    To continue at step `start` the rows before it are read again without being decoded: slower
+    than a jump, but exact whatever the shuffle buffer held.
+
+    Args:
+        rows: An `IterableDataset` of `rs_models.data.load(..., streaming=True)`.
+        bands: Bands to keep, in channel order.
+        image_size: Side of the images in pixels.
+        batch_size: Images of a step over all processes and micro-batches.
+        accumulation: Micro-batches of a step.
+        accelerator: Number of processes, this one's rank, the device.
+        total_steps: Of the run.
+        seed: Of the order.
+        strict: Stop at a corrupt image.
+
+    Raises:
+        UserError: A batch that cannot be split evenly.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        *,
+        bands: tuple[str, ...],
+        image_size: int,
+        batch_size: int,
+        accumulation: int,
+        accelerator: Accelerator,
+        total_steps: int,
+        seed: int,
+        strict: bool,
+    ) -> None:
+        """See the class."""
+        parts = accumulation * accelerator.num_processes
+        if batch_size % parts:
+            raise UserError(
+                f"batch_size={batch_size} cannot be split over {accelerator.num_processes} "
+                f"processes and gradient_accumulation={accumulation}: use a multiple of {parts}"
+            )
+        self.rows, self.seed, self.accumulation = rows, seed, accumulation
+        self.settings = {
+            "bands": bands,
+            "image_size": image_size,
+            "batch_size": batch_size // accelerator.num_processes,
+            "strict": strict,
+            "rank": accelerator.process_index,
+            "world_size": accelerator.num_processes,
+        }
+        self.device = accelerator.device
+        self.steps_per_epoch = max(1, total_steps // 10)
+
+    def first(self, batches: int) -> torch.Tensor:
+        """Images of the first batches, for statistics: (N, C, H, W)."""
+        stream = iter(stream_batches(self.rows, **self.settings))
+        found = [batch for batch, _ in zip(stream, range(batches), strict=False)]
+        if not found:
+            raise UserError(
+                f"the stream ends before one batch of {self.settings['batch_size']} images: use a "
+                "smaller batch_size"
+            )
+        return torch.cat(found)
+
+    def steps(self, start: int, stop: int) -> Iterator[list[MicroBatch]]:
+        """The micro-batches of steps `start` to `stop` - 1; the next step is read ahead."""
+        numbered = zip(range(stop), self._passes(), strict=False)
+        wanted = ((step, batch) for step, batch in numbered if step >= start)
+        yield from read_ahead(self._to_device, wanted)
+
+    def _passes(self) -> Iterator[torch.Tensor]:
+        epoch = 0
+        while True:
+            shuffled = self.rows.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
+            yield from stream_batches(shuffled, **self.settings)
+            epoch += 1
+
+    def _to_device(self, numbered: tuple[int, torch.Tensor]) -> list[MicroBatch]:
+        step, batch = numbered
+        first = step * len(batch)
+        index = torch.arange(first, first + len(batch))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return [
+            MicroBatch(images, rows, None)
+            for images, rows in zip(
+                batch.chunk(self.accumulation), index.chunk(self.accumulation), strict=True
+            )
+        ]

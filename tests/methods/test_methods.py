@@ -1,0 +1,168 @@
+"""What every method must do, over every backbone family; a new method adds a row to METHODS."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForPreTraining
+
+import rs_models  # noqa: F401  (registers the methods)
+from rs_models import backbones
+from rs_models.methods import METHODS, method_classes
+from rs_models.methods.base import SslModel, collapse_meters
+from rs_models.signals.views import ViewBatch, ViewMaker
+
+SIZE = 32
+BACKBONES = ["resnet_nano", "swin_nano", "vit_nano"]
+
+
+def make(name: str, backbone: str, bands: str = "rgb") -> SslModel:
+    config_class, model_class = method_classes(name)
+    channels = len(backbones.resolve_bands(bands))
+    torch.manual_seed(0)
+    return model_class(
+        config_class(
+            backbone_config=backbones.backbone_config(backbone, bands=bands, image_size=SIZE),
+            bands=bands if bands != "rgb" else ["red", "green", "blue"],
+            image_mean=[0.5] * channels,
+            image_std=[0.5] * channels,
+            image_size=SIZE,
+        )
+    )
+
+
+def views_of(model: SslModel, images: int = 6) -> ViewBatch:
+    config = model.config
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (images, len(config.bands), 40, 40), generator=generator)
+    maker = ViewMaker(
+        model.recipe,
+        bands=config.bands,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
+        value_range=tuple(config.value_range),
+    )
+    return maker(pixels.to(torch.uint8), 0)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+def test_loss_is_finite_and_trains_every_weight(name, backbone):
+    model = make(name, backbone).train()
+    output = model(views_of(model))
+    output.loss.backward()
+    assert output.loss.ndim == 0
+    assert torch.isfinite(output.loss)
+    assert output.embeddings.shape == (6, backbones.feature_dim(model.config.backbone_config))
+    assert not output.embeddings.requires_grad
+    still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert all("pooler" in n or "mask_token" in n for n in still), still
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_method_is_restored_whole_by_the_auto_class(name, backbone, tmp_path):
+    model = make(name, backbone).eval()
+    model.save_pretrained(tmp_path)
+    restored = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
+    assert type(restored) is type(model)
+    state = restored.state_dict()
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(state[key], tensor, rtol=0, atol=0, msg=key)
+    batch = views_of(model)
+    with torch.no_grad():
+        torch.testing.assert_close(restored(batch).loss, model(batch).loss, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_builds_from_a_config_alone(name):
+    config = AutoConfig.for_model(
+        f"rs_{name}",
+        backbone_config={"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [8, 16]},
+    )
+    model = AutoModelForPreTraining.from_config(config)
+    assert model.backbone.config.hidden_sizes == [8, 16]
+    assert model.config.bands == ["red", "green", "blue"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_four_bands_reach_the_stem(name):
+    model = make(name, "resnet_nano", bands="rgbn")
+    assert model.config.bands == ["red", "green", "blue", "nir"]
+    assert torch.isfinite(model(views_of(model)).loss)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+def test_starts_from_trained_weights(name, backbone, tmp_path):
+    trained = backbones.build(backbone, image_size=SIZE)
+    trained.save_pretrained(tmp_path)
+    _, model_class = method_classes(name)
+    model = model_class.from_backbone(str(tmp_path), image_size=SIZE)
+    for key, tensor in trained.state_dict().items():
+        torch.testing.assert_close(model.backbone.state_dict()[key], tensor, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image_mean": [0.5]}, "image_mean has 1 values for 3 bands"),
+        ({"bands": ["red", "purple"]}, "purple"),
+        ({"backbone_config": {"model_type": "resnet", "num_channels": 4}}, "4 channels"),
+        ({"image_size": "big"}, "image_size"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused(settings, words):
+    config_class, _ = method_classes("tov")
+    with pytest.raises(Exception, match=words):
+        config_class(**settings)
+
+
+def test_tov_loss_is_simclr_on_its_own_projections():
+    from rs_models.signals.losses import nt_xent
+
+    model = make("tov", "resnet_nano").train()
+    batch = views_of(model)
+    z = model.projector(model.features(batch.crops[0]))
+    torch.testing.assert_close(model(batch).loss, nt_xent(z[:6], z[6:], temperature=0.5))
+
+
+class _Momentum(SslModel):
+    """A method with a momentum head, as later ones have."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.head = torch.nn.Linear(4, 3)
+        self.teacher = torch.nn.Linear(4, 3)
+        self.post_init()
+
+    def momentum_pairs(self):
+        return [(self.head, self.teacher)]
+
+
+def test_momentum_copy_starts_equal_and_follows_the_closed_form():
+    config_class, _ = method_classes("tov")
+    settings = {"backbone_config": backbones.backbone_config("resnet_nano")}
+    model = _Momentum(config_class(**settings))
+    torch.testing.assert_close(model.teacher.weight, model.head.weight, rtol=0, atol=0)
+    assert not model.teacher.weight.requires_grad
+    start = model.teacher.weight.clone()
+    with torch.no_grad():
+        model.head.weight.add_(1.0)
+    for _ in range(5):
+        model.update_momentum(0.9)
+    torch.testing.assert_close(model.teacher.weight, start + (1 - 0.9**5))
+
+
+def test_meters_tell_collapsed_features_from_spread_ones():
+    spread = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    meters = collapse_meters(spread)
+    assert 0.9 < meters["feature_std"] < 1.1
+    assert abs(meters["mean_cosine"]) < 0.05
+    assert 50 < meters["effective_rank"] <= 63
+    same = spread[:1] + 1e-4 * spread
+    meters = collapse_meters(same)
+    assert meters["mean_cosine"] > 0.999
+    assert meters["feature_std"] < 0.01
+    line = torch.outer(torch.linspace(-1, 1, 64), spread[0])
+    assert collapse_meters(line)["effective_rank"] < 1.5
