@@ -357,7 +357,7 @@ def _compare(what: str, found: Tensor, expected: Tensor) -> None:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Silences transformers' bars for reading and writing weights, which cut through a run's own."""
+    """Silences transformers' bars for reading and writing, which would cut through a run's own."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

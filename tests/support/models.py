@@ -1,0 +1,41 @@
+"""Small backbones whose every weight and buffer differs from its initial value."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rs_models import backbones
+
+
+def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Moves all weights and statistics, so that a swapped or dropped one shows in the features."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if not value.is_floating_point() or key.startswith("pooler."):
+                continue
+            noise = torch.rand(value.shape, generator=generator)
+            value.copy_(noise + 0.5) if key.endswith("running_var") else value.add_(
+                noise * 0.2 - 0.1
+            )
+    return model.eval()
+
+
+def nano(
+    name: str, bands: str = "rgb", image_size: int = 64, seed: int = 0
+) -> backbones.PreTrainedModel:
+    return shaken(backbones.build(name, bands=bands, image_size=image_size), seed)
+
+
+def images(
+    bands: int = 3, size: int | tuple[int, int] = 64, batch: int = 2, seed: int = 0
+) -> torch.Tensor:
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.randn(batch, bands, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_features(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
+    """Equal up to the rounding of another order of summation, relative to the largest feature."""
+    scale = float(expected.detach().abs().max().clamp_min(1.0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
