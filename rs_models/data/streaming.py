@@ -30,6 +30,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
 
     Attributes:
         skipped: images left out so far because they could not be read.
+        rows_read: rows of this process's part read so far, those left out included.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
         self.bands, self.image_size, self.batch_size = resolve_bands(bands), image_size, batch_size
         self.strict = strict
         self.skipped = 0
+        self.rows_read = 0
         if rows.features is None:
             # A stream of bare files has no schema: its image column is taken at its word.
             rows = rows.cast_column("image", Image())
@@ -74,8 +76,9 @@ class StreamBatches(torch.utils.data.IterableDataset):
                     rows = list(islice(source, self.batch_size - len(images)))
                     if not rows:
                         return
+                    self.rows_read += len(rows)
                     images += [image for image in pool.map(self._read, rows) if image is not None]
-                yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+                yield torch.from_numpy(np.ascontiguousarray(np.stack(images))).permute(0, 3, 1, 2)
 
     def _read(self, row: dict) -> np.ndarray | None:
         from .features import CorruptImageError
@@ -92,6 +95,15 @@ class StreamBatches(torch.utils.data.IterableDataset):
                 "Left out an image that cannot be read (%s); %d so far.", error, self.skipped
             )
             return None
+
+    def skip(self, rows: int) -> None:
+        """Leave out the next ``rows`` rows of this process's part, without decoding them.
+
+        Slower than ``load_state_dict``, but exact for a shuffled stream too, whose buffer a saved
+        position does not hold.
+        """
+        self._rows = self._rows.skip(rows)
+        self.rows_read = rows
 
     def set_epoch(self, epoch: int) -> None:
         """Change the order of a shuffled stream (``rows.shuffle``) with the epoch."""

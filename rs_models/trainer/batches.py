@@ -87,6 +87,9 @@ class CachedBatches:
         if device.type == "cuda" and self._fits(device):
             self.images = cache.images.to(device)
 
+    # The order is a function of the step alone: a checkpoint need not hold a position.
+    position: list[int] | None = None
+
     def _fits(self, device: torch.device) -> bool:
         """True when the images take at most a third of the device's free memory."""
         free, _ = torch.cuda.mem_get_info(device)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -125,6 +125,11 @@ def run_stage(
                 "same ones, or start in another output_dir"
             )
         stage.step, stage.best_knn = state["step"], state["best_knn"]
+        if len(state["positions"]) != accelerator.num_processes:
+            raise UserError(
+                f"{kept[-1]} was made by {len(state['positions'])} processes: resume with as many"
+            )
+        stage.feed.position = state["positions"][accelerator.process_index]
         accelerator.print(f"continuing at step {stage.step} of {stage.total_steps}")
     with StopRequest() as stop:
         finished = train(stage, accelerator, stop)
@@ -276,6 +281,7 @@ def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
     state = {
         "step": stage.step,
         "best_knn": stage.best_knn,
+        "positions": gather_object([stage.feed.position]),
         "stage_settings": comparable(stage.config),
     }
     folder = stage.folder / "checkpoints"

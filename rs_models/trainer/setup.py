@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import StrictDataclassError
 
 from .. import __version__, backbones
-from ..bands import band_statistics, resolve_bands
+from ..bands import band_statistics, default_value_range, resolve_bands
 from ..data import ImageCache, build_cache, load, resolve_revision
 from ..errors import UserError
 from ..methods import METHODS, method_classes
@@ -40,8 +41,6 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
     """
     data, bands = config.data, resolve_bands(config.bands)
     if data.streaming:
-        from .streaming import streamed_feed
-
         return streamed_feed(config, accelerator)
     with accelerator.main_process_first():  # the others find the cache built
         rows = load(data.name, data.split, bands=bands, revision=data.revision)
@@ -74,7 +73,28 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
         device=accelerator.device,
         seed=config.seed,
     )
-    return feed, data_info(config, cache)
+    return feed, data_info(config, cache.images, cache.bands, cache.value_range)
+
+
+def streamed_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataInfo]:
+    """The batches of a streamed set; statistics of other bands than RGB from its first batches."""
+    from .streaming import StreamedBatches
+
+    data, bands = config.data, resolve_bands(config.bands)
+    assert config.max_steps is not None  # RunConfig.check
+    feed = StreamedBatches(
+        load(data.name, data.split, bands=bands, revision=data.revision, streaming=True),
+        bands=bands,
+        image_size=data.image_size or config.image_size,
+        batch_size=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        accelerator=accelerator,
+        total_steps=config.max_steps,
+        seed=config.seed,
+        strict=data.strict,
+    )
+    images = feed.first(1 if bands == resolve_bands("rgb") else 8)
+    return feed, data_info(config, images, bands, default_value_range(images.dtype, bands))
 
 
 def guidance_labels(cache: ImageCache, rows: Any, column: str) -> np.ndarray:
@@ -99,21 +119,26 @@ def guidance_labels(cache: ImageCache, rows: Any, column: str) -> np.ndarray:
     return labels
 
 
-def data_info(config: RunConfig, cache: ImageCache) -> DataInfo:
-    """Value range of the cache, and the mean and deviation that the run normalises with."""
+def data_info(
+    config: RunConfig,
+    images: torch.Tensor,
+    bands: tuple[str, ...],
+    value_range: tuple[float, float],
+) -> DataInfo:
+    """Value range, and the mean and deviation that the run normalises with."""
     if (config.image_mean is None) != (config.image_std is None):
         raise UserError("set image_mean and image_std together, or neither")
     if config.image_mean is not None and config.image_std is not None:
         mean, std = config.image_mean, config.image_std
         for key, values in (("image_mean", mean), ("image_std", std)):
-            if len(values) != len(cache.bands):
-                raise UserError(f"{key} has {len(values)} values for {len(cache.bands)} bands")
-    elif cache.bands == resolve_bands("rgb") and cache.value_range[1] == 255:
+            if len(values) != len(bands):
+                raise UserError(f"{key} has {len(values)} values for {len(bands)} bands")
+    elif bands == resolve_bands("rgb") and value_range[1] == 255:
         mean, std = [0.5] * 3, [0.5] * 3  # what TOV, GLCNet and the 2020 paradigm use
     else:
-        measured_mean, measured_std = band_statistics(cache.images, cache.value_range)
+        measured_mean, measured_std = band_statistics(images, value_range)
         mean, std = list(measured_mean), list(measured_std)
-    return DataInfo(cache.value_range, [float(v) for v in mean], [float(v) for v in std])
+    return DataInfo(value_range, [float(v) for v in mean], [float(v) for v in std])
 
 
 def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> SslModel:
@@ -155,8 +180,8 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         return model
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        # huggingface_hub's strict dataclasses tell the field and the reason over several lines.
+    except StrictDataclassError as error:
+        # The sentence is in the cause; the error itself tells it over several lines.
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"method {name}: {reason}") from error
 

@@ -20,8 +20,8 @@ class StreamedBatches:
     """Steps over a stream, with the interface of `CachedBatches`.
 
     A stream has no length, so an "epoch" of its schedule and of its log is a tenth of the run.
-    To continue at step `start` the rows before it are read again without being decoded: slower
-    than a jump, but exact whatever the shuffle buffer held.
+    To continue, the rows before are read again without being decoded: slower than a jump, but
+    exact whatever the shuffle buffer held.
 
     Args:
         rows: An `IterableDataset` of `rs_models.data.load(..., streaming=True)`.
@@ -69,40 +69,41 @@ class StreamedBatches:
         }
         self.device = accelerator.device
         self.steps_per_epoch = max(1, total_steps // 10)
+        # (passes over the stream, rows of this process's part read in the current one).
+        self.position: list[int] = [0, 0]
 
     def first(self, batches: int) -> torch.Tensor:
         """Images of the first batches, for statistics: (N, C, H, W)."""
-        stream = iter(stream_batches(self.rows, **self.settings))
-        found = [batch for batch, _ in zip(stream, range(batches), strict=False)]
-        if not found:
-            raise UserError(
-                f"the stream ends before one batch of {self.settings['batch_size']} images: use a "
-                "smaller batch_size"
-            )
-        return torch.cat(found)
+        return torch.cat(
+            [batch for _, (batch, _) in zip(range(batches), self._batches(), strict=False)]
+        )
 
     def steps(self, start: int, stop: int) -> Iterator[list[MicroBatch]]:
         """The micro-batches of steps `start` to `stop` - 1; the next step is read ahead."""
-        numbered = zip(range(stop), self._passes(), strict=False)
-        wanted = ((step, batch) for step, batch in numbered if step >= start)
-        yield from read_ahead(self._to_device, wanted)
+        batches = zip(range(start, stop), self._batches(), strict=False)
+        for micro_batches, position in read_ahead(self._to_device, batches):
+            self.position = position
+            yield micro_batches
 
-    def _passes(self) -> Iterator[torch.Tensor]:
-        epoch = 0
+    def _batches(self) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        epoch, skip = self.position
         while True:
             shuffled = self.rows.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
-            yield from stream_batches(shuffled, **self.settings)
-            epoch += 1
+            stream = stream_batches(shuffled, **self.settings)
+            stream.skip(skip)
+            for batch in stream:
+                yield batch, [epoch, stream.rows_read]
+            if stream.rows_read < self.settings["batch_size"]:
+                raise UserError(
+                    f"the stream has {stream.rows_read} images for this process, fewer than one "
+                    f"batch of {self.settings['batch_size']}: use a smaller batch_size"
+                )
+            epoch, skip = epoch + 1, 0
 
-    def _to_device(self, numbered: tuple[int, torch.Tensor]) -> list[MicroBatch]:
-        step, batch = numbered
-        first = step * len(batch)
-        index = torch.arange(first, first + len(batch))
+    def _to_device(self, numbered: tuple[int, tuple[torch.Tensor, list[int]]]) -> Any:
+        step, (batch, position) = numbered
+        index = torch.arange(step * len(batch), (step + 1) * len(batch))
         if self.device.type == "cuda":
             batch = batch.pin_memory().to(self.device, non_blocking=True)
-        return [
-            MicroBatch(images, rows, None)
-            for images, rows in zip(
-                batch.chunk(self.accumulation), index.chunk(self.accumulation), strict=True
-            )
-        ]
+        parts = zip(batch.chunk(self.accumulation), index.chunk(self.accumulation), strict=True)
+        return [MicroBatch(images, rows, None) for images, rows in parts], position

@@ -1,0 +1,97 @@
+"""YAML and overrides: what is read, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from rs_models.errors import UserError
+from rs_models.settings import describe, parse, run_script
+
+
+@dataclass
+class Inner:
+    rate: float = 0.1
+    name: str | None = None
+
+
+@dataclass
+class Outer:
+    steps: int = 3
+    mode: Literal["no", "bf16"] = "no"
+    inner: Inner = field(default_factory=Inner)
+    words: list[str] = field(default_factory=list)
+    free: dict[str, Any] = field(default_factory=dict)
+    flag: bool = False
+
+
+def test_later_values_win_and_nested_groups_merge(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("steps: 5\ninner: {rate: 1e-4, name: x}\nmode: no\nfree: {a: 1}\n")
+    got = parse(
+        Outer,
+        ["--config", str(file), "inner.rate=2", "free.b=[1, 2]", "--flag", "words=[p, q]"],
+    )
+    assert (got.steps, got.inner, got.mode) == (5, Inner(2.0, "x"), "no")
+    assert (got.free, got.flag, got.words) == ({"a": 1, "b": [1, 2]}, True, ["p", "q"])
+
+
+def test_a_rate_written_without_a_point_is_a_number():
+    assert parse(Outer, ["inner.rate=1e-4"]).inner.rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["step=5"], "unknown setting step .did you mean steps"),
+        (["inner.rat=5"], "unknown setting inner.rat .did you mean inner.rate"),
+        (["steps=five"], "steps should be int, not 'five'"),
+        (["steps=2.5"], "steps should be int"),
+        (["steps=true"], "steps should be int"),
+        (["flag=1"], "flag should be bool"),
+        (["inner.rate=fast"], "inner.rate should be float"),
+        (["mode=fp8"], "mode should be one of no, bf16"),
+        (["inner=3"], "inner should be a group"),
+        (["words=p"], "words should be a list"),
+        (["words=[1]"], r"words\[0\] should be str"),
+        (["steps"], "write key=value"),
+        (["steps.more=1", "steps=1", "steps.more=2"], "not a group"),
+        (["--config", "absent.yaml"], "cannot read the config absent.yaml"),
+        (["--config"], "wants a file"),
+        (["free={a"], "cannot read the value of free"),
+    ],
+)
+def test_wrong_input_names_the_key(argv, words):
+    with pytest.raises(UserError, match=words):
+        parse(Outer, argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a: [1", "not valid YAML .line"), ("- 1\n", "must hold `key: value`")]
+)
+def test_wrong_files_are_named(tmp_path, text, words):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words):
+        parse(Outer, ["--config", str(file)])
+
+
+def test_help_lists_every_dotted_key(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(Outer, ["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "inner.rate: float = 0.1" in shown
+    assert "mode: no | bf16 = no" in shown
+    assert shown.strip() == describe(Outer).strip()
+
+
+def test_scripts_end_with_two_on_bad_input(capsys):
+    def main(argv):
+        raise UserError("the file x is missing")
+
+    assert run_script(main, []) == 2
+    assert capsys.readouterr().err == "error: the file x is missing\n"
+    assert run_script(lambda argv: None, []) == 0

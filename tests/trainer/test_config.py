@@ -1,0 +1,67 @@
+"""Settings of a run: stages, and combinations that no run could use."""
+
+from __future__ import annotations
+
+import pytest
+
+from rs_models.errors import UserError
+from rs_models.settings import parse
+from rs_models.trainer import RunConfig
+from tests.conftest import ROOT
+
+
+def test_stages_override_the_run_and_merge_groups():
+    run = parse(
+        RunConfig,
+        [
+            *("data.name=a", "data.split=s", "init_from=w", "epochs=5"),
+            "stages=[{data: {name: b}}, {epochs: 7, method: {temperature: 0.1}}]",
+        ],
+    )
+    first, second = run.expand()
+    assert (first.data.name, first.data.split, first.epochs) == ("b", "s", 5)
+    assert (second.data.name, second.epochs) == ("a", 7)
+    assert second.method == {"name": "tov", "temperature": 0.1}
+    # The second stage starts from the first one's weights, not from the run's.
+    assert (first.init_from, second.init_from) == ("w", None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["stages=[{epoch: 3}]"], r"unknown setting stages\[1\].epoch .did you mean"),
+        (["stages=[{output_dir: x}]"], r"stages\[1\].output_dir belongs to the whole run"),
+        (["stages=[{batch_size: 0}]"], "batch_size=0 should be 1 or more"),
+    ],
+)
+def test_wrong_stages_are_refused(argv, words):
+    with pytest.raises(UserError, match=words):
+        parse(RunConfig, argv).expand()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["epochs=0"], "set epochs above 0, or max_steps"),
+        (["data.streaming=true"], "set max_steps"),
+        (
+            ["data.streaming=true", "max_steps=3", "data.sampling=class_balanced"],
+            "needs a cached set",
+        ),
+        (["method={temperature: 0.1}"], "method has no name"),
+        (["trackers=[mlflow]"], "'mlflow' is not known"),
+        (["checkpoint_every=0"], "above 0 epochs"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused(argv, words):
+    with pytest.raises(UserError, match=words):
+        parse(RunConfig, argv).check()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "training/configs").glob("*.yaml")), ids=str)
+def test_shipped_recipes_are_valid(file):
+    if "model:" in file.read_text():
+        pytest.skip("settings of another script")
+    config = parse(RunConfig, ["--config", str(file)])
+    config.check()
+    assert config.expand()
