@@ -263,7 +263,7 @@ class _Writer:
                 good.append(image)
             self.row += 1
         if good:
-            images = np.stack(good)
+            images = np.ascontiguousarray(np.stack(good))
             self.file.write(images.data)
             self.count += len(good)
             if images.dtype == np.uint16:
@@ -326,10 +326,10 @@ def _decoded_blocks(
     """Yield the rows' images in order, in blocks; a string stands for one that cannot be read."""
     from tqdm.auto import tqdm
 
-    from .features import CorruptImageError, RowReader
+    from .features import CorruptImageError, RowReader, column_values
 
     reader = RowReader(rows.features, bands)
-    raw = reader.undecoded(rows.select_columns(reader.columns)).with_format(None)
+    raw = reader.undecoded(rows.select_columns(reader.columns)).with_format("arrow")
 
     def decode(row: dict) -> np.ndarray | str:
         try:
@@ -344,10 +344,11 @@ def _decoded_blocks(
     )
     with bar, ThreadPoolExecutor(num_threads()) as pool:
         for start in starts:
-            columns = raw[start : start + _BLOCK]
+            table = raw[start : start + _BLOCK]
+            columns = [column_values(table[name]) for name in table.column_names]
             block_rows = [
-                dict(zip(columns, values, strict=True))
-                for values in zip(*columns.values(), strict=True)
+                dict(zip(table.column_names, values, strict=True))
+                for values in zip(*columns, strict=True)
             ]
             yield list(pool.map(decode, block_rows, chunksize=1))
             bar.update(len(block_rows))

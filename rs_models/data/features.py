@@ -165,6 +165,15 @@ def read_raster(value: dict, bands: Sequence[str]) -> np.ndarray:
         raise CorruptImageError(str(error)) from error
 
 
+def column_values(column: pa.ChunkedArray) -> list:
+    """Return a column's values; arrays as numpy arrays, many times faster than through lists."""
+    values: list = []
+    for chunk in column.chunks:
+        is_array = isinstance(chunk.type, Array3DExtensionType) and chunk.null_count == 0
+        values += list(chunk.to_numpy(zero_copy_only=False)) if is_array else chunk.to_pylist()
+    return values
+
+
 class RowReader:
     """Turns stored rows into (H, W, C) integer arrays with the bands asked for.
 
@@ -238,7 +247,7 @@ class RowReader:
         elif isinstance(self.feature, Image):
             image = _read_image(value, "RGB")
         else:
-            image = channels_last(np.asarray(value), self.image_bands)
+            image = channels_last(np.asarray(value, dtype=self.feature.dtype), self.image_bands)
         if self.with_nir:
             if row["nir"] is None:
                 raise CorruptImageError("the nir band is missing (null)")
