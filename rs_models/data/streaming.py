@@ -45,10 +45,10 @@ class StreamBatches(torch.utils.data.IterableDataset):
         world_size: int = 1,
     ) -> None:
         """See :func:`stream_batches`."""
-        from datasets import Image
+        from datasets import Array3D, Image
         from datasets.distributed import split_dataset_by_node
 
-        from .features import RowReader
+        from .features import BandArray, RowReader
 
         self.bands, self.image_size, self.batch_size = resolve_bands(bands), image_size, batch_size
         self.strict = strict
@@ -59,6 +59,8 @@ class StreamBatches(torch.utils.data.IterableDataset):
             rows = rows.cast_column("image", Image())
         self._reader = RowReader(rows.features, self.bands)
         rows = self._reader.undecoded(rows.select_columns(self._reader.columns))
+        if isinstance(self._reader.feature, BandArray | Array3D):
+            rows = rows.with_format("numpy")  # else pixels come as lists, far slower
         self._rows = (
             split_dataset_by_node(rows, rank=rank, world_size=world_size)
             if world_size > 1

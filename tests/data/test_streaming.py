@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features, Image
+from datasets import Array3D, Dataset, Features, Image
 from torch.utils.data import DataLoader
 
 from rs_models.data import load
+from rs_models.data.features import BandArray
 from rs_models.data.streaming import stream_batches
 from rs_models.errors import UserError
 
@@ -37,6 +38,7 @@ def test_an_incomplete_last_batch_is_dropped(folder):
     assert len(list(stream(folder, batch_size=5))) == 4
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")
 def test_processes_and_workers_share_the_images(folder):
     def found(batches):
         return sorted(image.sum().item() for batch in batches for image in batch.long())
@@ -82,6 +84,19 @@ def test_corrupt_images_are_replaced_by_the_next(caplog):
 def test_strict_streams_stop():
     with pytest.raises(UserError, match="stream cannot be read"):
         list(stream_batches(broken_rows(), image_size=20, batch_size=4, strict=True))
+
+
+def test_arrays_and_their_nir_column(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (4, 8, 8, 3)).astype(np.uint8)
+    nir = [{"bytes": make.png(np.full((8, 8), i, np.uint8)), "path": None} for i in range(4)]
+    features = Features({"image": Array3D((8, 8, 3), "uint8"), "nir": Image()})
+    rows = Dataset.from_dict({"image": values, "nir": nir}, features=features)
+    rows = rows.to_iterable_dataset()
+    batch = next(iter(stream_batches(rows, bands="rgb", image_size=8, batch_size=4)))
+    np.testing.assert_array_equal(batch.permute(0, 2, 3, 1), values)
+    named = rows.cast_column("image", BandArray((8, 8, 3), "uint8", ["red", "green", "blue"]))
+    batch = next(iter(stream_batches(named, bands="rgbn", image_size=8, batch_size=4)))
+    assert batch[:, 3, 0, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_missing_bands_are_told_before_the_first_batch(folder):
