@@ -170,6 +170,7 @@ def test_heads_and_pipelines_take_the_weights(as_a_user, key):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_half_precision_model_is_published_in_float32(name, dtype, tmp_path):
     model = nano(name).to(dtype)
+    model.config.dtype = dtype  # as after loading a half precision checkpoint
     export(model, tmp_path / "export", provenance=provenance(model))
     assert model.dtype == dtype
     for file in ("model.safetensors", "timm.safetensors"):
