@@ -14,7 +14,8 @@ import torch.utils.data
 
 from ..bands import resolve_bands
 from ..errors import UserError
-from .cache import num_threads, resize_and_crop
+from .cache import num_threads
+from .resize import resize_and_crop
 
 logger = logging.getLogger(__name__)
 
