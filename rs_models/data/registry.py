@@ -46,11 +46,13 @@ _EUROSAT_SPLITS = {"train": 16_200, "validation": 5_400, "test": 5_400}
 
 KNOWN: dict[str, KnownSet] = {
     "timm/eurosat-rgb": KnownSet("timm/eurosat-rgb", _EUROSAT_SPLITS, "MIT", note="64 px"),
-    "blanchon/EuroSAT_RGB": KnownSet("blanchon/EuroSAT_RGB", _EUROSAT_SPLITS, "MIT", note="64 px"),
+    "blanchon/EuroSAT_RGB": KnownSet(
+        "blanchon/EuroSAT_RGB", _EUROSAT_SPLITS, "not stated by the repository", note="64 px"
+    ),
     "blanchon/EuroSAT_MSI": KnownSet(
         "blanchon/EuroSAT_MSI",
         _EUROSAT_SPLITS,
-        "MIT",
+        "not stated by the repository",
         bands=EUROSAT_MS_BANDS,
         note="64 px, uint16 reflectance x 10,000 (level 1C); B8A is the last band",
     ),
