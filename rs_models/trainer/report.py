@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ..errors import UserError
 from .config import RunConfig
 from .setup import evaluation_cache
@@ -20,6 +22,8 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
         export: The exported backbone.
         command: The command line, recorded in the results.
     """
+    if not PartialState().is_main_process:
+        return
     rows = knn_rows(config, export, command=command)
     if rows:
         width = max(len(name) for name, _ in rows)
