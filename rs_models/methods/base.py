@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: strict configs check types that are not strings.
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,11 @@ class SslConfig(PreTrainedConfig):
             )
         super().__post_init__(**kwargs)
 
+    @property
+    def native(self) -> PreTrainedConfig:
+        """The backbone's config, which is never a plain dict after construction."""
+        return cast(PreTrainedConfig, self.backbone_config)
+
     def validate_bands(self) -> None:
         """Every per-band list has one entry a band, and so has the backbone's stem."""
         for key in ("image_mean", "image_std"):
@@ -95,17 +100,17 @@ class SslModel(PreTrainedModel):
     it overrides `before_step` and `after_step` when something moves besides the optimizer.
     """
 
-    config_class: ClassVar[type[SslConfig]] = SslConfig
+    config_class = SslConfig
     base_model_prefix = "backbone"
     main_input_name = "batch"
-    input_modalities = ("image",)
+    input_modalities = "image"
     # The views' number that a method's loss is made for.
     num_views: ClassVar[int] = 2
 
     def __init__(self, config: SslConfig) -> None:
         """Build the native backbone; a subclass adds its heads and calls `post_init()`."""
         super().__init__(config)
-        self.backbone = backbones.from_config(config.backbone_config)
+        self.backbone = backbones.from_config(config.native)
 
     @property
     def recipe(self) -> Recipe:

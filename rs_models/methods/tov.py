@@ -64,7 +64,7 @@ class TovForPreTraining(SslModel):
         """Build backbone and projector."""
         super().__init__(config)
         self.projector = projector(
-            feature_dim(config.backbone_config), config.projector_hidden_dim, config.projector_dim
+            feature_dim(config.native), config.projector_hidden_dim, config.projector_dim
         )
         self.post_init()
 

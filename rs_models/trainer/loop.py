@@ -151,9 +151,10 @@ def setup(
     method = build_method(config, cache_info, previous)
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    method.backbone.to(memory_format=memory_format)
+    backbone: torch.nn.Module = method.backbone
+    backbone.to(memory_format=memory_format)
     if config.compile:
-        method.backbone.compile()
+        backbone.compile()  # in place: the weights keep their names
     model: torch.nn.Module = method
     if config.sync_batchnorm and accelerator.num_processes > 1 and torch.cuda.is_available():
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)

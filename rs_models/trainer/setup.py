@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
 from .. import __version__, backbones
 from ..bands import band_statistics, default_value_range, resolve_bands
@@ -22,6 +23,10 @@ from .batches import CachedBatches
 from .config import RunConfig
 
 Provenance = dict[str, Any]
+# Fields of a method's config that the run's other settings and the data decide.
+FROM_THE_RUN = {
+    *("backbone_config", "bands", "value_range", "image_mean", "image_std", "image_size"),
+}
 
 
 @dataclass
@@ -151,11 +156,12 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
     name = settings.pop("name")
     config_class, model_class = method_classes(name)
     # transformers' configs store unknown keywords silently: we check the names here.
-    fields = set(config_class.__dataclass_fields__)
-    if unknown := set(settings) - fields:
-        key = sorted(unknown)[0]
-        own = sorted(fields - set(config_class.__mro__[2].__dataclass_fields__))
-        raise UserError(f"unknown setting method.{key}; {name} has: {', '.join(own)}")
+    free = {field.name for field in fields(config_class)}
+    free -= {field.name for field in fields(PreTrainedConfig)} | FROM_THE_RUN
+    if unknown := sorted(set(settings) - free):
+        raise UserError(
+            f"unknown setting method.{unknown[0]}; {name} has: {', '.join(sorted(free))}"
+        )
     bands = list(resolve_bands(config.bands))
     settings |= {
         "bands": bands,
