@@ -1,0 +1,102 @@
+"""The throughput benchmark runs from end to end, at sizes that take seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "training" / "benchmarks" / "throughput.py"
+SMALL = (
+    "--data synthetic:num=24,size=32 --image-size 32 --batch-size 8 --precision no --rounds 1 "
+    "--steps 1 --workers 1 --view-data synthetic:num=6,size=48 --view-images 6 "
+    "--view-source-size 48 --view-size 32"
+).split()
+
+
+@pytest.fixture(scope="module")
+def throughput():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("throughput", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(*arguments: str, target: Path) -> dict:
+    """The figures of one run of the script."""
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "--json", str(target), *SMALL, *arguments],
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    return json.loads(target.read_text())
+
+
+@pytest.mark.slow
+def test_loop_bare_encoder_and_memory(tmp_path):
+    figures = run("--skip", "views", target=tmp_path / "figures.json")
+    speed = figures["loop_images_per_second"]
+    assert figures["loop_over_bare"] == pytest.approx(
+        speed["loop"]["median"] / speed["bare"]["median"]
+    )
+    peak = figures["peak_bytes"]
+    assert peak["cache"] == 24 * 32 * 32 * 3
+    assert peak["bare"] > 100 * 2**20  # a process with torch and a ResNet-18 in it
+    assert figures["loop_peak_over_bare_peak"] == peak["loop"] / peak["bare"]
+    assert figures["settings"]["batch_size"] == 8
+    assert figures["machine"]["versions"]["torch"]
+
+
+@pytest.mark.slow
+def test_lightly_beside_ours(tmp_path):
+    pytest.importorskip("lightly", reason="lightly is a benchmark-only extra and not installed")
+    figures = run("--skip", "memory", target=tmp_path / "figures.json")
+    loop, views = figures["loop_images_per_second"], figures["views_images_per_second"]
+    assert set(loop) == {"loop", "bare", "lightly_fp32", "lightly_same_format"}
+    assert figures["loop_over_lightly_bf16"] is None  # ours ran in float32
+    assert figures["loop_over_lightly_fp32"] == pytest.approx(
+        loop["loop"]["median"] / loop["lightly_fp32"]["median"]
+    )
+    assert figures["views_over_lightly"] == pytest.approx(
+        views["ours"]["median"] / views["lightly"]["median"]
+    )
+    assert views["ours_first_epoch"]["median"] < views["ours"]["median"]
+
+
+def test_rounds_time_each_side_alone(throughput, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+
+    class Feed:
+        position = 7
+
+        def steps(self, start, stop):
+            yield from range(start, stop)
+
+    calls = []
+
+    def other(steps):
+        calls.append(steps)
+        clock[0] += 5.0 * steps
+
+    rounds = throughput.Rounds(Feed(), {"other": other}, rounds=2, steps=3)
+    seen = []
+    for step in rounds.steps(0, 20):
+        seen.append(step)
+        clock[0] += 1.0  # what the trainer does with a batch before it asks for the next
+    assert seen == list(range(throughput.WARM_STEPS + 2 * 3))
+    assert calls == [throughput.WARM_STEPS, 3, 3]
+    assert rounds.seconds == {"loop": [3.0, 3.0], "other": [15.0, 15.0]}
+    assert rounds.position == 7
+
+
+def test_ratio_is_the_median_of_rounds(throughput):
+    speed = {"loop": [10.0, 30.0, 8.0], "bare": [10.0, 10.0, 10.0]}
+    assert throughput.ratio(speed, "loop", "bare") == 1.0
+    assert throughput.ratio(speed, "loop", "lightly_fp32") is None
