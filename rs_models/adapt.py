@@ -22,10 +22,10 @@ def restem(
     """Adapts the first convolution to other bands, by name and in place.
 
     A band that the weights know keeps its slice; a band that they do not know gets the mean of all
-    known slices (never
-    zeros: the network would ignore it). All slices are then scaled by `len(have) / len(want)`, so
-    that an image whose bands are equal, as those of real images nearly are, gives the activation
-    that it gave before; mere reordering changes nothing.
+    known slices (never zeros: the network would ignore it). All slices are then scaled by
+    `len(have) / len(want)`, so that an image whose bands are equal, as those of real images nearly
+    are, gives the activation that it gave before: exactly when bands are only added, on average
+    over the filters when some are dropped. Mere reordering changes nothing.
 
     In `config.rs_models` the bands are replaced, and the statistics too where they are known for
     every band, else removed: the old ones would be wrong.

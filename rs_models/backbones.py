@@ -31,57 +31,22 @@ from .zoo import resolve
 
 # Sizes are those of the papers and of timm's and torchvision's models of the same name, so that
 # weights convert both ways.
-_RESNETS: dict[str, dict[str, Any]] = {
-    "resnet18": {
-        "layer_type": "basic",
-        "depths": [2, 2, 2, 2],
-        "hidden_sizes": [64, 128, 256, 512],
-    },
-    "resnet34": {
-        "layer_type": "basic",
-        "depths": [3, 4, 6, 3],
-        "hidden_sizes": [64, 128, 256, 512],
-    },
-    "resnet50": {
-        "layer_type": "bottleneck",
-        "depths": [3, 4, 6, 3],
-        "hidden_sizes": [256, 512, 1024, 2048],
-    },
-    "resnet_nano": {
-        "layer_type": "basic",
-        "depths": [1, 1, 1, 1],
-        "hidden_sizes": [16, 32, 64, 128],
-    },
+# name: (block, blocks a stage, channels a stage)
+_RESNETS = {
+    "resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
+    "resnet34": ("basic", [3, 4, 6, 3], [64, 128, 256, 512]),
+    "resnet50": ("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048]),
+    "resnet_nano": ("basic", [1, 1, 1, 1], [16, 32, 64, 128]),
 }
-_SWINS: dict[str, dict[str, Any]] = {
-    "swin_tiny": {
-        "embed_dim": 96,
-        "depths": [2, 2, 6, 2],
-        "num_heads": [3, 6, 12, 24],
-        "window_size": 7,
-    },
-    "swin_nano": {
-        "embed_dim": 16,
-        "depths": [1, 1, 2, 2],
-        "num_heads": [1, 2, 4, 8],
-        "window_size": 7,
-    },
+# name: (channels of the first stage, blocks a stage, heads a stage)
+_SWINS = {
+    "swin_tiny": (96, [2, 2, 6, 2], [3, 6, 12, 24]),
+    "swin_nano": (16, [1, 1, 2, 2], [1, 2, 4, 8]),
 }
-_VITS: dict[str, dict[str, Any]] = {
-    "vit_small_patch16": {
-        "hidden_size": 384,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 6,
-        "intermediate_size": 1536,
-        "patch_size": 16,
-    },
-    "vit_nano": {
-        "hidden_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 256,
-        "patch_size": 8,
-    },
+# name: (channels, blocks, heads, patch in pixels)
+_VITS = {
+    "vit_small_patch16": (384, 12, 6, 16),
+    "vit_nano": (64, 3, 2, 8),
 }
 BACKBONES = (*_RESNETS, *_SWINS, *_VITS)
 NATIVE_TYPES = ("resnet", "swin", "vit")
@@ -107,28 +72,42 @@ def backbone_config(
     """
     num_channels = len(resolve_bands(bands))
     if name in _RESNETS:
-        # The stride sits in the 3x3 convolution of a bottleneck, as in torchvision and timm
-        # ("v1.5").
+        layer_type, depths, hidden_sizes = _RESNETS[name]
         return ResNetConfig(
-            num_channels=num_channels, downsample_in_bottleneck=False, **_RESNETS[name]
+            num_channels=num_channels,
+            layer_type=layer_type,
+            depths=list(depths),
+            hidden_sizes=list(hidden_sizes),
+            # The stride sits in the 3x3 convolution, as in torchvision and timm ("v1.5").
+            downsample_in_bottleneck=False,
         )
     if name in _SWINS:
-        return SwinConfig(num_channels=num_channels, image_size=image_size, **_SWINS[name])
+        embed_dim, depths, num_heads = _SWINS[name]
+        return SwinConfig(
+            num_channels=num_channels,
+            image_size=image_size,
+            embed_dim=embed_dim,
+            depths=list(depths),
+            num_heads=list(num_heads),
+            window_size=7,
+        )
     if name in _VITS:
-        patch_size = _VITS[name]["patch_size"]
+        hidden_size, layers, heads, patch_size = _VITS[name]
         if image_size < patch_size:
             raise UserError(
                 f"Backbone '{name}' cuts patches of {patch_size} pixels but image_size is "
                 f"{image_size}: use at least {patch_size}."
             )
-        # timm's epsilon (transformers' default is 1e-12), and a pooler that hands on the class
-        # token: see `reset_pooler`.
         return ViTConfig(
             num_channels=num_channels,
             image_size=image_size,
-            layer_norm_eps=1e-6,
-            pooler_act="linear",
-            **_VITS[name],
+            patch_size=patch_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden_size,
+            layer_norm_eps=1e-6,  # timm's; transformers' default is 1e-12
+            pooler_act="linear",  # with the identity of `reset_pooler`
         )
     raise UserError(f"Unknown backbone '{name}': use one of {', '.join(BACKBONES)}.")
 

@@ -14,7 +14,8 @@ from transformers import AutoImageProcessor, AutoModel, ResNetBackbone
 from rs_models import backbones
 from rs_models.bands import resolve_bands
 from rs_models.errors import UserError
-from rs_models.export import PROVENANCE_KEYS, export, validate_provenance
+from rs_models.export import export
+from rs_models.provenance import PROVENANCE_KEYS, validate_provenance
 from tests.support.fake_hub import FakeHub, fake_hub  # noqa: F401
 from tests.support.models import assert_features, images, nano
 
