@@ -21,10 +21,10 @@ _PUBLIC = {
     "load_data": "rs_models.data",
     "load_backbone": "rs_models.backbones",
     "load_encoder": "rs_models.evaluation.features",
-    "export": "rs_models.export",
+    "export_backbone": "rs_models.export",
     "pretrain": "rs_models.trainer",
 }
-_RENAMED = {"load_data": "load", "load_backbone": "load"}
+_RENAMED = {"load_data": "load", "load_backbone": "load", "export_backbone": "export"}
 
 __all__ = [*_PUBLIC, "__version__"]
 

@@ -164,15 +164,23 @@ class SslModel(PreTrainedModel):
         head would start from other weights than its original.
         """
         super().post_init()
-        backbones.reset_pooler(self.backbone)
+        self.freeze()
         self.sync_momentum()
+
+    def freeze(self) -> None:
+        """Mark what no optimizer may touch: teachers, and the identity pooler of a ViT.
+
+        Called when training starts too: `from_pretrained` makes every parameter trainable again.
+        """
+        backbones.reset_pooler(self.backbone)
+        for _, teacher in self.momentum_pairs():
+            teacher.requires_grad_(False)
 
     @torch.no_grad()
     def sync_momentum(self) -> None:
         """Copy students to teachers, parameters and buffers."""
         for student, teacher in self.momentum_pairs():
             teacher.load_state_dict(student.state_dict())
-            teacher.requires_grad_(False)
 
     @torch.no_grad()
     def update_momentum(self, momentum: float) -> None:

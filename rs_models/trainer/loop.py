@@ -149,12 +149,14 @@ def setup(
     set_seed(config.seed)
     feed, cache_info = build_feed(config, accelerator)
     method = build_method(config, cache_info, previous)
+    method.freeze()
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     backbone: torch.nn.Module = method.backbone
     backbone.to(memory_format=memory_format)
     if config.compile:
-        backbone.compile()  # in place: the weights keep their names
+        # In place, so that the weights keep their names; one graph for the one size of the views.
+        backbone.compile(dynamic=False)
     model: torch.nn.Module = method
     if config.sync_batchnorm and accelerator.num_processes > 1 and torch.cuda.is_available():
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)

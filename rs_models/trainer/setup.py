@@ -203,7 +203,7 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provena
         "image_mean": list(model.image_mean),
         "image_std": list(model.image_std),
         "train_size": model.image_size,
-        "output_stride": getattr(model.backbone_config, "output_stride", None) or 32,
+        "output_stride": backbones.output_stride(model.native),
         "data": f"{data_title(config.data.name)}:{config.data.split}",
         "data_revision": resolve_revision(config.data.name, config.data.revision),
         "epochs": round(epochs, 3),
