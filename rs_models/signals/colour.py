@@ -59,9 +59,10 @@ def colour_map(params: ViewParams, bands: Sequence[str]) -> tuple[torch.Tensor, 
     for position in range(4):
         which = params.order[:, position]
         step = steps[rows, which]
-        # Contrast adds (1 - factor) times the mean of the values as they are by then.
+        # Contrast adds (1 - factor) times the mean of the values as they are by then: `pixel` of
+        # the crop's mean, since nothing but contrast, which comes once, adds a constant.
         pull = (1 - contrast) * (which == CONTRAST).view(size, 1, 1) * about
-        mean = step @ mean + pull @ (pixel + mean)
+        mean = step @ mean + pull @ pixel
         pixel = step @ pixel
     last = torch.where(params.grey.view(size, 1, 1), to_grey, eye)
     return last @ pixel, last @ mean
