@@ -1,0 +1,282 @@
+"""Any frozen encoder as one thing: integer images in, feature vectors out, kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import __version__, backbones
+from ..bands import band_indices
+from ..data.cache import ImageCache
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .baselines import Baseline
+
+_INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(eq=False)
+class Encoder:
+    """A frozen model with the preprocessing that it was trained with.
+
+    Attributes:
+        model: Weights; moved and run by `extract`.
+        forward: Normalised images (B, C, H, W) -> features (B, D).
+        name: For results.
+        revision: Commit on the Hub, or hash of the weights.
+        bands: Canonical names in channel order.
+        value_range: Stored values that mean black and full scale.
+        image_mean: Per band, after division by `value_range[1]`.
+        image_std: Likewise.
+        train_size: Pixels that images are brought to.
+        pretrained_on: Name, or names by stage, of the data behind the weights; None where unknown.
+    """
+
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    name: str
+    revision: str
+    bands: tuple[str, ...]
+    value_range: tuple[float, float]
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    train_size: int
+    pretrained_on: Any = None
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        *,
+        bands: Sequence[str],
+        value_range: Sequence[float],
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        train_size: int,
+        name: str = "",
+        revision: str = "",
+        forward: Callable[[Tensor], Tensor] | None = None,
+        pretrained_on: Any = None,
+    ) -> Encoder:
+        """An encoder around a model in memory.
+
+        Args:
+            model: A native backbone, read by `backbones.pooled`, or any module that gives (B, D).
+            bands: Canonical names in channel order.
+            value_range: Stored values that mean black and full scale.
+            image_mean: Per band, after division by `value_range[1]`.
+            image_std: Likewise.
+            train_size: Pixels that images are brought to.
+            name: For results.
+            revision: For results.
+            forward: How to call it, where it is neither.
+            pretrained_on: Name of the data behind the weights.
+        """
+        if forward is None:
+            native = getattr(getattr(model, "config", None), "model_type", None)
+            forward = _pooled_by(model) if native in backbones.NATIVE_TYPES else model
+        low, high = value_range
+        return cls(
+            model=model,
+            forward=forward,
+            name=name,
+            revision=revision,
+            bands=tuple(bands),
+            value_range=(float(low), float(high)),
+            image_mean=tuple(image_mean),
+            image_std=tuple(image_std),
+            train_size=train_size,
+            pretrained_on=pretrained_on,
+        )
+
+    def __call__(self, images: Tensor, *, size: int | None = None) -> Tensor:
+        """Features of stored images.
+
+        Args:
+            images: (B, C, H, W) integers as stored, bands in the encoder's order, on the model's
+                device.
+            size: Pixels to bring them to; None means `train_size`.
+
+        Returns:
+            (B, D) float32.
+
+        Raises:
+            UserError: Another number of bands, or values that are not stored integers.
+        """
+        if images.ndim != 4 or images.shape[1] != len(self.bands):
+            raise UserError(
+                f"{self.name or 'The encoder'} takes images (B, {len(self.bands)}, H, W) of the "
+                f"bands {', '.join(self.bands)} but got {tuple(images.shape)}."
+            )
+        if images.dtype not in _INTEGERS:
+            raise UserError(
+                f"{self.name or 'The encoder'} takes stored integers up to "
+                f"{self.value_range[1]:g} and scales them itself, but got {images.dtype} images."
+            )
+        x = images.float() / self.value_range[1]
+        side = size or self.train_size
+        if x.shape[-2:] != (side, side):
+            # Values beyond the range come from the filter's overshoot alone below, and from bright
+            # reflectance above.
+            top = x.amax()
+            x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
+            x = x.clamp_(min=0).minimum(top)
+        mean = torch.tensor(self.image_mean, device=x.device)[:, None, None]
+        std = torch.tensor(self.image_std, device=x.device)[:, None, None]
+        x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+        return self.forward(x).float()
+
+    def fit(self, cache: ImageCache) -> Encoder:
+        """Itself: only a `Baseline` looks at the training images first."""
+        return self
+
+
+def load_encoder(
+    name_or_path: str, *, revision: str | None = None, size: int | None = None, seed: int = 0
+) -> Encoder | Baseline:
+    """An encoder by name.
+
+    Args:
+        name_or_path: A native folder or Hub id (ours, or any that transformers' AutoModel loads), a
+            timm name ("timm/resnet50.a1_in1k", "hf-hub:<id>", "resnet50.a1_in1k"), or a baseline
+            ("baseline:random-resnet18", "baseline:image-statistics",
+            "baseline:random-convolutions"), which `protocols.run` fits to the training images.
+        revision: Branch, tag or commit on the Hub.
+        size: Pixels that images are brought to; None means the size of training.
+        seed: Of a baseline's random weights.
+
+    Raises:
+        UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
+            known.
+    """
+    from .baselines import PREFIX, Baseline
+
+    if name_or_path.startswith(PREFIX):
+        return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
+    from .loading import load_pretrained
+
+    encoder = load_pretrained(name_or_path, revision)
+    if size is not None:
+        encoder.train_size = size
+    return encoder
+
+
+def extract(
+    encoder: Encoder,
+    cache: ImageCache,
+    *,
+    size: int | None = None,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    precision: str = "no",
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> np.ndarray:
+    """Features of all images of a data set.
+
+    The same on every call: evaluation mode, batches in order. With `cache_dir` they are kept in a
+    file named by the weights, the preprocessing, the images, the size and the precision, and read
+    from there the next time.
+
+    Args:
+        encoder: What makes them.
+        cache: Images with at least the encoder's bands, in any order.
+        size: Pixels to bring images to; None means the encoder's `train_size`.
+        batch_size: Images at a time.
+        device: Where to run; None means a GPU where there is one.
+        precision: "no" (float32) or "bf16" (autocast; features are float32 all the same).
+        cache_dir: Folder of the kept features; None keeps none.
+        progress: Show a progress bar.
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        UserError: Bands that are missing, another value range, or features that are not finite.
+    """
+    from tqdm.auto import tqdm
+
+    order = band_indices(cache.bands, encoder.bands)
+    if tuple(cache.value_range) != tuple(encoder.value_range):
+        raise UserError(
+            f"{encoder.name or 'The encoder'} was trained on stored values from "
+            f"{encoder.value_range[0]:g} to {encoder.value_range[1]:g}, but these images hold them "
+            f"from {cache.value_range[0]:g} to {cache.value_range[1]:g}: convert the data."
+        )
+    side = size or encoder.train_size
+    path = None
+    if cache_dir is not None:
+        path = Path(cache_dir) / f"{_features_key(encoder, cache, side, precision)}.npy"
+        if path.exists():
+            return np.load(path)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    autocast = (
+        torch.autocast(target.type, torch.bfloat16)
+        if precision == "bf16"
+        else contextlib.nullcontext()
+    )
+    model = encoder.model
+    training = model.training
+    model.eval().to(target).to(memory_format=torch.channels_last)
+    parts = []
+    starts = range(0, len(cache), batch_size)
+    bar = tqdm(starts, desc="features", unit="batch", disable=not progress, leave=False)
+    with torch.inference_mode(), autocast:
+        for start in bar:
+            images = cache.images[start : start + batch_size][:, order].to(target)
+            parts.append(encoder(images, size=side).cpu())
+    model.train(training)
+    features = torch.cat(parts).numpy()
+    if not np.isfinite(features).all():
+        raise UserError(
+            f"Features of {encoder.name or 'the encoder'} are NaN or infinite: its weights diverged"
+            f"{' or overflow in bf16' if precision == 'bf16' else ''}."
+        )
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+        np.save(partial, features)
+        partial.replace(path)
+    return features
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash (16 hex digits) of all weights and buffers, by name, on any device."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _features_key(encoder: Encoder, cache: ImageCache, size: int, precision: str) -> str:
+    parts = [
+        __version__,
+        type(encoder.model).__name__,
+        weights_hash(encoder.model),
+        getattr(getattr(encoder.model, "config", None), "output_stride", None),
+        encoder.bands,
+        encoder.image_mean,
+        encoder.image_std,
+        cache.fingerprint,
+        size,
+        precision,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _pooled_by(model: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: backbones.pooled(model, x)

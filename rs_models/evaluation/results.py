@@ -1,0 +1,309 @@
+"""Results as files: one JSON for each (model, data set, protocol), the only source of every table.
+
+Cards, the README's table and the model index are rendered from these files and from nothing else,
+so a file that does not keep to the schema is refused by name and key instead of rendered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..errors import UserError
+
+BOOTSTRAP_SAMPLES = 1000
+_PACKAGES = ("torch", "transformers", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model on one data set by one protocol.
+
+    Attributes:
+        model: Name or Hub id of the encoder.
+        model_revision: Commit on the Hub, or hash of the weights.
+        data: Name or Hub id of the data set.
+        data_revision: Commit on the Hub, or hash of the images.
+        protocol: Name, with "@<pixels>" where the images were brought to another size than the
+            model's own.
+        settings: Everything else that the numbers depend on.
+        metric: What `values` measure, e.g. "accuracy", in percent.
+        values: One a seed; a single one for protocols without draws.
+        mean: Of the values.
+        std: Of the values (divided by their number, not one less).
+        interval: 95% bootstrap interval of the mean over the test images.
+        versions: Packages and their versions.
+        date: When it was measured, ISO 8601, UTC.
+        command: That measures it again.
+    """
+
+    model: str
+    model_revision: str
+    data: str
+    data_revision: str
+    protocol: str
+    settings: dict[str, Any]
+    metric: str
+    values: list[float]
+    mean: float
+    std: float
+    interval: list[float]
+    versions: dict[str, str]
+    date: str
+    command: str
+
+    def __post_init__(self) -> None:
+        """Refuse values that break the schema."""
+        check(dataclasses.asdict(self), f"result of {self.model!r}")
+
+    @classmethod
+    def measured(cls, correct: np.ndarray, *, command: str, **keys: Any) -> Result:
+        """A result of now, from which test images were classified correctly.
+
+        Args:
+            correct: (draws, M) bool.
+            command: That measures it again.
+            **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
+        """
+        values = [round(100 * float(row.mean()), 4) for row in correct]
+        return cls(
+            **keys,
+            metric="accuracy",
+            values=values,
+            mean=round(float(np.mean(values)), 4),
+            std=round(float(np.std(values)), 4),
+            interval=bootstrap_interval(100 * correct.mean(0)),
+            versions=versions(),
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=command,
+        )
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What there is one file for: model, data, protocol."""
+        return self.model, self.data, self.protocol
+
+
+def bootstrap_interval(
+    scores: np.ndarray, *, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0
+) -> list[float]:
+    """95% interval of the mean when the test images are drawn again with replacement.
+
+    Where there are several draws of training images the scores are averages over them, so the
+    interval tells the uncertainty of the test set alone; `std` tells that of the draws.
+
+    Args:
+        scores: (M,) score of each test image.
+        samples: Number of resamples.
+        seed: Of the resamples.
+
+    Returns:
+        [low, high], the 2.5 and 97.5 percentiles.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(scores)
+    means = [scores[rng.integers(count, size=count)].mean() for _ in range(samples)]
+    return [round(float(end), 4) for end in np.percentile(means, [2.5, 97.5])]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number may depend on."""
+    found = {"python": platform.python_version(), "rs_models": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write(result: Result, folder: str | os.PathLike[str]) -> Path:
+    """Writes a result into its file, replacing an older one at once; the file's path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("__".join(_slug(part) for part in result.key) + ".json")
+    text = json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False, allow_nan=False)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read(path: str | os.PathLike[str]) -> Result:
+    """Reads one file.
+
+    Raises:
+        UserError: Not JSON, or against the schema; names the file and the key.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a result: {error}") from error
+    check(content, str(path))
+    return Result(**content)
+
+
+def read_all(folder: str | os.PathLike[str]) -> list[Result]:
+    """All results under a folder, sorted by model, data and protocol.
+
+    Raises:
+        UserError: A file against the schema, or two for the same model, data and protocol.
+    """
+    seen: dict[tuple[str, str, str], Path] = {}
+    results = []
+    for path in sorted(Path(folder).rglob("*.json")):
+        result = read(path)
+        if result.key in seen:
+            raise UserError(
+                f"{path} and {seen[result.key]} both hold {' / '.join(result.key)}: remove one."
+            )
+        seen[result.key] = path
+        results.append(result)
+    return sorted(results, key=lambda result: result.key)
+
+
+def check(content: Any, where: str) -> None:
+    """Compares the content of a file with the schema.
+
+    Args:
+        content: Parsed JSON.
+        where: File name for messages.
+
+    Raises:
+        UserError: Naming `where`, the key and what it should be.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where}: a result is an object with keys, not {type(content).__name__}.")
+    missing = [key for key in _SCHEMA if key not in content]
+    unknown = [key for key in content if key not in _SCHEMA]
+    if missing or unknown:
+        raise UserError(f"{where}: keys missing {missing}, unknown {unknown}.")
+    for key, (holds, expected) in _SCHEMA.items():
+        if not holds(content[key]):
+            raise UserError(f"{where}: key '{key}' is {content[key]!r}, it must be {expected}.")
+    values, low_high = content["values"], content["interval"]
+    for key, value in (("mean", float(np.mean(values))), ("std", float(np.std(values)))):
+        if abs(content[key] - value) > 1e-3:
+            raise UserError(
+                f"{where}: key '{key}' is {content[key]} but the values give {value:.4f}."
+            )
+    if low_high[0] > low_high[1]:
+        raise UserError(f"{where}: key 'interval' is {low_high}, it must be [low, high].")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
+
+
+def _is_date(value: Any) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(_is_text, value.values()))
+
+
+_TEXT = (_is_text, "a text")
+_SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": _TEXT,
+    "model_revision": _TEXT,
+    "data": _TEXT,
+    "data_revision": _TEXT,
+    "protocol": _TEXT,
+    "settings": (lambda value: isinstance(value, dict), "an object"),
+    "metric": _TEXT,
+    "values": (_are_numbers, "a list of one or more finite numbers"),
+    "mean": (_is_number, "a finite number"),
+    "std": (_is_number, "a finite number"),
+    "interval": (lambda value: _are_numbers(value) and len(value) == 2, "[low, high]"),
+    "versions": (_is_text_map, "an object of package versions"),
+    "date": (_is_date, "an ISO 8601 time with its zone"),
+    "command": _TEXT,
+}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._@-]+", "-", text.replace("/", "--")).strip("-")
+
+
+# Order of a table's columns; other protocols follow by name.
+_ORDER = ("knn20", "knn5", "linear-n5", "linear-n20", "linear-n50", "linear")
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown tables of results, one a data set: a row a model, a column a protocol.
+
+    A cell is mean ± standard deviation over the draws, or the value with its 95% interval where
+    there is one draw. Baselines come first, then the models by name.
+
+    Args:
+        results: In any order.
+
+    Returns:
+        The text, empty where there are no results.
+    """
+    blocks = []
+    for data in sorted({result.data for result in results}):
+        rows = [result for result in results if result.data == data]
+        protocols = sorted({result.protocol for result in rows}, key=_protocol_order)
+        models = sorted(
+            {result.model for result in rows}, key=lambda name: (not _is_yardstick(name), name)
+        )
+        cells = {(result.model, result.protocol): _cell(result) for result in rows}
+        origin = {result.model: _origin(result) for result in rows}
+        lines = [
+            f"**{data}**, {' and '.join(sorted({result.metric for result in rows}))} in %:",
+            "",
+            f"| model | pretrained on | {' | '.join(protocols)} |",
+            "|---" * (len(protocols) + 2) + "|",
+        ]
+        for model in models:
+            values = [cells.get((model, protocol), "") for protocol in protocols]
+            lines.append(f"| {model} | {origin[model]} | {' | '.join(values)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _protocol_order(protocol: str) -> tuple[int, str]:
+    base = protocol.partition("@")[0]
+    return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
+
+
+def _is_yardstick(model: str) -> bool:
+    return model.startswith("baseline:")
+
+
+def _origin(result: Result) -> str:
+    data = result.settings.get("pretrained_on")
+    names = [data] if isinstance(data, str) else list(data or [])
+    return ", ".join(names) or "-"
+
+
+def _cell(result: Result) -> str:
+    if len(result.values) > 1:
+        return f"{result.mean:.1f} ± {result.std:.1f}"
+    return f"{result.mean:.1f} [{result.interval[0]:.1f}, {result.interval[1]:.1f}]"
