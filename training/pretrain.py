@@ -13,10 +13,9 @@ from pathlib import Path
 
 def main(argv: Sequence[str]) -> int:
     """Run a pretraining from the command line; the exit code."""
-    from rs_models.trainer.report import show_results
-
     from rs_models.settings import parse
     from rs_models.trainer import RunConfig, TrainingStopped, pretrain
+    from rs_models.trainer.report import show_results
 
     config = parse(RunConfig, argv)
     command = f"accelerate launch training/pretrain.py {shlex.join(argv)}".strip()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..methods.base import SslModel, SslOutput
-from ..signals.views import ViewMaker
+from ..signals.views import ViewBatch, ViewMaker
 from . import checkpoints
 from .config import RunConfig
 from .metrics import MetricsLog
@@ -47,6 +47,7 @@ class Stage:
     steps_per_epoch: int
     step: int = 0
     best_knn: float = -1.0
+    last_views: ViewBatch | None = None
 
 
 def pretrain(config: RunConfig, *, command: str = "") -> Path | None:
@@ -129,6 +130,7 @@ def run_stage(
             raise UserError(
                 f"{kept[-1]} was made by {len(state['positions'])} processes: resume with as many"
             )
+        stage.schedule.load_state_dict(state["schedule"])
         stage.feed.position = state["positions"][accelerator.process_index]
         accelerator.print(f"continuing at step {stage.step} of {stage.total_steps}")
     with StopRequest() as stop:
@@ -146,6 +148,7 @@ def setup(
     config: RunConfig, accelerator: Accelerator, folder: Path, previous: Path | None
 ) -> Stage:
     """Data, method, views, optimizer and schedule of a stage, prepared by accelerate."""
+    accelerator.free_memory()  # the previous stage's model and optimizer are not this one's
     set_seed(config.seed)
     feed, cache_info = build_feed(config, accelerator)
     method = build_method(config, cache_info, previous)
@@ -170,7 +173,6 @@ def setup(
     )
     # The schedule stays unprepared: a prepared one steps once a process and not once a step.
     model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(schedule)
     views = ViewMaker(
         method.recipe,
         bands=method.config.bands,
@@ -257,10 +259,13 @@ def optimizer_step(
             * len(micro_batches)
             + number
         )
-        views = stage.views(micro.images, seed, index=micro.index, labels=micro.labels)
+        # Written over the last batch's memory: fresh memory for large views costs as they do.
+        stage.last_views = stage.views(
+            micro.images, seed, index=micro.index, labels=micro.labels, out=stage.last_views
+        )
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(stage.model):
-            output = stage.model(views)
+            output = stage.model(stage.last_views)
             accelerator.backward(output.loss / len(micro_batches))
         losses.append(output.loss.detach())
     if config.clip_norm is not None:
@@ -284,6 +289,7 @@ def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
     state = {
         "step": stage.step,
         "best_knn": stage.best_knn,
+        "schedule": stage.schedule.state_dict(),
         "positions": gather_object([stage.feed.position]),
         "stage_settings": comparable(stage.config),
     }

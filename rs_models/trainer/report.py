@@ -8,7 +8,7 @@ from accelerate import PartialState
 
 from ..errors import UserError
 from .config import RunConfig
-from .setup import evaluation_cache
+from .setup import data_title, evaluation_cache
 
 
 def show_results(config: RunConfig, export: Path, *, command: str) -> None:
@@ -61,8 +61,14 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
     }
     rows = []
     for shown, name in names.items():
-        encoder = load_encoder(name, size=final.image_size)
-        for result in run(encoder, train, test, protocols=("knn20",), command=command):
-            write(result, Path(config.output_dir) / "results")
-            rows.append((shown, result.mean))
+        [result] = run(
+            load_encoder(name, size=final.image_size),
+            train,
+            test,
+            protocols=("knn20",),
+            data=data_title(final.evaluation.name or final.data.name),
+            command=command,
+        )
+        write(result, Path(config.output_dir) / "results")
+        rows.append((shown, result.mean))
     return rows
