@@ -7,7 +7,7 @@ Official code: GeoX-Lab/G-RSIM, folder TOV_v1 (fine-tuning code and a checkpoint
 Two ideas make TOV, and both are settings of a run rather than of the network:
 
 * the learning path: learn from general images first, then from remote sensing images, starting
-  from the first stage's weights (`stages:` in the YAML, see training/configs/tov_resnet50.yaml);
+  from the first stage's weights (`stages:`, see training/configs/tov_learning_path.yaml);
 * the sampling: tiles drawn so that the categories of a geographic guide are balanced, against
   their natural frequency (`data.sampling: class_balanced`, and the guide in `data.guidance`).
 

@@ -90,9 +90,11 @@ def pretrain(config: RunConfig, *, command: str = "") -> Path | None:
             accelerator.print(f"stage {number} of {len(stages)}: {settings.data.name}")
         try:
             finished = run_stage(settings, accelerator, folder, results, previous)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise UserError(
-                f"out of device memory with batch_size={settings.batch_size}, "
+                f"out of memory with batch_size={settings.batch_size}, "
                 f"image_size={settings.image_size}, precision={settings.precision}: raise "
                 "gradient_accumulation, lower batch_size or image_size, or set precision=bf16"
             ) from error
@@ -354,6 +356,11 @@ def report_dry_run(stage: Stage, accelerator: Accelerator) -> None:
         f"time: {each:.3f} s a step, {stage.config.batch_size / each:.1f} images/s, "
         f"{stage.total_steps * each / 3600:.2f} hours in all"
     )
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the host had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def refuse_to_overwrite(config: RunConfig, output: Path) -> None:

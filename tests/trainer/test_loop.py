@@ -239,6 +239,95 @@ def test_streamed_run_learns_and_resumes_to_the_bit(tmp_path, monkeypatch):
     )
 
 
+def test_a_run_stopped_in_its_second_stage_resumes_there(tmp_path, monkeypatch):
+    stages = [{"image_size": 16, "epochs": 1}, {"epochs": 1, "optimizer": {"lr": 0.01}}]
+    pretrain(tiny(tmp_path / "whole", stages=stages))
+
+    class StopAt5(loop.StopRequest):
+        steps = 0
+
+        def __bool__(self):
+            StopAt5.steps += 1
+            return StopAt5.steps == 5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "StopRequest", StopAt5)
+        assert pretrain(tiny(tmp_path / "cut", stages=stages)) is None
+    assert not (tmp_path / "cut" / "pretraining").exists()
+    kept = checkpoints.complete(tmp_path / "cut" / "stages" / "2" / "checkpoints")
+    assert kept[-1].name == "step-2"
+    pretrain(tiny(tmp_path / "cut", stages=stages, resume=True))
+    assert same(
+        weights(tmp_path / "whole" / "pretraining"), weights(tmp_path / "cut" / "pretraining")
+    )
+
+
+def test_four_bands_are_measured_trained_and_exported(tmp_path):
+    pretrain(tiny(tmp_path, bands="rgbn", epochs=1))
+    said = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert said["num_channels"] == 4
+    assert said["rs_models"]["bands"] == ["red", "green", "blue", "nir"]
+    # No statistics are assumed for other bands than RGB: they are the images' own.
+    assert said["rs_models"]["image_mean"] != [0.5] * 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 4 TB"),
+    ],
+)
+def test_no_memory_ends_with_the_settings_to_change(tmp_path, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "optimizer_step", full)
+    with pytest.raises(UserError, match="raise gradient_accumulation, lower batch_size"):
+        pretrain(tiny(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["lars", "adamw"])
+def test_other_optimizers_train(finished, tmp_path, name):
+    changes = {"optimizer": {"name": name, "lr": 0.01}, "epochs": 1}
+    pretrain(tiny(tmp_path, **changes))
+    assert not same(weights(finished / "pretraining"), weights(tmp_path / "pretraining"))
+
+
+def test_bfloat16_trains_float32_weights(finished, tmp_path):
+    pretrain(tiny(tmp_path, precision="bf16", epochs=1))
+    assert all(
+        t.dtype == torch.float32
+        for t in weights(tmp_path / "export").values()
+        if t.is_floating_point()
+    )
+    whole = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
+    short = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    # The first loss, before any step, in half the digits.
+    assert short["loss"] == pytest.approx(whole["loss"], rel=0.02)
+    assert short["loss"] != whole["loss"]
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_gives_the_same_first_loss(finished, tmp_path):
+    pretrain(tiny(tmp_path, compile=True, epochs=1))
+    whole = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
+    compiled = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert compiled["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+    assert weights(tmp_path / "export").keys() == weights(finished / "export").keys()
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_what_the_json_lines_get(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    pretrain(tiny(tmp_path, trackers=["tensorboard"], epochs=1))
+    [events] = tmp_path.rglob("events.out.*")
+    read = EventAccumulator(str(events.parent)).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [e.value for e in read.Scalars("loss")] == pytest.approx([x["loss"] for x in lines])
+
+
 def start(output, *launcher, epochs=400):
     script = [str(ROOT / "training" / "pretrain.py"), f"output_dir={output}"]
     script += [f"data.name={DATA}", "backbone=resnet_nano", "image_size=32", "batch_size=8"]
