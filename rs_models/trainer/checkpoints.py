@@ -48,9 +48,8 @@ def complete(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
 
 
-def load(accelerator: Accelerator, checkpoint: Path) -> dict[str, Any]:
-    """Restore a checkpoint into what the accelerator holds and return its position."""
-    accelerator.load_state(str(checkpoint))
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The position that a checkpoint was saved at."""
     return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
 
 

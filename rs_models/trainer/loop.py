@@ -27,7 +27,7 @@ from . import checkpoints
 from .config import RunConfig
 from .metrics import MetricsLog
 from .optim import build_optimizer, build_schedule
-from .setup import Provenance, build_feed, build_method, provenance
+from .setup import Origin, Provenance, build_feed, build_method, origin_of, provenance
 from .stopping import StopRequest
 
 
@@ -43,6 +43,7 @@ class Stage:
     schedule: Any
     feed: Any
     views: ViewMaker
+    origin: Origin  # what the weights had seen before
     total_steps: int
     steps_per_epoch: int
     step: int = 0
@@ -50,12 +51,11 @@ class Stage:
     last_views: ViewBatch | None = None
 
 
-def pretrain(config: RunConfig, *, command: str = "") -> Path | None:
+def pretrain(config: RunConfig) -> Path | None:
     """Run every stage of a pretraining and export the last.
 
     Args:
-        config: Checked settings.
-        command: The command line, for the provenance of results.
+        config: Settings, see there.
 
     Returns:
         `<output_dir>/export`; None after a dry run or a stop on request (then the newest
@@ -101,7 +101,7 @@ def pretrain(config: RunConfig, *, command: str = "") -> Path | None:
         if not finished:
             accelerator.end_training()
             return None
-        previous = results / "pretraining"
+        previous = None if config.dry_run else results / "pretraining"
     accelerator.end_training()
     return None if config.dry_run else output / "export"
 
@@ -120,18 +120,19 @@ def run_stage(
         return True
     kept = checkpoints.complete(folder / "checkpoints")
     if config.resume and kept:
-        state = checkpoints.load(accelerator, kept[-1])
+        state = checkpoints.read_state(kept[-1])
         if state["stage_settings"] != comparable(config):
             changed = [k for k, v in comparable(config).items() if state["stage_settings"][k] != v]
             raise UserError(
                 f"{kept[-1]} was made with other settings ({', '.join(changed)}): resume with the "
                 "same ones, or start in another output_dir"
             )
-        stage.step, stage.best_knn = state["step"], state["best_knn"]
         if len(state["positions"]) != accelerator.num_processes:
             raise UserError(
                 f"{kept[-1]} was made by {len(state['positions'])} processes: resume with as many"
             )
+        accelerator.load_state(str(kept[-1]))
+        stage.step, stage.best_knn = state["step"], state["best_knn"]
         stage.schedule.load_state_dict(state["schedule"])
         stage.feed.position = state["positions"][accelerator.process_index]
         accelerator.print(f"continuing at step {stage.step} of {stage.total_steps}")
@@ -191,6 +192,7 @@ def setup(
         schedule=schedule,
         feed=feed,
         views=views,
+        origin=origin_of(config, previous),
         total_steps=total,
         steps_per_epoch=feed.steps_per_epoch,
     )
@@ -301,7 +303,8 @@ def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
 
 def facts(stage: Stage) -> Provenance:
     """What the exported weights say of themselves, at this step."""
-    return provenance(stage.config, stage.method, epochs=stage.step / stage.steps_per_epoch)
+    epochs = stage.step / stage.steps_per_epoch
+    return provenance(stage.config, stage.method, epochs=epochs, origin=stage.origin)
 
 
 def write_results(stage: Stage, results: Path) -> None:

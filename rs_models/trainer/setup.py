@@ -19,6 +19,7 @@ from ..data import ImageCache, build_cache, load, resolve_revision
 from ..errors import UserError
 from ..methods import METHODS, method_classes
 from ..methods.base import SslModel
+from ..zoo import resolve
 from .batches import CachedBatches
 from .config import RunConfig
 
@@ -192,10 +193,58 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         raise UserError(f"method {name}: {reason}") from error
 
 
-def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provenance:
-    """The `rs_models` dict of `config.json` (the keys of the published schema)."""
+@dataclass
+class Origin:
+    """What the weights had seen before this stage.
+
+    Attributes:
+        data: Names of data sets, first to last.
+        revisions: Theirs; None where there is none.
+        epochs: In all.
+    """
+
+    data: list[str]
+    revisions: list[str | None]
+    epochs: float
+
+
+def origin_of(config: RunConfig, previous: Path | None) -> Origin:
+    """The history of the weights that a stage starts from: empty for random ones."""
+    start = str(previous) if previous is not None else config.init_from
+    if start is None:
+        return Origin([], [], 0.0)
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(resolve(start))
+    except (OSError, ValueError):
+        settings = {}  # a timm name: its training data is its own
+    said = settings.get("rs_models") or {}
+    if "data" not in said:
+        return Origin([start], [None], 0.0)
+    many = isinstance(said["data"], list)
+    return Origin(
+        data=list(said["data"]) if many else [said["data"]],
+        revisions=list(said["data_revision"]) if many else [said["data_revision"]],
+        epochs=float(said["epochs"]),
+    )
+
+
+def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Origin) -> Provenance:
+    """The `rs_models` dict of `config.json` (the keys of the published schema).
+
+    Args:
+        config: The stage's settings.
+        method: What was trained.
+        epochs: Of this stage.
+        origin: What the weights had seen before it; data sets are listed first to last.
+    """
     name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))
     model = method.config
+    here = f"{data_title(config.data.name)}:{config.data.split}"
+    revision = resolve_revision(config.data.name, config.data.revision)
+    data, revisions = list(origin.data), list(origin.revisions)
+    if data[-1:] != [here]:  # stages on the same images are one entry
+        data.append(here)
+        revisions.append(revision)
     return {
         "method": name,
         "bands": list(model.bands),
@@ -204,9 +253,9 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float) -> Provena
         "image_std": list(model.image_std),
         "train_size": model.image_size,
         "output_stride": backbones.output_stride(model.native),
-        "data": f"{data_title(config.data.name)}:{config.data.split}",
-        "data_revision": resolve_revision(config.data.name, config.data.revision),
-        "epochs": round(epochs, 3),
+        "data": data if len(data) > 1 else here,
+        "data_revision": revisions if len(data) > 1 else revision,
+        "epochs": round(origin.epochs + epochs, 3),
         "version": __version__,
         "commit": source_commit(),
     }

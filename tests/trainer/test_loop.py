@@ -113,7 +113,8 @@ def test_stages_hand_their_weights_on_and_resume_skips_what_is_done(tmp_path, mo
     learned = [k for k in first if "running" not in k and "num_batches" not in k]
     assert all(torch.equal(first[k], last[k]) for k in learned)
     said = json.loads((tmp_path / "export" / "config.json").read_text())["rs_models"]
-    assert said["train_size"] == 32
+    # One data set in two stages is one entry, and the epochs are those of both.
+    assert (said["train_size"], said["data"], said["epochs"]) == (32, f"{DATA}:train", 2)
     config.resume = True
     monkeypatch.setattr(loop, "train", None)  # would fail if anything trained again
     pretrain(config)
@@ -205,11 +206,15 @@ def test_continued_pretraining_starts_from_an_export(finished, tmp_path):
         tiny(
             tmp_path,
             init_from=str(finished / "export"),
+            data={"split": "validation"},
             epochs=1,
             optimizer={"lr": 0.0},
             bands=["blue", "green", "red"],
         )
     )
+    said = json.loads((tmp_path / "export" / "config.json").read_text())["rs_models"]
+    assert said["data"] == [f"{DATA}:train", f"{DATA}:validation"]
+    assert said["epochs"] == 3
     before = AutoModel.from_pretrained(finished / "export").state_dict()
     after = AutoModel.from_pretrained(tmp_path / "export").state_dict()
     stem = "embedder.embedder.convolution.weight"
