@@ -79,7 +79,7 @@ class Baseline:
                         kind.removeprefix(_RANDOM), bands=cache.bands, image_size=size
                     )
         return Encoder.from_model(
-            model,
+            model.eval(),
             bands=cache.bands,
             value_range=cache.value_range,
             image_mean=mean,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import __version__, backbones
+from .. import backbones
 from ..bands import band_indices
 from ..data.cache import ImageCache
 from ..errors import UserError
@@ -24,6 +24,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from .baselines import Baseline
 
+_FORMAT = 1  # part of a kept file's name: raise it when the same input would give other features
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
 
 
@@ -128,9 +129,9 @@ class Encoder:
         x = images.float() / self.value_range[1]
         side = size or self.train_size
         if x.shape[-2:] != (side, side):
-            # Values beyond the range come from the filter's overshoot alone below, and from bright
-            # reflectance above.
-            top = x.amax()
+            # Each image stays within what it could hold before: the filter overshoots at edges.
+            # Reflectance may lie above full scale.
+            top = x.amax((1, 2, 3), keepdim=True).clamp_(min=1)
             x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
             x = x.clamp_(min=0).minimum(top)
         mean = torch.tensor(self.image_mean, device=x.device)[:, None, None]
@@ -229,7 +230,7 @@ def extract(
     )
     model = encoder.model
     training = model.training
-    model.eval().to(target).to(memory_format=torch.channels_last)
+    model.eval().to(target)
     parts = []
     starts = range(0, len(cache), batch_size)
     bar = tqdm(starts, desc="features", unit="batch", disable=not progress, leave=False)
@@ -264,7 +265,7 @@ def weights_hash(model: nn.Module) -> str:
 
 def _features_key(encoder: Encoder, cache: ImageCache, size: int, precision: str) -> str:
     parts = [
-        __version__,
+        _FORMAT,
         type(encoder.model).__name__,
         weights_hash(encoder.model),
         getattr(getattr(encoder.model, "config", None), "output_stride", None),

@@ -133,7 +133,7 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
     else:
         name = source
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0)
+        model = timm.create_model(name, pretrained=True, num_classes=0).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"Cannot load '{source}' with timm: {_first_line(error)}") from error
     data = resolve_model_data_config(model)
