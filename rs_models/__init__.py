@@ -12,8 +12,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names and where they live. They are imported on first use, so that `import rs_models`
-# pulls in transformers' Auto classes and nothing else that is heavy.
+# Public names and where they live. They are imported on first use: `import rs_models` itself needs
+# torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
 _PUBLIC = {
     "TovConfig": "rs_models.methods.tov",
     "TovForPreTraining": "rs_models.methods.tov",

@@ -224,8 +224,11 @@ def collapse_meters(embeddings: Tensor) -> dict[str, float]:
     n, dim = z.shape
     feature_std = z.std(dim=0, correction=0).mean() * dim**0.5
     mean_cosine = (z.sum(dim=0).square().sum() - n) / (n * (n - 1))
-    share = torch.linalg.svdvals(z - z.mean(dim=0))
+    # Singular values by way of the smaller (B, B) or (D, D) product: several times faster.
+    centred = (z - z.mean(dim=0)).double()
+    product = centred @ centred.T if n <= dim else centred.T @ centred
+    share = torch.linalg.eigvalsh(product).clamp_min(0).sqrt()
     share = share / share.sum().clamp_min(1e-12)
     entropy = -(share * share.clamp_min(1e-12).log()).sum()
-    values = torch.stack([feature_std, mean_cosine, entropy.exp()]).tolist()  # one synchronisation
+    values = torch.stack([feature_std, mean_cosine, entropy.exp().float()]).tolist()  # one sync
     return dict(zip(("feature_std", "mean_cosine", "effective_rank"), values, strict=True))

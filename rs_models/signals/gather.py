@@ -22,7 +22,7 @@ class _GatherWithGrad(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         # An all-reduce and a slice rather than a reduce-scatter, which gloo does not have.
-        grad = grads[0].contiguous()
+        grad = grads[0].contiguous().clone()  # autograd's own tensor must not be written over
         dist.all_reduce(grad)
         start = dist.get_rank() * ctx.rows
         return grad[start : start + ctx.rows]

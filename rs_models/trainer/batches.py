@@ -90,6 +90,15 @@ class CachedBatches:
     # The order is a function of the step alone: a checkpoint need not hold a position.
     position: list[int] | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the images: a run continues on the same ones only."""
+        return self.cache.fingerprint
+
+    def passes(self, step: int) -> float:
+        """How often the data has been seen after so many steps."""
+        return step / self.steps_per_epoch
+
     def _fits(self, device: torch.device) -> bool:
         """True when the images take at most a third of the device's free memory."""
         free, _ = torch.cuda.mem_get_info(device)
@@ -123,7 +132,7 @@ class CachedBatches:
     def _read(self, index: np.ndarray) -> list[MicroBatch]:
         rows = torch.from_numpy(index)
         if self.images.device.type == "cuda":
-            images = self.images[rows.to(self.device)]
+            images = self.images[rows.pin_memory().to(self.device, non_blocking=True)]
         else:
             images = self.images[rows]
             if self.device.type == "cuda":
@@ -138,13 +147,15 @@ class CachedBatches:
 
 
 def read_ahead(read: Callable[[Any], Any], items: Iterator[Any]) -> Iterator[Any]:
-    """`map(read, items)` with one item read in a thread while the last one is used."""
+    """`map(read, items)`, the next item drawn and read in a thread while the last one is used."""
+    end = object()
+
+    def following() -> Any:
+        item = next(items, end)
+        return end if item is end else read(item)
+
     with ThreadPoolExecutor(1) as pool:
-        pending = None
-        for item in items:
-            following = pool.submit(read, item)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
+        pending = pool.submit(following)
+        while (result := pending.result()) is not end:
+            pending = pool.submit(following)
+            yield result

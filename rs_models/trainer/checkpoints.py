@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,8 @@ def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep_
 
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
-    found = [p for p in folder.glob("step-*") if p.suffix != ".partial" and (p / STATE).is_file()]
+    named = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    found = [p for p in named if (p / STATE).is_file()]
     return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
 
 

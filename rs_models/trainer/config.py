@@ -24,9 +24,9 @@ class DataSettings:
         guidance: Column with the guidance label of class-balanced sampling.
         limit: Use the first so many images of a seeded permutation; null uses all.
         streaming: Read a set larger than disk or memory as it comes (needs `max_steps`).
-        num_workers: Decoding processes of a streamed set.
         cache_dir: Folder of the decoded images; null is the user's cache folder.
         strict: Stop at a corrupt image instead of skipping and counting it.
+        columns: Our column name to the data's, e.g. `{image: picture, label: category}`.
     """
 
     name: str = "synthetic"
@@ -37,9 +37,9 @@ class DataSettings:
     guidance: str = "label"
     limit: int | None = None
     streaming: bool = False
-    num_workers: int = 2
     cache_dir: str | None = None
     strict: bool = False
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,6 +78,7 @@ class EvaluationSettings:
         test_split: Split of the table after training.
         every: Epochs between two k-NN evaluations; 0 switches them off.
         limit: At most so many images a split.
+        columns: Of `name`, as in `data.columns`.
     """
 
     name: str | None = None
@@ -86,6 +87,7 @@ class EvaluationSettings:
     test_split: str = "test"
     every: float = 0.0
     limit: int | None = 5000
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -167,7 +169,7 @@ class RunConfig:
         for number, overrides in enumerate(self.stages, start=1):
             if not isinstance(overrides, dict):
                 raise UserError(f"stages[{number}] should be a group of settings")
-            for key in ("stages", "output_dir", "resume", "dry_run", "trackers"):
+            for key in ("stages", "output_dir", "resume", "dry_run", "trackers", "precision"):
                 if key in overrides:
                     raise UserError(f"stages[{number}].{key} belongs to the whole run")
             values = dataclasses.asdict(self)
@@ -186,6 +188,18 @@ class RunConfig:
         Raises:
             UserError: Naming the setting and what it should be.
         """
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"max_steps={self.max_steps} should be 1 or more")
+        positive = {"optimizer.lr": self.optimizer.lr, "clip_norm": self.clip_norm}
+        for key, value in positive.items():
+            if (value is not None and value < 0) or (key == "clip_norm" and value == 0):
+                raise UserError(f"{key}={value} should be above 0")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} should be 0 or more")
+        if len(self.optimizer.betas) != 2:
+            raise UserError(f"optimizer.betas={self.optimizer.betas} should be two numbers")
+        if self.evaluation.every < 0:
+            raise UserError(f"evaluation.every={self.evaluation.every} should be 0 (off) or more")
         if self.max_steps is None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: set epochs above 0, or max_steps")
         if self.data.streaming and self.max_steps is None:

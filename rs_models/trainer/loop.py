@@ -12,14 +12,17 @@ import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 from tqdm import tqdm
 
+from ..data import ImageCache
 from ..errors import UserError
 from ..methods.base import SslModel, SslOutput
 from ..signals.views import ViewBatch, ViewMaker
@@ -27,7 +30,16 @@ from . import checkpoints
 from .config import RunConfig
 from .metrics import MetricsLog
 from .optim import build_optimizer, build_schedule
-from .setup import Origin, Provenance, build_feed, build_method, origin_of, provenance
+from .setup import (
+    Origin,
+    Provenance,
+    build_feed,
+    build_method,
+    knn_caches,
+    knn_of,
+    origin_of,
+    provenance,
+)
 from .stopping import StopRequest
 
 
@@ -44,6 +56,7 @@ class Stage:
     feed: Any
     views: ViewMaker
     origin: Origin  # what the weights had seen before
+    knn: tuple[ImageCache, ImageCache] | None  # of the evaluation during training
     total_steps: int
     steps_per_epoch: int
     step: int = 0
@@ -70,10 +83,14 @@ def pretrain(config: RunConfig) -> Path | None:
     set_threads()
     output = Path(config.output_dir)
     refuse_to_overwrite(config, output)
+    # An earlier run of this Python process (a notebook, a study) may have had another precision.
+    AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
         mixed_precision=config.precision,
         log_with=[*config.trackers] or None,
         project_dir=str(output),
+        # The others wait while the main process downloads, decodes, exports or evaluates.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
     )
     if config.trackers and not config.dry_run:
         accelerator.init_trackers("rs_models", config={"settings": json.dumps(asdict(config))})
@@ -121,8 +138,10 @@ def run_stage(
     kept = checkpoints.complete(folder / "checkpoints")
     if config.resume and kept:
         state = checkpoints.read_state(kept[-1])
-        if state["stage_settings"] != comparable(config):
-            changed = [k for k, v in comparable(config).items() if state["stage_settings"][k] != v]
+        mine = {**comparable(config), "data": stage.feed.fingerprint, "steps": stage.total_steps}
+        theirs = state["stage_settings"]
+        if mine != theirs:
+            changed = [key for key, value in mine.items() if theirs.get(key) != value]
             raise UserError(
                 f"{kept[-1]} was made with other settings ({', '.join(changed)}): resume with the "
                 "same ones, or start in another output_dir"
@@ -153,8 +172,10 @@ def setup(
     """Data, method, views, optimizer and schedule of a stage, prepared by accelerate."""
     accelerator.free_memory()  # the previous stage's model and optimizer are not this one's
     set_seed(config.seed)
-    feed, cache_info = build_feed(config, accelerator)
-    method = build_method(config, cache_info, previous)
+    feed, data = build_feed(config, accelerator)
+    origin = origin_of(config, previous)
+    method = build_method(config, data, previous)
+    knn = knn_caches(config, accelerator) if config.evaluation.every else None
     method.freeze()
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -164,7 +185,8 @@ def setup(
         # In place, so that the weights keep their names; one graph for the one size of the views.
         backbone.compile(dynamic=False)
     model: torch.nn.Module = method
-    if config.sync_batchnorm and accelerator.num_processes > 1 and torch.cuda.is_available():
+    distributed_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
+    if config.sync_batchnorm and distributed_gpus:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
     optimizer = build_optimizer(method, config.optimizer, batch_size=config.batch_size)
     total = config.max_steps or round(config.epochs * feed.steps_per_epoch)
@@ -192,7 +214,8 @@ def setup(
         schedule=schedule,
         feed=feed,
         views=views,
-        origin=origin_of(config, previous),
+        origin=origin,
+        knn=knn,
         total_steps=total,
         steps_per_epoch=feed.steps_per_epoch,
     )
@@ -202,7 +225,7 @@ def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
     """Steps `stage.step` to `stage.total_steps`; False when asked to stop before the end."""
     config, per_epoch = stage.config, stage.steps_per_epoch
     checkpoint_every = max(1, round(config.checkpoint_every * per_epoch))
-    evaluate_every = round(config.evaluation.every * per_epoch)
+    evaluate_every = max(1, round(config.evaluation.every * per_epoch))
     log = MetricsLog(
         stage.folder / "metrics.jsonl",
         accelerator,
@@ -233,7 +256,7 @@ def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
                 asked = bool(accelerator.reduce(flag, "max").item())
         elif accelerator.num_processes > 1:
             asked = False
-        if evaluate_every and stage.step % evaluate_every == 0:
+        if stage.knn and stage.step % evaluate_every == 0:
             evaluate_during(stage, accelerator, bar)
         if stage.step % checkpoint_every == 0 or asked:
             log.check_pending(stage.step)
@@ -284,8 +307,10 @@ def optimizer_step(
 def comparable(config: RunConfig) -> dict[str, Any]:
     """The settings that a resumed run must share with its checkpoint."""
     free = {"resume", "dry_run", "output_dir", "log_every", "keep_last", "checkpoint_every"}
-    free |= {"trackers", "evaluation", "stop_on_collapse", "stages"}
-    return {key: value for key, value in asdict(config).items() if key not in free}
+    free |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data"}
+    values = {key: value for key, value in asdict(config).items() if key not in free}
+    # Which images these are is told by their fingerprint; how they are drawn is a setting.
+    return values | {"sampling": [config.data.sampling, config.data.guidance, config.data.limit]}
 
 
 def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
@@ -295,7 +320,11 @@ def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
         "best_knn": stage.best_knn,
         "schedule": stage.schedule.state_dict(),
         "positions": gather_object([stage.feed.position]),
-        "stage_settings": comparable(stage.config),
+        "stage_settings": {
+            **comparable(stage.config),
+            "data": stage.feed.fingerprint,
+            "steps": stage.total_steps,
+        },
     }
     folder = stage.folder / "checkpoints"
     checkpoints.save(accelerator, folder, state, keep_last=stage.config.keep_last)
@@ -303,7 +332,7 @@ def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
 
 def facts(stage: Stage) -> Provenance:
     """What the exported weights say of themselves, at this step."""
-    epochs = stage.step / stage.steps_per_epoch
+    epochs = stage.feed.passes(stage.step)
     return provenance(stage.config, stage.method, epochs=epochs, origin=stage.origin)
 
 
@@ -319,10 +348,10 @@ def write_results(stage: Stage, results: Path) -> None:
 def evaluate_during(stage: Stage, accelerator: Accelerator, bar: tqdm) -> None:
     """k-NN on the validation split; the best export so far is kept as `export-best`."""
     from ..export import export
-    from .setup import knn_of
 
     if accelerator.is_main_process:
-        accuracy = knn_of(stage.method, stage.config)
+        assert stage.knn is not None  # the caller looked
+        accuracy = knn_of(stage.method, stage.config, stage.knn)
         bar.write(f"step {stage.step}: k-NN {accuracy:.2f} % on validation")
         with (stage.folder / "knn.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": stage.step, "knn20": accuracy}) + "\n")
@@ -343,7 +372,7 @@ def report_dry_run(stage: Stage, accelerator: Accelerator) -> None:
         seconds.append(time.perf_counter() - started)
         stage.step += 1
     each = sorted(seconds[warm:] or seconds)[len(seconds[warm:] or seconds) // 2]
-    if torch.cuda.is_available():
+    if accelerator.device.type == "cuda":
         memory, where = torch.cuda.max_memory_allocated(), "device"
     else:
         import resource

@@ -18,6 +18,8 @@ from .stopping import TrainingStopped
 # A mean cosine above this, or fewer effective dimensions than that, over three log lines in a row
 # after the warm-up: the features of different images are the same and no longer train.
 COLLAPSED_COSINE, COLLAPSED_RANK, COLLAPSED_LINES = 0.999, 1.5, 3
+# The rank of B centred features is at most B - 1: of a few images it says nothing.
+MIN_RANK_BATCH = 8
 
 
 class MetricsLog:
@@ -51,8 +53,10 @@ class MetricsLog:
         if accelerator.is_main_process:
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [line for line in lines if _step_of(line) <= step]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            partial.replace(path)
 
     def add(self, loss: torch.Tensor, images: int) -> None:
         """Keep a step's loss on the device; it is read when a line is written."""
@@ -66,10 +70,12 @@ class MetricsLog:
             TrainingStopped: The loss is no number, or the features have collapsed.
         """
         now = time.perf_counter()
+        # Means over the processes, so that all of them judge the run alike and stop together.
+        loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
         line: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
-            "loss": torch.stack(self.losses).mean().item(),
+            "loss": loss,
             "lr": lr,
             "images_per_second": self.images / (now - self.started),
         }
@@ -78,7 +84,11 @@ class MetricsLog:
         line |= {key: float(value) for key, value in (output.terms or {}).items()}
         self.refuse_nan(line["loss"], step)
         if output.embeddings is not None:
-            line |= collapse_meters(output.embeddings)
+            meters = collapse_meters(output.embeddings)
+            values = torch.tensor(list(meters.values()), device=self.accelerator.device)
+            line |= dict(zip(meters, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+            if len(output.embeddings) < MIN_RANK_BATCH:
+                line.pop("effective_rank")
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -118,3 +128,11 @@ class MetricsLog:
         """Read the losses since the last line, so that no checkpoint is saved after a NaN."""
         if self.losses:
             self.refuse_nan(torch.stack(self.losses).sum().item(), step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a logged line; one that a kill has torn belongs to no step."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf

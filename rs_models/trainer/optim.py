@@ -27,12 +27,14 @@ def build_optimizer(
     # Linear scaling by the batch (Goyal et al., 2017, arXiv 1706.02677), as SimCLR does.
     lr = settings.lr * (batch_size / 256 if settings.scale_lr else 1)
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(settings.betas[0], settings.betas[1]))
+        return torch.optim.AdamW(
+            groups, lr=lr, betas=(settings.betas[0], settings.betas[1]), fused=True
+        )
     if settings.name == "lars":
         from timm.optim import Lars
 
         return Lars(groups, lr=lr, momentum=settings.momentum)
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
 
 
 def build_schedule(

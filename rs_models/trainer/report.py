@@ -24,7 +24,11 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
     """
     if not PartialState().is_main_process:
         return
-    rows = knn_rows(config, export, command=command)
+    try:
+        rows = knn_rows(config, export, command=command)
+    except UserError as error:  # the run is done: what is left is to say how to load it
+        print(f"\nno evaluation: {error}")
+        rows = []
     if rows:
         width = max(len(name) for name, _ in rows)
         test = f"{config.evaluation.name or config.data.name}, {config.evaluation.test_split}"
@@ -46,12 +50,8 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
     from ..evaluation.results import write
 
     final = config.expand()[-1]
-    try:
-        train = evaluation_cache(final, final.evaluation.train_split)
-        test = evaluation_cache(final, final.evaluation.test_split)
-    except UserError as error:
-        print(f"\nno evaluation: {error}")
-        return []
+    train = evaluation_cache(final, final.evaluation.train_split)
+    test = evaluation_cache(final, final.evaluation.test_split)
     if train.labels is None or test.labels is None:
         return []
     names = {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
@@ -49,7 +50,9 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
     if data.streaming:
         return streamed_feed(config, accelerator)
     with accelerator.main_process_first():  # the others find the cache built
-        rows = load(data.name, data.split, bands=bands, revision=data.revision)
+        rows = load(
+            data.name, data.split, bands=bands, revision=data.revision, columns=data.columns
+        )
         cache = build_cache(
             rows,
             bands=bands,
@@ -89,7 +92,14 @@ def streamed_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, Dat
     data, bands = config.data, resolve_bands(config.bands)
     assert config.max_steps is not None  # RunConfig.check
     feed = StreamedBatches(
-        load(data.name, data.split, bands=bands, revision=data.revision, streaming=True),
+        load(
+            data.name,
+            data.split,
+            bands=bands,
+            revision=data.revision,
+            columns=data.columns,
+            streaming=True,
+        ),
         bands=bands,
         image_size=data.image_size or config.image_size,
         batch_size=config.batch_size,
@@ -100,7 +110,9 @@ def streamed_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, Dat
         strict=data.strict,
     )
     images = feed.first(1 if bands == resolve_bands("rgb") else 8)
-    return feed, data_info(config, images, bands, default_value_range(images.dtype, bands))
+    info = [data_info(config, images, bands, default_value_range(images.dtype, bands))]
+    broadcast_object_list(info)  # each process has read other images: all use the first one's
+    return feed, info[0]
 
 
 def guidance_labels(cache: ImageCache, rows: Any, column: str) -> np.ndarray:
@@ -172,7 +184,7 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         "image_size": config.image_size,
     }
     try:
-        if config.init_from and previous is None:
+        if config.init_from:
             return model_class.from_backbone(config.init_from, **settings)
         trained = None if previous is None else model_class.from_pretrained(previous)
         if trained is None:
@@ -201,30 +213,37 @@ class Origin:
         data: Names of data sets, first to last.
         revisions: Theirs; None where there is none.
         epochs: In all.
+        revision: Of the data of this stage, as it was when the stage started.
+        commit: Of the code, likewise.
     """
 
     data: list[str]
     revisions: list[str | None]
     epochs: float
+    revision: str | None
+    commit: str | None
 
 
 def origin_of(config: RunConfig, previous: Path | None) -> Origin:
     """The history of the weights that a stage starts from: empty for random ones."""
-    start = str(previous) if previous is not None else config.init_from
+    revision = resolve_revision(config.data.name, config.data.revision)
+    now = {"revision": revision, "commit": source_commit()}
+    start = config.init_from or (str(previous) if previous is not None else None)
     if start is None:
-        return Origin([], [], 0.0)
+        return Origin([], [], 0.0, **now)
     try:
         settings, _ = PreTrainedConfig.get_config_dict(resolve(start))
     except (OSError, ValueError):
         settings = {}  # a timm name: its training data is its own
     said = settings.get("rs_models") or {}
     if "data" not in said:
-        return Origin([start], [None], 0.0)
+        return Origin([start], [None], 0.0, **now)
     many = isinstance(said["data"], list)
     return Origin(
         data=list(said["data"]) if many else [said["data"]],
         revisions=list(said["data_revision"]) if many else [said["data_revision"]],
         epochs=float(said["epochs"]),
+        **now,
     )
 
 
@@ -240,11 +259,10 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
     name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))
     model = method.config
     here = f"{data_title(config.data.name)}:{config.data.split}"
-    revision = resolve_revision(config.data.name, config.data.revision)
     data, revisions = list(origin.data), list(origin.revisions)
     if data[-1:] != [here]:  # stages on the same images are one entry
         data.append(here)
-        revisions.append(revision)
+        revisions.append(origin.revision)
     return {
         "method": name,
         "bands": list(model.bands),
@@ -254,10 +272,10 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
         "train_size": model.image_size,
         "output_stride": backbones.output_stride(model.native),
         "data": data if len(data) > 1 else here,
-        "data_revision": revisions if len(data) > 1 else revision,
+        "data_revision": revisions if len(data) > 1 else revisions[0],
         "epochs": round(origin.epochs + epochs, 3),
         "version": __version__,
-        "commit": source_commit(),
+        "commit": origin.commit,
     }
 
 
@@ -278,16 +296,31 @@ def source_commit() -> str | None:
     return asked.stdout.strip() or None
 
 
-def knn_of(method: SslModel, config: RunConfig) -> float:
-    """k-NN accuracy in percent of the method's backbone on the validation split."""
+def knn_caches(config: RunConfig, accelerator: Accelerator) -> tuple[ImageCache, ImageCache] | None:
+    """Images of the k-NN during training; None (and a line) where the data cannot serve.
+
+    Raises:
+        UserError: `evaluation.name` was set and cannot be used, told before any training.
+    """
+    evaluation = config.evaluation
+    try:
+        with accelerator.main_process_first():
+            train = evaluation_cache(config, evaluation.train_split)
+            validation = evaluation_cache(config, evaluation.validation_split)
+        labels_of(train), labels_of(validation)
+    except UserError as error:
+        if evaluation.name is not None:
+            raise
+        accelerator.print(f"no k-NN during training: {error}")
+        return None
+    return train, validation
+
+
+def knn_of(method: SslModel, config: RunConfig, caches: tuple[ImageCache, ImageCache]) -> float:
+    """k-NN accuracy in percent of the method's backbone, (train, validation) images."""
     from ..evaluation.features import Encoder, extract
     from ..evaluation.knn import knn_accuracy
 
-    evaluation = config.evaluation
-    caches = [
-        evaluation_cache(config, split)
-        for split in (evaluation.train_split, evaluation.validation_split)
-    ]
     training = method.training
     model = method.config
     encoder = Encoder.from_model(
@@ -310,9 +343,16 @@ def knn_of(method: SslModel, config: RunConfig) -> float:
 
 def evaluation_cache(config: RunConfig, split: str) -> ImageCache:
     """Decoded images of an evaluation split."""
-    name = config.evaluation.name or config.data.name
+    same = config.evaluation.name is None
+    name = config.data.name if same else str(config.evaluation.name)
     bands = resolve_bands(config.bands)
-    rows = load(name, split, bands=bands)
+    rows = load(
+        name,
+        split,
+        bands=bands,
+        revision=config.data.revision if same else None,
+        columns=config.data.columns if same else config.evaluation.columns,
+    )
     if config.evaluation.limit is not None and len(rows) > config.evaluation.limit:
         rows = rows.shuffle(seed=0).select(range(config.evaluation.limit))
     return build_cache(

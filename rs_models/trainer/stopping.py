@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Any
 
+# Recorded at import: a launcher that dies while the data is decoded has to be noticed too.
+_PARENT = os.getppid()
+
 
 class TrainingStopped(RuntimeError):
     """A run that cannot go on: collapsed features or a loss that is not a number."""
@@ -21,7 +24,6 @@ class StopRequest:
         """Install the handlers (in the main thread only; elsewhere signals are not ours)."""
         self.asked = False
         self._launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-        self._parent = os.getppid()
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -43,4 +45,4 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         """True once the run should save and stop."""
-        return self.asked or (self._launched and os.getppid() != self._parent)
+        return self.asked or (self._launched and os.getppid() != _PARENT)

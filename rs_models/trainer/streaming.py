@@ -72,6 +72,12 @@ class StreamedBatches:
         # (passes over the stream, rows of this process's part read in the current one).
         self.position: list[int] = [0, 0]
 
+    fingerprint = "stream"  # of images that are not known before they come
+
+    def passes(self, step: int) -> float:
+        """How often the whole stream has been seen; a part of a pass cannot be told."""
+        return float(self.position[0])
+
     def first(self, batches: int) -> torch.Tensor:
         """Images of the first batches, for statistics: (N, C, H, W)."""
         return torch.cat(

@@ -12,9 +12,10 @@ from tests.support.two_processes import run_two
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet_nano", "vit_nano"])
 @pytest.mark.parametrize("name", METHODS)
-def test_two_processes_with_b_equal_one_with_2b(name, tmp_path):
-    model = make(name, "resnet_nano").eval()
+def test_two_processes_with_b_equal_one_with_2b(name, backbone, tmp_path):
+    model = make(name, backbone).eval()
     model.save_pretrained(tmp_path / "model")
     crops = views_of(model, images=8).crops[0]  # (2*8, C, H, W)
     torch.save(crops.unflatten(0, (2, 8)).contiguous(), tmp_path / "views.pt")

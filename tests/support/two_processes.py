@@ -49,7 +49,8 @@ def main(path: Path) -> None:
     mine = views[:, rank * half : (rank + 1) * half].flatten(0, 1)
     # BatchNorm with frozen statistics: SyncBatchNorm has no CPU path.
     model = AutoModelForPreTraining.from_pretrained(path.parent / "model").eval()
-    parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    model.freeze()  # as the trainer does
+    parallel = torch.nn.parallel.DistributedDataParallel(model)
     loss = parallel(ViewBatch(crops=[mine])).loss
     loss.backward()
     if rank == 0:

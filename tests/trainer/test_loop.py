@@ -130,7 +130,7 @@ def test_resuming_with_other_settings_is_refused(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
-    with pytest.raises(UserError, match=r"other settings \(batch_size\)"):
+    with pytest.raises(UserError, match=r"other settings \(batch_size, steps\)"):
         pretrain(tiny(tmp_path, resume=True, batch_size=4))
 
 
