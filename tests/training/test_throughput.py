@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
+
 SCRIPT = Path(__file__).parents[2] / "training" / "benchmarks" / "throughput.py"
 SMALL = (
     "--data synthetic:num=24,size=32 --image-size 32 --batch-size 8 --precision no --rounds 1 "
@@ -100,3 +102,13 @@ def test_ratio_is_the_median_of_rounds(throughput):
     speed = {"loop": [10.0, 30.0, 8.0], "bare": [10.0, 10.0, 10.0]}
     assert throughput.ratio(speed, "loop", "bare") == 1.0
     assert throughput.ratio(speed, "loop", "lightly_fp32") is None
+
+
+def test_the_readme_tells_the_measured_figures():
+    folder = ROOT / "training" / "benchmarks" / "results"
+    measured = json.loads((folder / "cpu-2-cores-float32.json").read_text())
+    said = (ROOT / "README.md").read_text().replace("\n", " ")
+    assert f"at {measured['loop_over_bare']:.2f} times the bare encoder" in said
+    assert f"at {measured['loop_over_lightly_fp32']:.2f} times lightly" in said
+    assert f"are {measured['views_over_lightly']:.1f} times as fast" in said
+    assert f"{measured['views_over_lightly_first_epoch']:.1f} times with our first epoch" in said
