@@ -88,7 +88,6 @@ def _info(hub_id: str, revision: str | None) -> Any:
     Raises:
         UserError: when the Hub answers that there is no such repository or revision.
     """
-    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -101,7 +100,7 @@ def _info(hub_id: str, revision: str | None) -> Any:
         return HfApi().dataset_info(hub_id, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(_not_found(hub_id, revision)) from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError):
+    except (OfflineModeIsEnabled, HfHubHTTPError, http_error(), OSError):
         return None
 
 
@@ -111,3 +110,11 @@ def _not_found(hub_id: str, revision: str | None) -> str:
         f"The Hub has no data set {hub_id}{at} that you may read: check the spelling, or log in "
         "with `hf auth login` if it is private."
     )
+
+
+def http_error() -> type[Exception]:
+    """The error of the HTTP client that huggingface_hub brings: httpx before 2.0, httpx2 since."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    return import_module("httpx2" if find_spec("httpx2") else "httpx").HTTPError
