@@ -104,8 +104,6 @@ class SslModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "batch"
     input_modalities = "image"
-    # The views' number that a method's loss is made for.
-    num_views: ClassVar[int] = 2
 
     def __init__(self, config: SslConfig) -> None:
         """Build the native backbone; a subclass adds its heads and calls `post_init()`."""

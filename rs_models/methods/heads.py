@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 
-def projector(in_dim: int, hidden_dim: int, out_dim: int, *, batch_norm: bool = True) -> nn.Module:
+def projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Module:
     """SimCLR's two-layer projector: (B, in_dim) -> (B, out_dim).
 
-    Linear, BatchNorm (then the first Linear has no bias), ReLU, Linear.
+    Linear without bias, BatchNorm, ReLU, Linear.
     """
     return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim, bias=not batch_norm),
-        nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity(),
+        nn.Linear(in_dim, hidden_dim, bias=False),
+        nn.BatchNorm1d(hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, out_dim),
     )

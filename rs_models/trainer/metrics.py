@@ -127,7 +127,8 @@ class MetricsLog:
     def check_pending(self, step: int) -> None:
         """Read the losses since the last line, so that no checkpoint is saved after a NaN."""
         if self.losses:
-            self.refuse_nan(torch.stack(self.losses).sum().item(), step)
+            loss = self.accelerator.reduce(torch.stack(self.losses).sum(), "mean").item()
+            self.refuse_nan(loss, step)
 
 
 def _step_of(line: str) -> float:
