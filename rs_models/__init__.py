@@ -1,7 +1,8 @@
 """Self-supervised remote sensing models for the Hugging Face Hub.
 
 Importing the package registers the methods with transformers' Auto classes, so that
-`AutoModelForPreTraining.from_pretrained` restores a method with its projector and its state.
+`AutoModelForPreTraining.from_pretrained` restores a method with its projector and its state, and
+the segmentation networks, for `AutoModelForSemanticSegmentation`.
 Backbones need no import of this package: they are native transformers repositories.
 """
 
@@ -15,6 +16,10 @@ __version__ = "0.1.0"
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
 # torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
 _PUBLIC = {
+    "DeepLabV3PlusConfig": "rs_models.tasks.segmentation",
+    "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmentation",
+    "FcnConfig": "rs_models.tasks.segmentation",
+    "FcnForSemanticSegmentation": "rs_models.tasks.segmentation",
     "TovConfig": "rs_models.methods.tov",
     "TovForPreTraining": "rs_models.methods.tov",
     "UserError": "rs_models.errors",
@@ -40,15 +45,19 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    from transformers import AutoConfig, AutoModelForPreTraining
+    from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSemanticSegmentation
 
     from .methods import METHODS, method_classes
+    from .tasks.segmentation import SEGMENTERS
 
     for name in METHODS:
         config_class, model_class = method_classes(name)
         # exist_ok: a notebook that reloads the package registers twice.
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModelForPreTraining.register(config_class, model_class, exist_ok=True)
+    for segmenter_config, segmenter in SEGMENTERS:
+        AutoConfig.register(segmenter_config.model_type, segmenter_config, exist_ok=True)
+        AutoModelForSemanticSegmentation.register(segmenter_config, segmenter, exist_ok=True)
 
 
 _register()

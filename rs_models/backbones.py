@@ -36,16 +36,20 @@ _RESNETS = {
     "resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
     "resnet34": ("basic", [3, 4, 6, 3], [64, 128, 256, 512]),
     "resnet50": ("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048]),
+    # Ours, an eighth of a ResNet-18's work: for CPU cores and studies.
+    "resnet_mini": ("basic", [1, 1, 1, 1], [32, 64, 128, 256]),
     "resnet_nano": ("basic", [1, 1, 1, 1], [16, 32, 64, 128]),
 }
 # name: (channels of the first stage, blocks a stage, heads a stage)
 _SWINS = {
     "swin_tiny": (96, [2, 2, 6, 2], [3, 6, 12, 24]),
+    "swin_mini": (48, [2, 2, 2, 2], [2, 4, 8, 16]),
     "swin_nano": (16, [1, 1, 2, 2], [1, 2, 4, 8]),
 }
 # name: (channels, blocks, heads, patch in pixels)
 _VITS = {
     "vit_small_patch16": (384, 12, 6, 16),
+    "vit_mini_patch8": (192, 6, 3, 8),
     "vit_nano": (64, 3, 2, 8),
 }
 BACKBONES = (*_RESNETS, *_SWINS, *_VITS)
@@ -191,10 +195,7 @@ def pooled(model: PreTrainedModel, x: Tensor) -> Tensor:
     Returns:
         (B, D), in the dtype of the model (float32 outside autocast).
     """
-    output = _forward(model, x)
-    if model.config.model_type == "vit":
-        return output.last_hidden_state[:, 0]  # (B, D)
-    return output.pooler_output.flatten(1)  # (B, D), from (B, D, 1, 1) for ResNet
+    return _pool(model, _forward(model, x))
 
 
 def dense(model: PreTrainedModel, x: Tensor) -> Tensor:
@@ -208,8 +209,23 @@ def dense(model: PreTrainedModel, x: Tensor) -> Tensor:
         (B, D, h, w), where h and w are the image's divided by the output stride (patch size for a
         ViT).
     """
-    hidden = _forward(model, x).last_hidden_state
-    model_type = model.config.model_type
+    return _map(model, x, _forward(model, x))
+
+
+def pooled_and_dense(model: PreTrainedModel, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What `pooled` and `dense` give, from one forward: (B, D) and (B, D, h, w)."""
+    output = _forward(model, x)
+    return _pool(model, output), _map(model, x, output)
+
+
+def _pool(model: PreTrainedModel, output: Any) -> Tensor:
+    if model.config.model_type == "vit":
+        return output.last_hidden_state[:, 0]  # (B, D)
+    return output.pooler_output.flatten(1)  # (B, D), from (B, D, 1, 1) for ResNet
+
+
+def _map(model: PreTrainedModel, x: Tensor, output: Any) -> Tensor:
+    hidden, model_type = output.last_hidden_state, model.config.model_type
     if model_type == "resnet":
         return hidden  # (B, D, h, w)
     if model_type == "vit":
@@ -221,8 +237,47 @@ def dense(model: PreTrainedModel, x: Tensor) -> Tensor:
     return hidden.transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
 
 
-def _forward(model: PreTrainedModel, x: Tensor) -> Any:
-    """Native forward at any image size."""
+def stages(model: PreTrainedModel, x: Tensor) -> tuple[Tensor, ...]:
+    """The feature map after each stage, from one forward.
+
+    Args:
+        model: Native ResNet (dilated or not) or Swin.
+        x: Normalised images, (B, C, H, W), any size.
+
+    Returns:
+        One (B, D_i, h_i, w_i) a stage, D_i as `stage_dims` says; the first has stride 4, and the
+        last is that of `dense` (for a Swin after the final norm, the others before any).
+
+    Raises:
+        UserError: A ViT, which has one resolution only.
+    """
+    stage_dims(model.config)  # refuses a ViT
+    if model.config.model_type == "resnet":
+        return tuple(_forward(model, x, output_hidden_states=True).hidden_states[1:])
+    # Before the patches are merged, so that stage i has its own width and not that of the next.
+    output = _forward(
+        model, x, output_hidden_states=True, output_hidden_states_before_downsampling=True
+    )
+    last = output.last_hidden_state.transpose(1, 2)  # (B, D, h*w)
+    return *output.reshaped_hidden_states[1:-1], last.unflatten(2, _swin_grids(model, x)[-1])
+
+
+def stage_dims(config: PreTrainedConfig) -> tuple[int, ...]:
+    """Width D_i of each map of `stages` for a native configuration.
+
+    Raises:
+        UserError: A ViT, which has one resolution only.
+    """
+    _check_native(config.model_type)
+    if config.model_type == "resnet":
+        return tuple(config.hidden_sizes)
+    if config.model_type == "swin":
+        return tuple(config.embed_dim * 2**stage for stage in range(len(config.depths)))
+    raise UserError("A ViT has no stages, only one feature map: use a ResNet or a Swin.")
+
+
+def _forward(model: PreTrainedModel, x: Tensor, **outputs: bool) -> Any:
+    """Native forward at any image size; `outputs` asks transformers for more than the last map."""
     if x.ndim != 4 or x.shape[1] != model.config.num_channels:
         raise UserError(
             f"The backbone takes images (B, {model.config.num_channels}, H, W) but got "
@@ -231,11 +286,11 @@ def _forward(model: PreTrainedModel, x: Tensor) -> Any:
         )
     model_type = model.config.model_type
     if model_type == "vit":
-        return model(x, interpolate_pos_encoding=True)
+        return model(x, interpolate_pos_encoding=True, **outputs)
     if model_type == "swin":
         _fit_windows(model, x)
-        return model(x, always_partition=True)
-    return model(x)
+        return model(x, always_partition=True, **outputs)
+    return model(x, **outputs)
 
 
 def _swin_grids(model: PreTrainedModel, x: Tensor) -> list[tuple[int, int]]:

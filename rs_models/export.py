@@ -60,7 +60,7 @@ def export(
     `train_size`, as they were in training, so that a plain call works there.
 
     Args:
-        source: A method (its `.backbone` is taken) or a native backbone.
+        source: A method (its `.exported` backbone is taken) or a native backbone.
         output: Folder to write.
         provenance: The `rs_models` dict of config.json, see `validate_provenance`.
         timm: Whether to add timm's keys and weights.
@@ -78,6 +78,46 @@ def export(
     # Models are built on the way; the caller's random numbers must not move with them.
     with torch.random.fork_rng(devices=[]), _no_progress_bars():
         return _export(backbone, Path(output), meta, timm=timm)
+
+
+def export_segmentation(
+    source: nn.Module, output: str | os.PathLike[str], *, provenance: Mapping[str, Any]
+) -> Path | None:
+    """Writes the segmentation model that a method's decoder makes, with untrained classes.
+
+    `DeepLabV3PlusForSemanticSegmentation.from_pretrained(output, num_labels=...,
+    ignore_mismatched_sizes=True)` starts from it.
+
+    Args:
+        source: A method; only GLCNet has a decoder.
+        output: Folder to write; an older one is replaced.
+        provenance: The `rs_models` dict of config.json, see `validate_provenance`.
+
+    Returns:
+        The folder; None where the method has no decoder.
+    """
+    parts = source.segmentation_parts() if hasattr(source, "segmentation_parts") else None
+    if parts is None:
+        return None
+    from .tasks.segmentation import from_pretraining_decoder
+
+    meta = validate_provenance(provenance)
+    output = Path(output)
+    with torch.random.fork_rng(devices=[]), _no_progress_bars():
+        model = from_pretraining_decoder(source.exported, *parts)
+        model.config.rs_models = meta
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        try:
+            model.save_pretrained(partial)
+            size = meta["train_size"]
+            text = json.dumps(processor_settings(meta, size), indent=2) + "\n"
+            (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
+            partial.chmod(0o755)
+            _replace(partial, output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return output
 
 
 def _export(backbone: PreTrainedModel, output: Path, meta: dict[str, Any], *, timm: bool) -> Path:
@@ -148,7 +188,7 @@ def processor_settings(meta: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 def _checked_backbone(source: nn.Module, meta: Mapping[str, Any]) -> PreTrainedModel:
     """The native backbone of the source; refuses provenance that the source contradicts."""
-    backbone = getattr(source, "backbone", source)
+    backbone = getattr(source, "exported", source)
     if not isinstance(backbone, ResNetModel | SwinModel | ViTModel):
         raise UserError(
             f"Cannot export a {type(backbone).__name__}: give a ResNetModel, SwinModel or ViTModel."

@@ -10,6 +10,8 @@ from transformers import (
     AutoModelForImageClassification,
     ConvNextConfig,
     ConvNextModel,
+    ResNetBackbone,
+    SwinBackbone,
     ViTConfig,
     ViTModel,
 )
@@ -79,6 +81,48 @@ def test_dense_maps_follow_the_image(name):
     height, width = difference.shape
     row, column = divmod(int(difference.argmax()), width)
     assert row < height / 2 and column >= width / 2
+
+
+@pytest.mark.parametrize("name", ["resnet_nano", "resnet18", "swin_nano"])
+def test_stages_end_in_the_dense_map(name):
+    model = nano(name)
+    for size in (64, (72, 104)):
+        x = images(size=size)
+        with torch.no_grad():
+            maps, last = backbones.stages(model, x), backbones.dense(model, x)
+        assert tuple(m.shape[1] for m in maps) == backbones.stage_dims(model.config)
+        strides = [4, 8, 16, 32]
+        for found, stride in zip(maps, strides, strict=True):
+            assert found.shape[2:] == tuple(-(-side // stride) for side in x.shape[2:])
+        assert torch.equal(maps[-1], last)
+
+
+def test_stages_are_those_of_transformers_own_backbones(tmp_path):
+    x = images(size=224, batch=1)
+    for name, native in (("resnet_nano", ResNetBackbone), ("swin_nano", SwinBackbone)):
+        model = nano(name, image_size=224)
+        model.save_pretrained(tmp_path / name)
+        other = native.from_pretrained(tmp_path / name, out_indices=[1, 2, 3, 4]).eval()
+        with torch.no_grad():
+            expected = list(other(x).feature_maps)
+            found = backbones.stages(model, x)
+        for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
+            if name == "swin_nano":  # it puts a fresh norm, of weight 1 and bias 0, on each map
+                ours = torch.nn.functional.layer_norm(ours.movedim(1, -1), ours.shape[1:2])
+                ours = ours.movedim(-1, 1)
+            assert_features(ours, theirs)
+
+
+def test_stages_of_a_dilated_resnet():
+    model = backbones.dilate(nano("resnet_nano"), 8)
+    with torch.no_grad():
+        maps = backbones.stages(model, images())
+    assert [tuple(m.shape[1:]) for m in maps] == [(16, 16, 16), (32, 8, 8), (64, 8, 8), (128, 8, 8)]
+
+
+def test_a_vit_has_no_stages():
+    with pytest.raises(UserError, match="only one feature map: use a ResNet or a Swin"):
+        backbones.stages(nano("vit_nano"), images())
 
 
 def test_unknown_name_lists_the_known_ones():

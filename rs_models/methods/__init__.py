@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 # name -> (module, config class, model class); a new method adds a file and a row.
 METHODS: dict[str, tuple[str, str, str]] = {
+    "rsisc": ("rsisc", "RsiscConfig", "RsiscForPreTraining"),
     "tov": ("tov", "TovConfig", "TovForPreTraining"),
+    "false": ("false", "FalseConfig", "FalseForPreTraining"),
+    "sticl": ("sticl", "SticlConfig", "SticlForPreTraining"),
+    "glcnet": ("glcnet", "GlcnetConfig", "GlcnetForPreTraining"),
+    "last": ("last", "LastConfig", "LastForPreTraining"),
 }
 
 

@@ -15,7 +15,12 @@ from transformers.utils import ModelOutput
 
 from .. import backbones
 from ..bands import resolve_bands
+from ..errors import UserError
 from ..signals.views import Recipe, ViewBatch, recipe_from_settings
+
+# What torchvision's weights are normalised with; FALSE, STICL and DINO keep it.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @strict
@@ -66,6 +71,12 @@ class SslConfig(PreTrainedConfig):
         """The backbone's config, which is never a plain dict after construction."""
         return cast(PreTrainedConfig, self.backbone_config)
 
+    def refuse(self, **wrong: tuple[bool, str]) -> None:
+        """Raise ValueError for the first setting that is wrong; `name=(is wrong, what it must be)`."""
+        for name, (is_wrong, rule) in wrong.items():
+            if is_wrong:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+
     def validate_bands(self) -> None:
         """Every per-band list has one entry a band, and so has the backbone's stem."""
         for key in ("image_mean", "image_std"):
@@ -104,11 +115,22 @@ class SslModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "batch"
     input_modalities = "image"
+    backbone_types: ClassVar[tuple[str, ...]] = backbones.NATIVE_TYPES
 
     def __init__(self, config: SslConfig) -> None:
         """Build the native backbone; a subclass adds its heads and calls `post_init()`."""
         super().__init__(config)
+        if config.native.model_type not in self.backbone_types:
+            raise UserError(
+                f"{type(self).__name__} works on {' or '.join(self.backbone_types)} backbones, not "
+                f"on {config.native.model_type}."
+            )
         self.backbone = backbones.from_config(config.native)
+
+    @property
+    def exported(self) -> PreTrainedModel:
+        """The backbone that is evaluated and published."""
+        return self.backbone
 
     @property
     def recipe(self) -> Recipe:
@@ -127,6 +149,9 @@ class SslModel(PreTrainedModel):
 
     def before_step(self, step: int, total_steps: int) -> None:
         """Called before the forward of optimizer step `step` (0-based) of `total_steps`."""
+
+    def before_update(self, step: int, total_steps: int) -> None:
+        """Called between the backward (and clipping) and the update of optimizer step `step`."""
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Called after optimizer step `step`."""
@@ -195,7 +220,11 @@ class SslModel(PreTrainedModel):
         """Heads keep torch's own defaults; transformers' normal(0, 0.02) is for transformers."""
         from transformers import initialization as init
 
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and hasattr(module, "init_std"):
+            init.trunc_normal_(module.weight, std=module.init_std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
                 bound = module.in_features**-0.5

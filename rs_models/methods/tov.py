@@ -51,8 +51,7 @@ class TovConfig(SslConfig):
 
     def validate_temperature(self) -> None:
         """A temperature of zero or less has no softmax."""
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        self.refuse(temperature=(self.temperature <= 0, "above 0"))
 
 
 class TovForPreTraining(SslModel):

@@ -42,8 +42,9 @@ def colour_map(params: ViewParams, bands: Sequence[str]) -> tuple[torch.Tensor, 
     eye = torch.eye(bands_n)
     brightness, contrast, saturation, hue = params.jitter.view(size, 4, 1, 1).unbind(1)
     rgb = is_rgb(bands)
-    weights = [_LUMA[band] for band in bands] if rgb else [1 / bands_n] * bands_n
-    to_grey = torch.tensor(weights).expand(bands_n, bands_n)  # each row gives the grey value
+    even = [1 / bands_n] * bands_n
+    luma = torch.tensor([_LUMA[band] for band in bands] if rgb else even)
+    to_grey = luma.expand(bands_n, bands_n)  # each row gives the grey value
     about = to_grey if rgb else eye  # what contrast moves the values away from
 
     steps = eye.expand(size, 4, bands_n, bands_n).clone()
@@ -64,6 +65,11 @@ def colour_map(params: ViewParams, bands: Sequence[str]) -> tuple[torch.Tensor, 
         pull = (1 - contrast) * (which == CONTRAST).view(size, 1, 1) * about
         mean = step @ mean + pull @ pixel
         pixel = step @ pixel
+    if params.grey_kind == "mean":
+        to_grey = torch.tensor(even).expand(bands_n, bands_n)
+    elif params.grey_kind == "band":
+        chosen = (params.grey_place * bands_n).long()  # (B,)
+        to_grey = eye[chosen][:, None].expand(size, bands_n, bands_n)
     last = torch.where(params.grey.view(size, 1, 1), to_grey, eye)
     return last @ pixel, last @ mean
 

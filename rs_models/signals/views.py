@@ -7,6 +7,7 @@ any number of bands. Both take the same numbers and agree to about a grey level.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,35 @@ from . import _opencv_views
 from ._opencv_views import OpenCVViews
 from ._torch_views import TorchViews
 from .colour import colour_map
-from .view_params import RECIPES, Recipe, View, draw_params, recipe_from_settings
+from .puzzle import cut, permutation_table
+from .regions import draw_regions
+from .transport import transfer_batch
+from .view_params import (
+    RECIPES,
+    Puzzle,
+    Recipe,
+    Regions,
+    SceneTransfer,
+    View,
+    ViewParams,
+    draw_params,
+    recipe_from_settings,
+)
 
-__all__ = ["RECIPES", "Recipe", "View", "ViewBatch", "ViewMaker", "recipe_from_settings"]
+__all__ = [
+    "RECIPES",
+    "Puzzle",
+    "Recipe",
+    "Regions",
+    "SceneTransfer",
+    "View",
+    "ViewBatch",
+    "ViewMaker",
+    "recipe_from_settings",
+]
+
+# Draws of crops whose regions do not meet, before the second crop becomes the first.
+_REDRAWS = 10
 
 
 @dataclass
@@ -31,8 +58,9 @@ class ViewBatch:
     Attributes:
         crops: One (V*B, C, H, W) normalised float tensor a view size, channels-last in memory,
             view-major: the first views of all images, then all second views.
-        boxes: Crop boxes, where a method needs them.
-        targets: What to predict, where the method makes it from the views.
+        boxes: (2, B, R, 4) matching regions of the two views as x1, y1, x2, y2 in pixels of the
+            view, ends included, where the recipe draws them.
+        targets: (B,) what to predict, where the recipe makes it: the order of a puzzle.
         index: (B,) rows of the images in the data set.
         labels: (B,) class labels, for meters only, never for a loss.
     """
@@ -107,6 +135,7 @@ class ViewMaker:
         *,
         index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         out: ViewBatch | None = None,
     ) -> ViewBatch:
@@ -117,6 +146,8 @@ class ViewMaker:
             seed: Of everything random in this batch; the same seed gives the same views.
             index: (B,) handed on in the batch.
             labels: (B,) handed on in the batch.
+            places: (B,) where (or of which class) the images are, on the CPU: scene transfer takes
+                the scene from another one. None takes it from any other image.
             dtype: Floating point type of the views.
             out: An earlier batch that nobody needs any more: its crops are written over where their
                 shapes still fit. On a CPU fresh memory for large views costs up to half as much
@@ -131,18 +162,72 @@ class ViewMaker:
         make = self._choose(images)
         batch, bands, height, width = images.shape
         generator = torch.Generator().manual_seed(seed)
-        params = [draw_params(view, batch, height, width, generator) for view in self.recipe.views]
+        params, boxes = self._draw(batch, height, width, generator)
+        sources = [images] * len(params)
+        if self.recipe.transfer is not None:
+            sources[1] = _transfer(images, places, self.recipe.transfer, generator)
         crops: list[torch.Tensor] = []
-        old = out.crops if out is not None else []
+        # A puzzle's cells are copies, so the view that they were cut from is not kept.
+        old = out.crops if out is not None and self.recipe.puzzle is None else []
         for size in dict.fromkeys(view.size for view in self.recipe.views):
-            places = [i for i, view in enumerate(self.recipe.views) if view.size == size]
-            shape = (len(places) * batch, bands, size, size)
+            numbers = [i for i, view in enumerate(self.recipe.views) if view.size == size]
+            shape = (len(numbers) * batch, bands, size, size)
             crop = _reusable(old, len(crops), shape, dtype, images.device)
-            for part, i in zip(crop.split(batch), places, strict=True):
+            for part, i in zip(crop.split(batch), numbers, strict=True):
                 view, drawn = self.recipe.views[i], params[i]
-                make(images, view, drawn, colour_map(drawn, self.bands), part)
+                make(sources[i], view, drawn, colour_map(drawn, self.bands), part)
             crops.append(crop)
-        return ViewBatch(crops=crops, index=index, labels=labels)
+        targets = None
+        if self.recipe.puzzle is not None:
+            puzzle = self.recipe.puzzle
+            table = permutation_table(puzzle.grid, puzzle.permutations)
+            draws = torch.rand(batch, 1 + 2 * puzzle.grid**2, generator=generator)
+            cells, targets = cut(crops[0], puzzle.grid, puzzle.margin, table, draws)
+            crops = [cells]
+        return ViewBatch(crops=crops, boxes=boxes, targets=targets, index=index, labels=labels)
+
+    def _draw(
+        self, batch: int, height: int, width: int, generator: torch.Generator
+    ) -> tuple[list[ViewParams], torch.Tensor | None]:
+        """Every view's numbers, and the matching regions where the recipe has them."""
+
+        def draw() -> list[ViewParams]:
+            params: list[ViewParams] = []
+            for view in self.recipe.views:
+                within = None if view.inside is None else params[view.inside].box
+                params.append(draw_params(view, batch, height, width, generator, within))
+            return params
+
+        params = draw()
+        if self.recipe.regions is None:
+            return params, None
+        size, regions = self.recipe.views[0].size, self.recipe.regions
+
+        def match() -> tuple[torch.Tensor, torch.Tensor]:
+            return draw_regions(
+                *params,
+                size=size,
+                height=height,
+                width=width,
+                patch_size=regions.patch_size,
+                patches=regions.patches,
+                generator=generator,
+            )
+
+        boxes, found = match()
+        # Two crops at opposite borders show no common ground: such a sample is drawn again, and at
+        # last its second crop is the first one.
+        for last in (False,) * _REDRAWS + (True,):
+            if found.all():
+                break
+            again = draw()
+            if last:
+                again[1] = dataclasses.replace(again[1], box=again[0].box)
+            params = [p.replaced(q, ~found) for p, q in zip(params, again, strict=True)]
+            new_boxes, now = match()
+            boxes = torch.where(found.view(1, -1, 1, 1), boxes, new_boxes)
+            found = found | now
+        return params, boxes
 
     def _choose(self, images: torch.Tensor) -> OpenCVViews | TorchViews:
         """Check the images and return the backend for them."""
@@ -167,6 +252,42 @@ class ViewMaker:
         ):
             return self._opencv
         return self._torch
+
+
+def _transfer(
+    images: torch.Tensor,
+    places: torch.Tensor | None,
+    settings: SceneTransfer,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """The images (B, C, H, W), some of them in the colours of another image of the batch.
+
+    The batch is a random part of the data, so a random other image of it stands for a random image
+    of the data.
+    """
+    batch = len(images)
+    draws = torch.rand(batch, generator=generator)
+    # The scene is the candidate with the largest number: every other image, elsewhere if known.
+    score = torch.rand(batch, batch, generator=generator)
+    score.fill_diagonal_(-1.0)
+    if places is not None:
+        elsewhere = places.view(-1, 1) != places.view(1, -1)
+        score = torch.where(elsewhere, score, score - 1.0)  # the same place only if there is no other
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    rows = (draws < settings.probability).nonzero().flatten()
+    if batch < 2 or len(rows) == 0:
+        return images
+    scenes = score[rows].argmax(dim=1)
+    rows, scenes = rows.to(images.device), scenes.to(images.device)
+    changed = images.clone(memory_format=torch.preserve_format)
+    changed[rows] = transfer_batch(
+        images[rows],
+        images[scenes],
+        solver=settings.solver,
+        num_samples=settings.num_samples,
+        seed=seed,
+    )
+    return changed
 
 
 def _reusable(

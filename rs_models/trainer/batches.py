@@ -28,11 +28,13 @@ class MicroBatch:
         images: (B, C, H, W) stored integers, on the run's device.
         index: (B,) rows in the data set.
         labels: (B,) class indices, for meters only; None where the data has none.
+        places: (B,) numbers of the images' places, on the CPU; None where they are not known.
     """
 
     images: Tensor
     index: Tensor
     labels: Tensor | None
+    places: Tensor | None = None
 
 
 class CachedBatches:
@@ -42,6 +44,7 @@ class CachedBatches:
         cache: Decoded images.
         rows: Rows of the cache to use, (N,).
         guidance: (len(cache),) labels of class-balanced sampling, or None for natural frequency.
+        places: (len(cache),) numbers of the images' places, or None.
         batch_size: Images of a step over all processes and micro-batches.
         accumulation: Micro-batches of a step.
         processes: Number of processes W.
@@ -59,6 +62,7 @@ class CachedBatches:
         rows: np.ndarray,
         *,
         guidance: np.ndarray | None,
+        places: np.ndarray | None = None,
         batch_size: int,
         accumulation: int,
         processes: int,
@@ -79,6 +83,7 @@ class CachedBatches:
                 "use a smaller one"
             )
         self.cache, self.rows, self.guidance = cache, rows, guidance
+        self.places = None if places is None else torch.from_numpy(places)
         self.batch_size, self.accumulation = batch_size, accumulation
         self.processes, self.rank = processes, rank
         self.device, self.seed = device, seed
@@ -137,9 +142,14 @@ class CachedBatches:
             images = self.images[rows]
             if self.device.type == "cuda":
                 images = images.pin_memory().to(self.device, non_blocking=True)
-        labels = self.cache.labels
+        labels, places = self.cache.labels, self.places
         return [
-            MicroBatch(part, part_rows, None if labels is None else labels[part_rows])
+            MicroBatch(
+                part,
+                part_rows,
+                None if labels is None else labels[part_rows],
+                None if places is None else places[part_rows],
+            )
             for part, part_rows in zip(
                 images.chunk(self.accumulation), rows.chunk(self.accumulation), strict=True
             )

@@ -22,6 +22,8 @@ class DataSettings:
         image_size: Side in pixels at which images are cached; null keeps the stored size.
         sampling: `natural` frequency, or `class_balanced` by the guidance label.
         guidance: Column with the guidance label of class-balanced sampling.
+        place: Column that tells where (or of which class) an image is; STICL then takes scenes from
+            elsewhere. Null takes them from any other image.
         limit: Use the first so many images of a seeded permutation; null uses all.
         streaming: Read a set larger than disk or memory as it comes (needs `max_steps`).
         cache_dir: Folder of the decoded images; null is the user's cache folder.
@@ -35,6 +37,7 @@ class DataSettings:
     image_size: int | None = None
     sampling: Literal["natural", "class_balanced"] = "natural"
     guidance: str = "label"
+    place: str | None = None
     limit: int | None = None
     streaming: bool = False
     cache_dir: str | None = None
@@ -44,25 +47,30 @@ class DataSettings:
 
 @dataclass
 class OptimizerSettings:
-    """Optimizer and rate schedule (linear warm-up, then cosine).
+    """Optimizer and rate schedule.
 
     Attributes:
-        name: `sgd`, `lars` (timm's) or `adamw`.
+        name: `sgd`, `lars` (timm's), `adam` or `adamw`.
         lr: Rate for a global batch of 256 images if `scale_lr`, else as it is.
         scale_lr: Multiply `lr` by batch_size / 256.
         weight_decay: On weights of two or more dimensions only.
+        final_weight_decay: Where a cosine takes it by the end; null keeps it.
         momentum: Of sgd and lars.
-        betas: Of adamw.
-        warmup_epochs: Epochs of linear warm-up from 0.
+        betas: Of adam and adamw.
+        schedule: `cosine` (linear warm-up, then cosine), `dino` (the same, the warm-up's last step
+            being at the peak) or `warm_restart` (FALSE's; its warm-up starts at an eighth).
+        warmup_epochs: Epochs of linear warm-up.
         final_lr_ratio: Last rate over the peak rate.
     """
 
-    name: Literal["sgd", "lars", "adamw"] = "sgd"
+    name: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
     lr: float = 0.06
     scale_lr: bool = True
     weight_decay: float = 5e-4
+    final_weight_decay: float | None = None
     momentum: float = 0.9
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    schedule: Literal["cosine", "dino", "warm_restart"] = "cosine"
     warmup_epochs: float = 1.0
     final_lr_ratio: float = 0.0
 
@@ -206,6 +214,8 @@ class RunConfig:
             raise UserError("data.streaming=true does not know the set's length: set max_steps")
         if self.data.streaming and self.data.sampling != "natural":
             raise UserError("data.sampling=class_balanced needs a cached set: data.streaming=false")
+        if self.data.streaming and self.data.place is not None:
+            raise UserError("data.place needs a cached set: data.streaming=false")
         for key in ("batch_size", "gradient_accumulation", "image_size", "log_every", "keep_last"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key}={getattr(self, key)} should be 1 or more")

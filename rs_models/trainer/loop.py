@@ -29,7 +29,7 @@ from ..signals.views import ViewBatch, ViewMaker
 from . import checkpoints
 from .config import RunConfig
 from .metrics import MetricsLog
-from .optim import build_optimizer, build_schedule
+from .optim import build_optimizer, build_schedule, set_weight_decay
 from .setup import (
     Origin,
     Provenance,
@@ -179,11 +179,10 @@ def setup(
     method.freeze()
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    backbone: torch.nn.Module = method.backbone
-    backbone.to(memory_format=memory_format)
+    method.to(memory_format=memory_format)  # type: ignore[call-overload]  # only modules type it
     if config.compile:
-        # In place, so that the weights keep their names; one graph for the one size of the views.
-        backbone.compile(dynamic=False)
+        # In place, so that the weights keep their names; one graph a size of the views.
+        method.backbone.compile(dynamic=False)
     model: torch.nn.Module = method
     distributed_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
     if config.sync_batchnorm and distributed_gpus:
@@ -288,7 +287,12 @@ def optimizer_step(
         )
         # Written over the last batch's memory: fresh memory for large views costs as they do.
         stage.last_views = stage.views(
-            micro.images, seed, index=micro.index, labels=micro.labels, out=stage.last_views
+            micro.images,
+            seed,
+            index=micro.index,
+            labels=micro.labels,
+            places=micro.places,
+            out=stage.last_views,
         )
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(stage.model):
@@ -297,6 +301,10 @@ def optimizer_step(
         losses.append(output.loss.detach())
     if config.clip_norm is not None:
         accelerator.clip_grad_norm_(stage.model.parameters(), config.clip_norm)
+    method.before_update(stage.step, stage.total_steps)
+    set_weight_decay(
+        stage.optimizer, config.optimizer, step=stage.step, steps=stage.total_steps
+    )
     stage.optimizer.step()
     stage.schedule.step()
     stage.optimizer.zero_grad()
@@ -310,7 +318,8 @@ def comparable(config: RunConfig) -> dict[str, Any]:
     free |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data"}
     values = {key: value for key, value in asdict(config).items() if key not in free}
     # Which images these are is told by their fingerprint; how they are drawn is a setting.
-    return values | {"sampling": [config.data.sampling, config.data.guidance, config.data.limit]}
+    data = config.data
+    return values | {"sampling": [data.sampling, data.guidance, data.place, data.limit]}
 
 
 def save_checkpoint(stage: Stage, accelerator: Accelerator) -> None:
@@ -337,11 +346,15 @@ def facts(stage: Stage) -> Provenance:
 
 
 def write_results(stage: Stage, results: Path) -> None:
-    """Write `pretraining/` (the whole method) and `export/` (the native backbone)."""
-    from ..export import export
+    """Write `pretraining/` (the whole method) and `export/` (the native backbone).
+
+    A method with a decoder also leaves `segmentation/`, which fine-tuning can start from.
+    """
+    from ..export import export, export_segmentation
 
     stage.method.config.rs_models = facts(stage)
     export(stage.method, results / "export", provenance=facts(stage))
+    export_segmentation(stage.method, results / "segmentation", provenance=facts(stage))
     checkpoints.write_folder(results / "pretraining", stage.method.save_pretrained)
 
 

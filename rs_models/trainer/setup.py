@@ -70,11 +70,15 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
         chosen = np.sort(generator.permutation(len(cache))[: data.limit])
     guidance = None
     if data.sampling == "class_balanced":
-        guidance = guidance_labels(cache, rows, data.guidance)
+        guidance = column_numbers(cache, rows, "guidance", data.guidance)
+    places = None
+    if data.place is not None:
+        places = column_numbers(cache, rows, "place", data.place)
     feed = CachedBatches(
         cache,
         chosen,
         guidance=guidance,
+        places=places,
         batch_size=config.batch_size,
         accumulation=config.gradient_accumulation,
         processes=accelerator.num_processes,
@@ -115,26 +119,32 @@ def streamed_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, Dat
     return feed, info[0]
 
 
-def guidance_labels(cache: ImageCache, rows: Any, column: str) -> np.ndarray:
-    """The labels that class-balanced sampling balances, one a cached image.
+def column_numbers(cache: ImageCache, rows: Any, setting: str, column: str) -> np.ndarray:
+    """The values of a column as numbers from 0, one a cached image.
+
+    Args:
+        cache: For the images that were skipped.
+        rows: The data set.
+        setting: Key under `data.` that names the column, for the error.
+        column: Its name.
 
     Raises:
-        UserError: There is no such column, or it holds no classes.
+        UserError: There is no such column, or it has rows without a value.
     """
     if column == "label" and cache.labels is not None:
         return cache.labels.numpy()
     if column not in rows.column_names:
         raise UserError(
-            f"data.guidance={column!r} is not a column of the data; it has "
+            f"data.{setting}={column!r} is not a column of the data; it has "
             f"{', '.join(rows.column_names)}"
         )
     skipped = {row for row, _ in cache.skipped}
     values = [v for row, v in enumerate(rows[column]) if row not in skipped]
     try:
-        _, labels = np.unique(np.asarray(values), return_inverse=True)
+        _, numbers = np.unique(np.asarray(values), return_inverse=True)
     except TypeError as error:
-        raise UserError(f"data.guidance={column!r} has rows without a value") from error
-    return labels
+        raise UserError(f"data.{setting}={column!r} has rows without a value") from error
+    return numbers
 
 
 def data_info(
@@ -324,7 +334,7 @@ def knn_of(method: SslModel, config: RunConfig, caches: tuple[ImageCache, ImageC
     training = method.training
     model = method.config
     encoder = Encoder.from_model(
-        method.backbone,
+        method.exported,
         bands=model.bands,
         value_range=tuple(model.value_range),
         image_mean=model.image_mean,

@@ -16,8 +16,40 @@ SIZE = 32
 BACKBONES = ["resnet_nano", "swin_nano", "vit_nano"]
 
 
-def make(name: str, backbone: str, bands: str = "rgb") -> SslModel:
-    config_class, model_class = method_classes(name)
+# What a method needs to be small enough for tests.
+SMALL = {
+    "sticl": {"queue_size": 48, "transfer_probability": 0.5, "transfer_samples": 50},
+    "last": {
+        **{"prototypes": 32, "head_hidden_dim": 64, "head_bottleneck_dim": 16},
+        **{"local_views": 2, "local_size": 16},
+    },
+}
+VARIANTS = {
+    "rsisc-inpainting": {"signal": "inpainting"},
+    "rsisc-relative-position": {"signal": "relative_position"},
+    "last-regions": {"region_matching": True, "scale_alignment": "ground", **SMALL["last"]},
+    "glcnet-local": {"global_weight": 0.0},
+    "glcnet-global": {"global_weight": 1.0, "style": False},
+    "false-row": {"scope": "row", "threshold": -1.0, "projector_relu": True},
+}
+
+
+def fits(name: str, backbone: str) -> bool:
+    """Whether a method (or variant) works on a backbone."""
+    types = method_classes(name.partition("-")[0])[1].backbone_types
+    if name == "rsisc-inpainting":
+        types = ("resnet",)
+    return backbone.partition("_")[0] in types
+
+
+PAIRS = [(n, b) for n in METHODS for b in BACKBONES if fits(n, b)]
+ALL_PAIRS = [(n, b) for n in (*METHODS, *VARIANTS) for b in BACKBONES if fits(n, b)]
+
+
+def make(name: str, backbone: str, bands: str = "rgb", **settings) -> SslModel:
+    """A small method by its name or that of a variant."""
+    settings = {**SMALL.get(name, {}), **VARIANTS.get(name, {}), **settings}
+    config_class, model_class = method_classes(name.partition("-")[0])
     channels = len(backbones.resolve_bands(bands))
     torch.manual_seed(0)
     return model_class(
@@ -27,6 +59,7 @@ def make(name: str, backbone: str, bands: str = "rgb") -> SslModel:
             image_mean=[0.5] * channels,
             image_std=[0.5] * channels,
             image_size=SIZE,
+            **settings,
         )
     )
 

@@ -1,0 +1,1 @@
+"""What follows pretraining: networks for a task, around any native backbone."""
