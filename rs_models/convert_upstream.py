@@ -33,6 +33,7 @@ from transformers import (
     SwinConfig,
     ViTConfig,
 )
+from transformers.utils import logging
 
 from . import __version__, backbones
 from .bands import resolve_bands
@@ -232,6 +233,8 @@ _SEQUENTIAL = {"0": "conv1", "1": "bn1", **{str(3 + i): f"layer{i}" for i in ran
 _VIT_HEADS = {192: 3, 384: 6, 768: 12}
 _OPTIONAL = re.compile(r"\.num_batches_tracked$")
 _IMPLIED = re.compile(_SWIN_BUFFERS)
+# Decoders of the authors' fine-tuning: labels have moved the backbone below them.
+_FINE_TUNED = re.compile(r"^(module\.)?(decoder_ft|uplayer\d)\.")
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class Conversion:
 
     Attributes:
         output: The folder written.
-        method: As recorded.
+        method: As recorded in the provenance; weights fine-tuned with labels say so.
         backbone: "resnet", "vit" or "swin".
         bands: Canonical names.
         container: Dotted path to the tensors in the file; "" is the file itself.
@@ -346,8 +349,11 @@ def convert(
     if resnet and facts.stride != 32:
         backbones.dilate(model, facts.stride, first_block_dilated=True)
     named = _bands(bands, model.config.num_channels, file, facts)
+    trained_as = layout.trained_as or method
+    if any(_FINE_TUNED.search(key) for key in tensors):
+        trained_as += "_finetuned"
     provenance: dict[str, Any] = {
-        "method": layout.trained_as or method,
+        "method": trained_as,
         "bands": list(named),
         "value_range": list(value_range or _value_range(named, file)),
         **_statistics(facts, named, file, method),
@@ -383,7 +389,7 @@ def convert(
         raise UserError(f"Cannot write {output}: {error.strerror or error}.") from error
     return Conversion(
         output=output,
-        method=provenance["method"],
+        method=trained_as,
         backbone=model.config.model_type,
         bands=named,
         container=container,
@@ -899,7 +905,13 @@ def _get(tensors: Mapping[str, Tensor], key: str, file: Path) -> Tensor:
 def _write_segmentation(network: PreTrainedModel, output: Path) -> None:
     """Adds a complete `segmentation` folder to the repository, for Auto classes' `subfolder`."""
     partial = output / f".{SEGMENTATION}"
-    network.save_pretrained(partial)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        network.save_pretrained(partial)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     partial.rename(output / SEGMENTATION)
 
 
@@ -936,8 +948,6 @@ def main(argv: Sequence[str]) -> int:
     options["value_range"] = tuple(options["value_range"]) if options["value_range"] else None
     try:
         print(convert(options.pop("file"), options.pop("output"), **options).report())
-    except UserError:
-        raise
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

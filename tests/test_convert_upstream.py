@@ -170,6 +170,7 @@ def test_glcnet_fine_tuning_files_keep_their_classes(glcnet_keys, expected, tmp_
     }
     done = convert(saved(by_rule(shapes), tmp_path / "ft.pth"), tmp_path / "out")
     assert done.dropped == () and len(done.segmentation) == 56
+    assert done.method == "glcnet_finetuned"  # labels have moved the backbone
     network = AutoModelForSemanticSegmentation.from_pretrained(done.output / "segmentation")
     with torch.no_grad():
         logits = network(golden_input("glcnet_x1")).logits

@@ -29,8 +29,8 @@ EXACT_SOLVERS = ("emd", "pot")
 BATCH_SOLVERS = ("gaussian", "sliced", *EXACT_SOLVERS)
 """Solvers of `transfer_batch`; the first two stay on the device."""
 
-# Half a grey level, squared and averaged over a uniform error: the variance that rounding to
-# integers hides, and the least that a colour distribution is taken to have.
+# Variance of an error uniform within half a level: what rounding to integers hides, and the least
+# that a colour distribution is taken to have.
 _ROUNDING_VARIANCE = 1 / 12
 # Directions in which a colour distribution is thinner than a hundredth of the images' contrast are
 # noise; stretching them to the scene's width would show it. It also bounds the condition number.
