@@ -177,6 +177,8 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
     """
     settings = dict(config.method)
     name = settings.pop("name")
+    if name is False:  # YAML reads a bare `false` so; it is a method here
+        name = "false"
     config_class, model_class = method_classes(name)
     # transformers' configs store unknown keywords silently: we check the names here.
     free = {field.name for field in fields(config_class)}
