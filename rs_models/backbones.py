@@ -288,8 +288,11 @@ def _forward(model: PreTrainedModel, x: Tensor, **outputs: bool) -> Any:
     if model_type == "vit":
         return model(x, interpolate_pos_encoding=True, **outputs)
     if model_type == "swin":
-        _fit_windows(model, x)
-        return model(x, always_partition=True, **outputs)
+        try:
+            _fit_windows(model, _swin_grids(model, x))
+            return model(x, always_partition=True, **outputs)
+        finally:  # a plain call of a larger image afterwards must find its shifts
+            _fit_windows(model)
     return model(x, **outputs)
 
 
@@ -304,8 +307,8 @@ def _swin_grids(model: PreTrainedModel, x: Tensor) -> list[tuple[int, int]]:
     return grids
 
 
-def _fit_windows(model: PreTrainedModel, x: Tensor) -> None:
-    """Sets each block's window and shift for this image size.
+def _fit_windows(model: PreTrainedModel, grids: list[tuple[int, int]] | None = None) -> None:
+    """Sets each block's window and shift for token grids; without them, as the model is built.
 
     A plain `SwinModel` call shrinks its windows for good when an image is smaller than a window and
     fails from then on. `always_partition=True` avoids that but also shifts the windows of a stage
@@ -313,11 +316,12 @@ def _fit_windows(model: PreTrainedModel, x: Tensor) -> None:
     differ. So shifts are switched off there first, and both agree.
     """
     window = model.config.window_size
-    stages: Any = model.get_submodule("encoder.layers")
-    for stage, grid in zip(stages, _swin_grids(model, x), strict=True):
+    layers: Any = model.get_submodule("encoder.layers")
+    for stage, grid in zip(layers, grids or [None] * len(layers), strict=True):
+        shifted = grid is None or min(grid) > window
         for index, block in enumerate(stage.blocks):
             block.window_size = window
-            block.shift_size = window // 2 if index % 2 and min(grid) > window else 0
+            block.shift_size = window // 2 if index % 2 and shifted else 0
 
 
 def _check_native(model_type: str) -> None:

@@ -8,9 +8,11 @@ from transformers import AutoConfig, AutoModelForPreTraining
 
 import rs_models  # noqa: F401  (registers the methods)
 from rs_models import backbones
+from rs_models.export import export, export_segmentation
 from rs_models.methods import METHODS, method_classes
 from rs_models.methods.base import SslModel, collapse_meters
 from rs_models.signals.views import ViewBatch, ViewMaker
+from tests.support.models import shaken
 
 SIZE = 32
 BACKBONES = ["resnet_nano", "swin_nano", "vit_nano"]
@@ -78,25 +80,33 @@ def views_of(model: SslModel, images: int = 6) -> ViewBatch:
     return maker(pixels.to(torch.uint8), 0)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "backbone"), ALL_PAIRS)
 def test_loss_is_finite_and_trains_every_weight(name, backbone):
     model = make(name, backbone).train()
+    model.freeze()
+    model.before_step(0, 10)
     output = model(views_of(model))
     output.loss.backward()
     assert output.loss.ndim == 0
     assert torch.isfinite(output.loss)
     assert output.embeddings.shape == (6, backbones.feature_dim(model.config.backbone_config))
     assert not output.embeddings.requires_grad
-    still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert all("pooler" in n or "mask_token" in n for n in still), still
+    assert all(not term.requires_grad and term.ndim == 0 for term in output.terms.values())
+    teachers = {p for _, teacher in model.momentum_pairs() for p in teacher.parameters()}
+    for key, parameter in model.named_parameters():
+        if parameter in teachers:
+            assert not parameter.requires_grad, key
+            assert parameter.grad is None, key
+        elif parameter.requires_grad:
+            reached = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+            assert reached or "pooler" in key or "mask_token" in key, key
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "backbone"), ALL_PAIRS)
 def test_saved_method_is_restored_whole_by_the_auto_class(name, backbone, tmp_path):
-    model = make(name, backbone).eval()
-    model.save_pretrained(tmp_path)
+    model = make(name, backbone).train()
+    model(views_of(model))  # queue and centre are not those of the start
+    model.eval().save_pretrained(tmp_path)
     restored = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
     assert type(restored) is type(model)
     state = restored.state_dict()
@@ -111,29 +121,112 @@ def test_saved_method_is_restored_whole_by_the_auto_class(name, backbone, tmp_pa
 def test_builds_from_a_config_alone(name):
     config = AutoConfig.for_model(
         f"rs_{name}",
-        backbone_config={"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [8, 16]},
+        backbone_config={"model_type": "resnet", "depths": [1, 1, 1], "hidden_sizes": [8, 16, 24]},
     )
     model = AutoModelForPreTraining.from_config(config)
-    assert model.backbone.config.hidden_sizes == [8, 16]
+    assert model.backbone.config.hidden_sizes == [8, 16, 24]
     assert model.config.bands == ["red", "green", "blue"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_four_bands_reach_the_stem(name):
     model = make(name, "resnet_nano", bands="rgbn")
     assert model.config.bands == ["red", "green", "blue", "nir"]
     assert torch.isfinite(model(views_of(model)).loss)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "backbone"), PAIRS)
 def test_starts_from_trained_weights(name, backbone, tmp_path):
     trained = backbones.build(backbone, image_size=SIZE)
     trained.save_pretrained(tmp_path)
     _, model_class = method_classes(name)
-    model = model_class.from_backbone(str(tmp_path), image_size=SIZE)
+    model = model_class.from_backbone(str(tmp_path), image_size=SIZE, **SMALL.get(name, {}))
     for key, tensor in trained.state_dict().items():
         torch.testing.assert_close(model.backbone.state_dict()[key], tensor, msg=key)
+        torch.testing.assert_close(model.exported.state_dict()[key], tensor, msg=key)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_teachers_follow_the_closed_form(name):
+    """After k updates a teacher that stood still is 1 - m^k of the way to its student."""
+    model = make(name, "resnet_nano")
+    start = {k: v.clone() for k, v in model.named_parameters()}
+    names = {id(p): n for n, p in model.named_parameters()}
+    with torch.no_grad():
+        for student, _ in model.momentum_pairs():
+            for parameter in student.parameters():
+                parameter.add_(1.0)
+    for _ in range(5):
+        model.update_momentum(0.9)
+    for student, teacher in model.momentum_pairs():
+        for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+            torch.testing.assert_close(mine, start[names[id(mine)]] + (1 - 0.9**5))
+            torch.testing.assert_close(theirs, start[names[id(theirs)]] + 1)
+    assert bool(model.momentum_pairs()) == (name in ("sticl", "last"))
+
+
+def provenance(model: SslModel) -> dict:
+    config = model.config
+    return {
+        **{"method": "m", "bands": config.bands, "value_range": list(config.value_range)},
+        **{"image_mean": list(config.image_mean), "image_std": list(config.image_std)},
+        **{"train_size": SIZE, "output_stride": backbones.output_stride(config.native)},
+        **{"data": "d", "data_revision": None, "epochs": 1, "version": "0", "commit": None},
+    }
+
+
+@pytest.mark.parametrize(("name", "backbone"), PAIRS)
+def test_export_gives_the_features_of_the_method(name, backbone, tmp_path):
+    """The student's, or the teacher's for LaST; a dilated GLCNet is loaded as trained."""
+    model = make(name, backbone)
+    shaken(model)
+    folder = export(model, tmp_path / "export", provenance=provenance(model), timm=False)
+    loaded = backbones.load(str(folder))
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = backbones.pooled(model.exported.eval(), x)
+        torch.testing.assert_close(backbones.pooled(loaded, x), expected, rtol=1e-4, atol=1e-5)
+    if name == "last":
+        assert not torch.equal(model.exported.state_dict()[key_of(model)], first_of(model))
+
+
+def key_of(model: SslModel) -> str:
+    return next(key for key, value in model.exported.state_dict().items() if value.ndim > 1)
+
+
+def first_of(model: SslModel) -> torch.Tensor:
+    return model.backbone.state_dict()[key_of(model)]
+
+
+@pytest.mark.parametrize("name", ["tov", "glcnet-global"])
+def test_a_method_without_a_decoder_leaves_no_segmentation_checkpoint(name, tmp_path):
+    model = make(name, "resnet_nano")
+    assert export_segmentation(model, tmp_path / "s", provenance=provenance(model)) is None
+    assert not (tmp_path / "s").exists()
+
+
+def test_glcnets_segmentation_checkpoint_carries_encoder_and_decoder(tmp_path):
+    from rs_models.tasks.segmentation import DeepLabV3PlusForSemanticSegmentation
+
+    model = make("glcnet", "resnet_nano", encoder_dim=16).eval()
+    shaken(model)
+    folder = export_segmentation(model, tmp_path / "s", provenance=provenance(model))
+    network = DeepLabV3PlusForSemanticSegmentation.from_pretrained(
+        folder, num_labels=5, ignore_mismatched_sizes=True
+    ).eval()
+    assert network.config.rs_models["output_stride"] == 16
+    x = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert network(x).logits.shape == (2, 5, SIZE, SIZE)
+        theirs, mine = (
+            (part.encoder(maps[-1]), maps[0])
+            for part in (network, model)
+            for maps in [backbones.stages(part.backbone, x)]
+        )
+        torch.testing.assert_close(theirs[0], mine[0])
+        # All of the decoder but its last layer, whose outputs are classes now.
+        network.decoder.output, model.decoder.output = torch.nn.Identity(), torch.nn.Identity()
+        torch.testing.assert_close(network.decoder(*theirs), model.decoder(*mine))
 
 
 @pytest.mark.parametrize(
@@ -158,33 +251,6 @@ def test_tov_loss_is_simclr_on_its_own_projections():
     batch = views_of(model)
     z = model.projector(model.features(batch.crops[0]))
     torch.testing.assert_close(model(batch).loss, nt_xent(z[:6], z[6:], temperature=0.5))
-
-
-class _Momentum(SslModel):
-    """A method with a momentum head, as later ones have."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.head = torch.nn.Linear(4, 3)
-        self.teacher = torch.nn.Linear(4, 3)
-        self.post_init()
-
-    def momentum_pairs(self):
-        return [(self.head, self.teacher)]
-
-
-def test_momentum_copy_starts_equal_and_follows_the_closed_form():
-    config_class, _ = method_classes("tov")
-    settings = {"backbone_config": backbones.backbone_config("resnet_nano")}
-    model = _Momentum(config_class(**settings))
-    torch.testing.assert_close(model.teacher.weight, model.head.weight, rtol=0, atol=0)
-    assert not model.teacher.weight.requires_grad
-    start = model.teacher.weight.clone()
-    with torch.no_grad():
-        model.head.weight.add_(1.0)
-    for _ in range(5):
-        model.update_momentum(0.9)
-    torch.testing.assert_close(model.teacher.weight, start + (1 - 0.9**5))
 
 
 def test_meters_tell_collapsed_features_from_spread_ones():

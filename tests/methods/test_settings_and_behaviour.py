@@ -1,0 +1,195 @@
+"""Baselines as settings, and what each method does beyond its loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rs_models import backbones
+from rs_models.errors import UserError
+from rs_models.methods.base import SslModel
+from rs_models.methods.last import LastConfig, LastForPreTraining
+from rs_models.signals.losses import nt_xent
+from rs_models.signals.views import RECIPES, ViewBatch
+from tests.methods.test_methods import SIZE, SMALL, make, views_of
+
+# --- settings that are baselines -------------------------------------------------------------------
+
+
+def projected(model: SslModel, batch: ViewBatch) -> torch.Tensor:
+    return model.projector(model.features(batch.crops[0]))
+
+
+def test_rsisc_is_simclr():
+    model = make("rsisc", "resnet_nano").train()
+    batch = views_of(model)
+    z = projected(model, batch)
+    torch.testing.assert_close(model(batch).loss, nt_xent(z[:6], z[6:], temperature=0.5))
+
+
+@pytest.mark.parametrize("scope", ["batch", "row"])
+def test_false_without_confidence_is_simclr(scope):
+    settings = {"confidence": 0.0, "threshold": -1.0, "scope": scope, "recipe": "simclr"}
+    model = make("false", "resnet_nano", **settings).train()
+    batch = views_of(model)
+    z = projected(model, batch)
+    simclr = nt_xent(z[:6], z[6:], temperature=0.5)
+    torch.testing.assert_close(model(batch).loss, simclr)
+    full = make("false", "resnet_nano", **{**settings, "confidence": 1.0}).train()
+    assert not torch.isclose(full(batch).loss, simclr)
+
+
+def test_sticl_without_transfer_is_moco_v2():
+    """Its views are MoCo's alone, and its loss is InfoNCE over positive and queue."""
+    settings = {"transfer_probability": 0.0, "recipe": "moco_v2"}
+    model = make("sticl", "resnet_nano", **settings).train()
+    assert model.recipe == RECIPES["moco_v2"](SIZE)
+    batch, queue = views_of(model), model.queue.clone()
+    for_query, for_key = batch.crops[0].chunk(2)
+    q = F.normalize(model.projector(model.features(for_query)), dim=1)
+    with torch.no_grad():
+        key = model.key_projector(backbones.pooled(model.key_backbone, for_key))
+        k = F.normalize(key, dim=1)
+    logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue], dim=1) / 0.2
+    expected = F.cross_entropy(logits, torch.zeros(6, dtype=torch.long))
+    torch.testing.assert_close(model(batch).loss, expected)
+    torch.testing.assert_close(model.queue[:, :6], k.T)
+    assert make("sticl", "resnet_nano").recipe.transfer is not None
+
+
+def test_last_on_a_vit_is_dino():
+    """Cross entropy of every student view with every other teacher view, by a loop."""
+    model = make("last", "vit_nano").train()
+    model.before_step(0, 10)
+    batch = views_of(model)
+    with torch.no_grad():
+        model.center.normal_()
+        center = model.center.clone()
+        student = torch.cat(
+            [model.head(backbones.pooled(model.backbone, crop)) for crop in batch.crops]
+        )
+        teacher = model.teacher_head(backbones.pooled(model.teacher_backbone, batch.crops[0]))
+        pairs = []
+        for q in range(2):
+            target = ((teacher[q * 6 : q * 6 + 6] - center) / 0.04).softmax(dim=1)
+            for v in range(4):
+                if v != q:
+                    log_p = (student[v * 6 : v * 6 + 6] / 0.1).log_softmax(dim=1)
+                    pairs.append(-(target * log_p).sum(dim=1).mean())
+    torch.testing.assert_close(model(batch).loss.detach(), torch.stack(pairs).mean())
+    moved = 0.9 * center + 0.1 * teacher.mean(dim=0, keepdim=True)
+    torch.testing.assert_close(model.center, moved)
+
+
+# --- what else a user would miss -------------------------------------------------------------------
+
+
+def test_false_counts_recalibrated_pairs_and_the_rightly_suspected():
+    model = make("false-row", "resnet_nano").train()
+    batch = views_of(model)
+    assert "truly_false_negatives" not in model(batch).terms
+    batch.labels = torch.zeros(6, dtype=torch.long)
+    terms = model(batch).terms
+    assert terms["recalibrated"] == terms["truly_false_negatives"] == 12  # one an anchor
+    batch.labels = torch.arange(6)
+    assert model(batch).terms["truly_false_negatives"] == 0
+
+
+def test_queue_that_no_batch_divides_is_refused():
+    model = make("sticl", "resnet_nano", queue_size=20).train()
+    with pytest.raises(UserError, match="queue_size=20 must be a multiple of the 6 keys"):
+        model(views_of(model))
+
+
+def test_queue_wraps_around():
+    model = make("sticl", "resnet_nano", queue_size=8)
+    keys = [F.normalize(torch.full((4, 128), float(i)) + torch.eye(4, 128), dim=1) for i in range(3)]
+    for key in keys:
+        model.enqueue(key)
+    torch.testing.assert_close(model.queue, torch.cat([keys[2], keys[1]]).T)
+    assert model.queue_place.item() == 4
+
+
+def test_last_freezes_its_prototypes_at_first_and_ends_with_a_still_teacher():
+    model = make("last", "swin_nano", freeze_last_layer=0.1).train()
+    model.freeze()
+    batch = views_of(model)
+    for step, frozen in ((9, True), (10, False)):
+        model.zero_grad()
+        model.before_step(step, 100)
+        model(batch).loss.backward()
+        model.before_update(step, 100)
+        assert (model.head.last_layer.weight.grad is None) == frozen
+        assert model.head.mlp[0].weight.grad is not None
+    before = model.teacher_head.mlp[0].weight.clone()
+    with torch.no_grad():
+        model.head.mlp[0].weight.add_(1.0)
+    model.after_step(100, 100)
+    torch.testing.assert_close(model.teacher_head.mlp[0].weight, before)
+
+
+def test_last_teacher_drops_no_paths():
+    model = make("last", "swin_nano")
+    assert model.backbone.config.drop_path_rate > 0
+    assert model.teacher_backbone.config.drop_path_rate == 0
+
+
+def test_swin_takes_small_crops_and_the_large_size_still_works_afterwards():
+    settings = {**SMALL["last"], "local_views": 1, "local_size": 96}
+    config = backbones.backbone_config("swin_nano", image_size=224)
+    model = LastForPreTraining(LastConfig(backbone_config=config, image_size=224, **settings))
+    model.eval()
+    large = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model.backbone(large).pooler_output
+        batch = ViewBatch(crops=[torch.cat([large, large]), large[..., :96, :96]])
+        assert torch.isfinite(model(batch).loss)
+        after = model.backbone(large).pooler_output
+    torch.testing.assert_close(after, before)
+
+
+def test_scale_alignment_puts_local_crops_into_global_ones_at_one_ground_scale():
+    views = make("last", "swin_nano", scale_alignment="ground").recipe.views
+    assert [view.inside for view in views] == [None, None, 0, 1]
+    assert views[2].scale == (0.25, 0.25)  # 16 of 32 pixels
+    assert all(view.inside is None for view in make("last", "swin_nano").recipe.views)
+
+
+def test_local_crops_of_the_global_size_are_allowed():
+    model = make("last", "resnet_nano", local_size=SIZE).train()
+    batch = views_of(model)
+    assert len(batch.crops) == 1
+    assert torch.isfinite(model(batch).loss)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "words"),
+    [
+        ("glcnet", "vit_nano", "works on resnet backbones, not on vit"),
+        ("rsisc-inpainting", "swin_nano", "inpainting needs a ResNet"),
+    ],
+)
+def test_a_backbone_that_cannot_serve_is_refused(name, backbone, words):
+    with pytest.raises(UserError, match=words):
+        make(name, backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("rsisc", {"signal": "colour"}, "signal"),
+        ("rsisc", {"signal": "relative_position", "permutations": 25}, "2 to 24 orders"),
+        ("false", {"confidence": 1.5}, "confidence is 1.5"),
+        ("false", {"scope": "column"}, "scope"),
+        ("sticl", {"transfer_probability": -0.1}, "transfer_probability is -0.1"),
+        ("sticl", {"transfer_solver": "magic"}, "transfer_solver"),
+        ("glcnet", {"global_weight": 2.0}, "global_weight is 2.0"),
+        ("glcnet", {"patch_size": 32}, "patch_size is 32"),
+        ("last", {"prototypes": 1}, "prototypes is 1"),
+        ("last", {"scale_alignment": "sky"}, "scale_alignment"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(name, settings, words):
+    with pytest.raises(Exception, match=words):
+        make(name, "resnet_nano", **settings)
