@@ -317,7 +317,7 @@ def _fit_windows(model: PreTrainedModel, grids: list[tuple[int, int]] | None = N
     """
     window = model.config.window_size
     layers: Any = model.get_submodule("encoder.layers")
-    for stage, grid in zip(layers, grids or [None] * len(layers), strict=True):
+    for stage, grid in zip(layers, grids or (None,) * len(layers), strict=True):
         shifted = grid is None or min(grid) > window
         for index, block in enumerate(stage.blocks):
             block.window_size = window

@@ -1,65 +1,248 @@
-"""Pages rendered from results files: the tables of the README."""
+"""Pages rendered from data: results, methods and citations between the markers of a page.
+
+python -m rs_models.cards [README.md] [--results model_cards/results] [--check]
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
-from .evaluation.results import read_all, table
+from .evaluation.results import Result, read_all, table
+from .papers import PAPERS, Paper
+from .zoo import method_of
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+PAGE = Path("README.md")
 RESULTS = Path("model_cards") / "results"
+# What the methods' table shows of the results.
+_SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "linear"}
 
 
-def render_tables(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> bool:
-    """Puts the tables of a folder of results between the markers of a page.
+def render(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> bool:
+    """Writes each block of `BLOCKS` that a page has markers for.
 
     Args:
-        page: Markdown file with the two markers, each once.
+        page: Markdown file with `<!-- NAME:begin -->` and `<!-- NAME:end -->` of one block or more.
         results: Folder of results files.
 
     Returns:
         Whether the page changed.
 
     Raises:
-        UserError: A marker is missing or doubled, or a results file breaks the schema.
+        UserError: No page, no marker, one that is missing or doubled, or a results file that breaks
+            the schema.
     """
     path = Path(page)
-    old = path.read_text(encoding="utf-8")
-    new = _with_tables(old, path, Path(results))
-    if new != old:
+    text, stale = _rendered(path, Path(results))
+    if stale:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(new, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    return new != old
+    return bool(stale)
 
 
-def check_tables(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> None:
-    """Compares the tables of a page with the results.
+def check(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> None:
+    """Compares the blocks of a page with the data.
 
     Raises:
-        UserError: They differ, or what `render_tables` raises.
+        UserError: They differ, or what `render` raises.
     """
-    path = Path(page)
-    old = path.read_text(encoding="utf-8")
-    if _with_tables(old, path, Path(results)) != old:
+    _, stale = _rendered(Path(page), Path(results))
+    if stale:
         raise UserError(
-            f"The tables in {path} are not those of {results}: render them with "
-            f"rs_models.cards.render_tables('{path}', '{results}') and do not edit them by hand."
+            f"{page} does not show what the data say ({', '.join(stale)}): render it with "
+            f"'python -m rs_models.cards {page} --results {results}' and do not edit it by hand."
         )
 
 
-def _with_tables(text: str, path: Path, results: Path) -> str:
-    for marker in (BEGIN, END):
-        if text.count(marker) != 1:
-            raise UserError(
-                f"{path} must hold the line {marker} once, not {text.count(marker)} times."
+def markers(name: str) -> tuple[str, str]:
+    """The lines that a block stands between."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def _rendered(path: Path, results: Path) -> tuple[str, list[str]]:
+    """The page as it should be, and which of its blocks were not so."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot read the page {path}: {error.strerror}.") from error
+    names = [name for name in BLOCKS if any(marker in text for marker in markers(name))]
+    if not names:
+        raise UserError(
+            f"{path} has no place for {' or '.join(BLOCKS)}: add the lines "
+            f"{' and '.join(markers(next(iter(BLOCKS))))}."
+        )
+    measured = read_all(results)
+    stale = []
+    for name in names:
+        begin, end = markers(name)
+        for marker in (begin, end):
+            if text.count(marker) != 1:
+                raise UserError(
+                    f"{path} must hold the line {marker} once, not {text.count(marker)} times."
+                )
+        before, _, rest = text.partition(begin)
+        old, found, after = rest.partition(end)
+        if not found:
+            raise UserError(f"{path} has {end} before {begin}: swap them.")
+        content = BLOCKS[name](measured)
+        new = f"\n{content}\n" if content else "\n"
+        if new != old:
+            stale.append(name)
+        text = f"{before}{begin}{new}{end}{after}"
+    return text, stale
+
+
+# --- blocks --------------------------------------------------------------------------------------
+
+
+def methods(results: Sequence[Result]) -> str:
+    """Markdown tables of the methods, their recipes, and the baselines that are their settings.
+
+    Args:
+        results: In any order; those of our own models are shown, by their names' first part.
+    """
+    shown = " and ".join(_SHOWN_PROTOCOLS.values())
+    rows = [
+        (
+            f"**{paper.label}**<br>`method.name={name}`",
+            _source(paper),
+            paper.learns_from,
+            "<br>".join(f"`{key}={_yaml(value)}`" for key, value in paper.settings.items()),
+            _measured(name, results),
+        )
+        for name, paper in PAPERS.items()
+    ]
+    recipes = [
+        (paper.label, *(f"[`{path}`]({path})" for path in (paper.recipe, paper.small_recipe)))
+        for paper in PAPERS.values()
+    ]
+    baselines = [
+        (f"{base.name} ([arXiv](https://arxiv.org/abs/{base.arxiv}))", f"`{base.arguments}`")
+        for paper in PAPERS.values()
+        for base in paper.baselines
+    ]
+    results_head = f"our models on {_SHOWN_DATA}: {shown}, accuracy in %"
+    head = ("method", "paper", "learns from", "settings and defaults", results_head)
+    return "\n\n".join(
+        [
+            _markdown(head, rows),
+            _markdown(("method", "recipe for GPUs", "small recipe for CPU cores"), recipes),
+            _markdown(("baseline", "is a setting"), baselines),
+        ]
+    )
+
+
+def citations(results: Sequence[Result] = ()) -> str:
+    """BibTeX of all methods in one Markdown code block."""
+    return "\n".join(["```bibtex", "\n\n".join(map(bibtex, PAPERS)), "```"])
+
+
+def bibtex(method: str) -> str:
+    """The entry of a method's paper.
+
+    Args:
+        method: A key of `PAPERS`.
+    """
+    paper = PAPERS[method]
+    fields = {
+        "title": f"{{{paper.title}}}",  # inner braces keep the capitals
+        "author": " and ".join(paper.authors),
+        "journal": paper.venue[1],
+        "year": str(paper.year),
+        "doi": paper.doi,
+    }
+    if paper.arxiv:
+        fields["note"] = f"arXiv:{paper.arxiv}"
+    lines = []
+    for key, value in fields.items():
+        lead = f"  {key:<7} = {{"
+        lines.append(
+            textwrap.fill(
+                f"{lead}{value}}},", 100, subsequent_indent=" " * len(lead), break_on_hyphens=False
             )
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise UserError(f"{path} has {END} before {BEGIN}: swap them.")
-    tables = table(read_all(results))
-    middle = f"\n{tables}\n" if tables else "\n"
-    return f"{before}{BEGIN}{middle}{END}{after}"
+        )
+    name = f"{paper.authors[0].partition(',')[0].lower()}{paper.year}{method}"
+    return "\n".join([f"@article{{{name},", *lines, "}"])
+
+
+# Name in the markers -> the text for all results.
+BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
+    "results": table,
+    "methods": methods,
+    "citations": citations,
+}
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def _source(paper: Paper) -> str:
+    first = paper.authors[0].partition(",")[0]
+    code = f"[code]({paper.code})" if paper.code else "no code published"
+    return f"[{first} et al., {paper.venue[0]} {paper.year}]({paper.link}), {code}"
+
+
+def _yaml(value: Any) -> str:
+    """A value as one writes it behind `key=`."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _measured(method: str, results: Sequence[Result]) -> str:
+    """`model`: one number a shown protocol, a line a model; "-" for what was not measured."""
+    means = {
+        (result.model, result.protocol): f"{result.mean:.1f}"
+        for result in results
+        if result.data == _SHOWN_DATA
+        and result.protocol in _SHOWN_PROTOCOLS
+        and method_of(result.model) == method
+    }
+    models = sorted({model for model, _ in means})
+    lines = [
+        f"{model}: {', '.join(means.get((model, key), '-') for key in _SHOWN_PROTOCOLS)}"
+        for model in models
+    ]
+    return "<br>".join(lines) or "-"
+
+
+# --- command -------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str]) -> int:
+    """Renders or checks a page from the command line; the exit code.
+
+    Raises:
+        UserError: As `render` and `check`, and for a folder of results that does not exist.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m rs_models.cards",
+        description="Render the results, methods and citations between a page's markers.",
+    )
+    parser.add_argument("page", nargs="?", default=PAGE, help=f"Markdown file (default {PAGE})")
+    parser.add_argument("--results", default=RESULTS, help=f"folder (default {RESULTS})")
+    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    options = parser.parse_args(argv)
+    if not Path(options.results).is_dir():
+        raise UserError(f"There is no folder {options.results}: name that of the results files.")
+    if options.check:
+        check(options.page, options.results)
+        print(f"{options.page}: up to date")
+    else:
+        changed = render(options.page, options.results)
+        print(f"{options.page}: {'rendered' if changed else 'up to date already'}")
+    return 0
+
+
+if __name__ == "__main__":
+    from rs_models.settings import run_script
+
+    sys.exit(run_script(main, sys.argv[1:]))

@@ -47,7 +47,7 @@ def warm_restart(
         start: First rate over `base`; 0.6 of 4.8.
         interval: Share of the rest from the warm-up to the first valley.
     """
-    if progress < warmup:
+    if progress < warmup or warmup >= 1:
         return base * (start + (1 - start) * progress / warmup)
     rest = (progress - warmup) / (1 - warmup)
     if rest < interval:

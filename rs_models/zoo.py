@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Repository names start with the method that trained them: `<method>-<backbone>[-<data>]`.
-_METHODS = ("rsisc", "tov", "false", "sticl", "glcnet", "last")
+from .papers import PAPERS
 
 
 def namespace() -> str:
     """The organisation that our models are published under: `RS_MODELS_NAMESPACE`, or "rs"."""
     return os.environ.get("RS_MODELS_NAMESPACE") or "rs"
+
+
+def method_of(name: str) -> str | None:
+    """The method that trained one of our models, by its name `<method>-<backbone>[-<data>]`.
+
+    Args:
+        name: With or without organisation.
+
+    Returns:
+        A key of `PAPERS`; None for any other name.
+    """
+    method, dash, _ = name.rpartition("/")[2].partition("-")
+    return method if dash and method in PAPERS else None
 
 
 def resolve(name: str | os.PathLike[str]) -> str:
@@ -28,7 +40,7 @@ def resolve(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
     if Path(text).expanduser().is_dir():
         return str(Path(text).expanduser())
-    if "/" not in text and text.partition("-")[0] in _METHODS and "-" in text:
+    if "/" not in text and method_of(text):
         text = f"{namespace()}/{text}"
     hub_dir = os.environ.get("RS_MODELS_HUB_DIR")
     if hub_dir and text.count("/") == 1:

@@ -27,6 +27,8 @@ FORBIDDEN = {
     "tasks": LEFT,
     "predict": LEFT,
     "cards": LEFT,
+    "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
+    "convert_upstream": LEFT,
     "hub": LEFT,
 }
 

@@ -52,7 +52,7 @@ class ProbeConfig:
         data: The labelled images.
         protocols: knn20, knn5, linear, linear-n5, linear-n20, linear-n50; `@224` for another size.
         output_dir: Folder of the results files.
-        readme: Markdown file whose tables are rendered from `output_dir` afterwards; null: none.
+        readme: Markdown file whose blocks are rendered from `output_dir` afterwards; null: none.
         size: Side in pixels that images are brought to; null is each model's training size (for a
             baseline the stored size).
         seeds: Draws of the few-shot protocols.
@@ -96,7 +96,7 @@ class ProbeConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Measure from the command line; the exit code."""
-    from rs_models.cards import render_tables
+    from rs_models.cards import render
     from rs_models.data import build_cache, load, resolve_revision
     from rs_models.data.cache import default_cache_dir
     from rs_models.errors import UserError
@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
         measured += results
     print(table(measured))
     if config.readme is not None:
-        render_tables(config.readme, config.output_dir)
+        render(config.readme, config.output_dir)
     return 0
 
 

@@ -116,9 +116,7 @@ class GlcnetForPreTraining(SslModel):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum
         width = config.encoder_dim
-        self.encoder = AsppEncoder(
-            high, width, dropout=config.dropout, norm_momentum=norm_momentum
-        )
+        self.encoder = AsppEncoder(high, width, dropout=config.dropout, norm_momentum=norm_momentum)
         if config.global_weight > 0:
             style_width = 2 * width if config.style else width
             self.projector = mlp(style_width, 256, config.projector_dim)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import backbones, schedules
+from ..errors import UserError
 from ..signals.gather import mean_over_processes
 from ..signals.losses import region_distillation, self_distillation
 from ..signals.views import Recipe, ViewBatch
@@ -51,6 +52,8 @@ class LastConfig(SslConfig):
         head_bottleneck_dim: Width before the prototypes.
         local_views: Local crops an image.
         local_size: Their side in pixels; null is 96 for 224.
+        global_scale: Smallest and largest area of a global crop over the image's.
+        local_scale: Of a local crop, where `scale_alignment` is `views`.
         scale_alignment: `views` draws local crops anywhere; `ground` within a global crop, at the
             ratio of the view sizes, so that both show the ground at one scale.
         region_matching: Add EsViT's loss between regions, half and half.
@@ -74,6 +77,8 @@ class LastConfig(SslConfig):
     head_bottleneck_dim: int = 256
     local_views: int = 8
     local_size: int | None = None
+    global_scale: list[float] | tuple[float, ...] = (0.4, 1.0)
+    local_scale: list[float] | tuple[float, ...] = (0.05, 0.4)
     scale_alignment: Literal["views", "ground"] = "views"
     region_matching: bool = False
     student_temperature: float = 0.1
@@ -141,8 +146,18 @@ class LastForPreTraining(SslModel):
     def recipe(self) -> Recipe:
         """Two global views and the local ones."""
         config, recipe = self.config, super().recipe
-        first, second, local = recipe.views[:3]
-        local = replace(local, size=config.local_size or local.size)
+        if len(recipe.views) < 3:
+            raise UserError(
+                f"LaST wants two global views and a local one; recipe {config.recipe!r} has "
+                f"{len(recipe.views)} views: use 'last'."
+            )
+        first, second = (
+            replace(view, scale=tuple(config.global_scale)) for view in recipe.views[:2]
+        )
+        local = recipe.views[2]
+        local = replace(
+            local, size=config.local_size or local.size, scale=tuple(config.local_scale)
+        )
         locals_ = (local,) * config.local_views
         if config.scale_alignment == "ground":
             share = (local.size / first.size) ** 2

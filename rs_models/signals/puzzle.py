@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +43,19 @@ def permutation_table(grid: int, count: int) -> Tensor:
             f"{grid} x {grid} cells have 2 to {limits[grid]} orders to tell apart, not {count}."
         )
     if grid == 2:
-        return torch.tensor(list(itertools.permutations(range(4)))[:count])
-    return torch.tensor(_projective_line()[:count])
+        orders = _mixed(list(itertools.permutations(range(4))))
+    else:
+        orders = _projective_line()
+    return torch.tensor(orders[:count])
+
+
+def _mixed(orders: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The right order first, the others mixed, so that the first few of them are of all kinds."""
+    right_order = tuple(range(len(orders[0])))
+    others = [order for order in orders if order != right_order]
+    # RandomState: its stream is frozen, so the table is the same with every numpy.
+    mixed = [others[i] for i in np.random.RandomState(0).permutation(len(others))]
+    return [right_order, *mixed] if right_order in orders else mixed
 
 
 def _projective_line() -> list[tuple[int, ...]]:
@@ -59,14 +71,15 @@ def _projective_line() -> list[tuple[int, ...]]:
     # (a, b, c, d) and its multiples are the same map: the second row starts with a 1 or is (0, 1).
     rows = [(1, d) for d in range(8)] + [(0, 1)]
     orders = []
-    for power in (1, 2, 4):  # x -> x^power: the field's automorphisms, the identity first
-        raised = [functools.reduce(lambda v, _, x=x: product[v][x], range(power), 1) for x in range(8)]
+    raised = list(range(8))  # x, then x^2, then x^4: the field's automorphisms
+    for _ in range(3):
         for (c, d), a, b in itertools.product(rows, range(8), range(8)):
             if product[a][d] != product[b][c]:  # else it has no inverse
                 line = [divide(product[a][x] ^ b, product[c][x] ^ d) for x in raised]
                 orders.append((*line, divide(a, c)))
-    right_order = tuple(range(9))
-    return [right_order, *(order for order in orders if order != right_order)]
+        raised = [product[x][x] for x in raised]
+    linear = len(orders) // 3  # the first automorphism's orders, which differ most
+    return _mixed(orders[:linear]) + _mixed(orders[linear:])
 
 
 def _times(a: int, b: int) -> int:
@@ -105,9 +118,10 @@ def cut(view: Tensor, grid: int, margin: float, table: Tensor, draws: Tensor) ->
     offset = (draws[:, 1:].view(batch, cells, 2) * (side - kept + 1)).long()  # (B, cells, 2)
     corner = torch.stack([shown // grid, shown % grid], dim=2) * side + offset
     # One gather for all cells: rows (B, cells, s, 1) and columns (B, cells, 1, s).
-    place = (corner[..., None] + torch.arange(kept)).to(view.device)  # (B, cells, 2, s)
+    place = corner[..., None] + torch.arange(kept)  # (B, cells, 2, s)
+    place = place.to(view.device, non_blocking=True)
     sample = torch.arange(batch, device=view.device).view(batch, 1, 1, 1)
     rows, columns = place[:, :, 0, :, None], place[:, :, 1, None, :]
     pixels = view.permute(0, 2, 3, 1)[sample, rows, columns]  # (B, cells, s, s, C)
     pixels = pixels.transpose(0, 1).flatten(0, 1).permute(0, 3, 1, 2)  # channels-last in memory
-    return pixels, targets.to(view.device)
+    return pixels, targets.to(view.device, non_blocking=True)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from .puzzle import permutation_table
+from .transport import BATCH_SOLVERS
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -147,16 +149,16 @@ class Recipe:
         if not self.views:
             raise UserError("A recipe needs at least one view.")
         for number, view in enumerate(self.views):
-            if view.inside is not None and not 0 <= view.inside < number:
+            if view.inside is not None and view.inside >= number:
                 raise UserError(
                     f"View {number} lies inside view {view.inside}, which must come before it."
                 )
         if self.regions is not None:
             _check_regions(self.regions, self.views)
-        if self.puzzle is not None and len(self.views) != 1:
-            raise UserError(f"A puzzle is made of one view, not of {len(self.views)}.")
-        if self.transfer is not None and len(self.views) < 2:
-            raise UserError("Scene transfer makes the second view: the recipe needs two.")
+        if self.puzzle is not None:
+            _check_puzzle(self.puzzle, self.views)
+        if self.transfer is not None:
+            _check_transfer(self.transfer, self.views)
 
 
 def _simclr(size: int) -> Recipe:
@@ -208,14 +210,15 @@ def _moco_v2(size: int) -> Recipe:
 
 # GeoX-Lab/G-RSIM and ErenTuring/RSISC_SSL_Paradigm flip left-right, up-down, both ways (1/5 each)
 # or not at all: each flip in 2/5 of the samples.
-_FLIPS = {"horizontal_flip": 0.4, "vertical_flip": 0.4, "both_flips": 0.2}
+_FLIPS: dict[str, Any] = {"horizontal_flip": 0.4, "vertical_flip": 0.4, "both_flips": 0.2}
 
 
 def _glcnet(size: int) -> Recipe:
-    # GeoX-Lab/G-RSIM, T-SS-GLCNet/utils: the first view is cropped only. Two differences: its shift
+    # GeoX-Lab/G-RSIM, T-SS-GLCNet/utils: the first view is cropped only. Differences: its shift
     # of hue (30 of 180), saturation (5 of 255) and value (15 of 255) in HSV is our linear map of
     # the same reach, and its blur by kernels of 3, 5 and 7 pixels is one of the same deviations,
-    # 0.8 to 1.4. Its pixel noise (one in a thousand, bands beyond RGB only) is left out.
+    # 0.8 to 1.4; contrast changes too, as the code does with more than three bands. Its pixel noise
+    # (one in a thousand, bands beyond RGB only) is left out.
     first = View(size=size, scale=(0.4, 1.0), aspect="uniform", horizontal_flip=0.0)
     second = dataclasses.replace(
         first,
@@ -262,8 +265,8 @@ def _inpainting(size: int) -> Recipe:
 
 
 def _jigsaw(size: int) -> Recipe:
-    # The same repository, relative position: the image resized to 155 (or 230) and its centre of
-    # 150 (225) pixels, turned with probability 0.5, jittered 0.8, grey 0.2.
+    # The same repository, relative position: 150 of 155 pixels (225 of 230) a side, turned with
+    # probability 0.5, jittered 0.8, grey 0.2. Its crop is the central one, ours is anywhere.
     share = (150 / 155) ** 2
     view = dataclasses.replace(
         _rsisc(size).views[1],
@@ -377,7 +380,7 @@ class ViewParams:
 
     def replaced(self, other: ViewParams, rows: torch.Tensor) -> ViewParams:
         """These numbers with those of the samples `rows` (B,) bool taken from another draw."""
-        merged = {
+        merged: dict[str, Any] = {
             field.name: torch.where(
                 rows.view(-1, *(1,) * (mine.ndim - 1)), getattr(other, field.name), mine
             )
@@ -402,7 +405,7 @@ def draw_params(
         batch: Number of samples B.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
-        generator: A CPU generator; takes B x 41 numbers from it.
+        generator: A CPU generator; takes B x 42 numbers from it.
         within: (B, 4) boxes that the crops lie in; None is the whole image.
     """
     counts = [2 * _CROP_TRIES, 2, 4, 1, 4, 4, 1, 2, 1]  # numbers a sample, in the order below
@@ -504,10 +507,43 @@ def _check_regions(regions: Regions, views: tuple[View, ...]) -> None:
     """Raise a UserError for regions that do not fit the views."""
     if len(views) != 2 or views[0].size != views[1].size:
         raise UserError("Matching regions are drawn in two views of one size.")
-    if not 1 <= regions.patch_size < views[0].size or regions.patches < 1:
+    whole = isinstance(regions.patch_size, int) and isinstance(regions.patches, int)
+    if not whole or not 1 <= regions.patch_size < views[0].size or regions.patches < 1:
         raise UserError(
             f"Regions of patch_size {regions.patch_size} do not fit views of {views[0].size} "
             f"pixels (patches {regions.patches}): use a smaller patch_size and at least one patch."
+        )
+
+
+def _check_puzzle(puzzle: Puzzle, views: tuple[View, ...]) -> None:
+    """Raise a UserError for a puzzle that cannot be made of the views."""
+    if len(views) != 1:
+        raise UserError(f"A puzzle is made of one view, not of {len(views)}.")
+    permutation_table(puzzle.grid, puzzle.permutations)
+    if not _is_number(puzzle.margin) or not 0 <= puzzle.margin < 1:
+        raise UserError(f"A puzzle's margin must be from 0 to below 1, not {puzzle.margin!r}.")
+    if views[0].size < puzzle.grid:
+        raise UserError(
+            f"A view of {views[0].size} pixels has no {puzzle.grid} x {puzzle.grid} cells."
+        )
+
+
+def _check_transfer(transfer: SceneTransfer, views: tuple[View, ...]) -> None:
+    """Raise a UserError for a scene transfer that cannot be made."""
+    if len(views) < 2:
+        raise UserError("Scene transfer makes the second view: the recipe needs two.")
+    if not _is_number(transfer.probability) or not 0 <= transfer.probability <= 1:
+        raise UserError(
+            f"Scene transfer's probability must be from 0 to 1, not {transfer.probability!r}."
+        )
+    if transfer.solver not in BATCH_SOLVERS:
+        raise UserError(
+            f"Unknown solver {transfer.solver!r} of the scene transfer: use "
+            f"{', '.join(BATCH_SOLVERS)}."
+        )
+    if not isinstance(transfer.num_samples, int) or transfer.num_samples < 1:
+        raise UserError(
+            f"Scene transfer's num_samples must be 1 or more, not {transfer.num_samples!r}."
         )
 
 
@@ -536,11 +572,16 @@ def _check_view(view: View) -> None:
             raise UserError(f"View setting {name} must be a number from 0 to 1, not {value!r}.")
     flips = (view.horizontal_flip, view.vertical_flip)
     both = view.both_flips
-    if both is not None and not max(0.0, sum(flips) - 1) <= both <= min(flips):
+    # With room for rounding: 0.9 + 0.8 - 1 is a little above 0.7.
+    low, high = max(0.0, sum(flips) - 1) - 1e-9, min(flips) + 1e-9
+    if both is not None and not (_is_number(both) and low <= both <= high):
         raise UserError(
             f"View setting both_flips is {both!r}, which flips of {flips[0]} and {flips[1]} cannot "
             "have in common."
         )
+    inside = view.inside
+    if inside is not None and (type(inside) is not int or inside < 0):
+        raise UserError(f"View setting inside must be the number of a view, not {inside!r}.")
     for name, top in (("scale", 1.0), ("ratio", math.inf), ("blur_sigma", math.inf)):
         pair = getattr(view, name)
         good = isinstance(pair, tuple) and len(pair) == 2 and all(_is_number(v) for v in pair)

@@ -267,26 +267,31 @@ def _transfer(
     """
     batch = len(images)
     draws = torch.rand(batch, generator=generator)
-    # The scene is the candidate with the largest number: every other image, elsewhere if known.
+    # The scene is the candidate with the largest number: every other image, and one of the same
+    # place only if there is no other.
     score = torch.rand(batch, batch, generator=generator)
     score.fill_diagonal_(-1.0)
     if places is not None:
         elsewhere = places.view(-1, 1) != places.view(1, -1)
-        score = torch.where(elsewhere, score, score - 1.0)  # the same place only if there is no other
+        score = torch.where(elsewhere, score, score - 1.0)
     seed = int(torch.randint(2**31, (1,), generator=generator))
     rows = (draws < settings.probability).nonzero().flatten()
     if batch < 2 or len(rows) == 0:
         return images
     scenes = score[rows].argmax(dim=1)
-    rows, scenes = rows.to(images.device), scenes.to(images.device)
-    changed = images.clone(memory_format=torch.preserve_format)
-    changed[rows] = transfer_batch(
+    rows = rows.to(images.device, non_blocking=True)
+    scenes = scenes.to(images.device, non_blocking=True)
+    moved = transfer_batch(
         images[rows],
         images[scenes],
         solver=settings.solver,
         num_samples=settings.num_samples,
         seed=seed,
     )
+    changed = images.clone(memory_format=torch.preserve_format)
+    # Bits are copied, so signed numbers do: torch on the CPU cannot write rows of uint16.
+    kind = torch.int16 if images.dtype == torch.uint16 else images.dtype
+    changed.view(kind)[rows] = moved.view(kind)
     return changed
 
 

@@ -302,9 +302,7 @@ def optimizer_step(
     if config.clip_norm is not None:
         accelerator.clip_grad_norm_(stage.model.parameters(), config.clip_norm)
     method.before_update(stage.step, stage.total_steps)
-    set_weight_decay(
-        stage.optimizer, config.optimizer, step=stage.step, steps=stage.total_steps
-    )
+    set_weight_decay(stage.optimizer, config.optimizer, step=stage.step, steps=stage.total_steps)
     stage.optimizer.step()
     stage.schedule.step()
     stage.optimizer.zero_grad()

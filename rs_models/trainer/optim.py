@@ -37,7 +37,9 @@ def build_optimizer(
         from timm.optim import Lars
 
         return Lars(groups, lr=lr, momentum=settings.momentum)
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
+    # Not fused: a fused SGD fails where a weight gets its first gradient later than the others, as
+    # prototypes do that are held still at first.
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
 
 
 def build_schedule(
@@ -48,9 +50,9 @@ def build_schedule(
         ratio = partial(schedules.dino, 1.0, settings.final_lr_ratio)
         return LambdaLR(optimizer, lambda step: ratio(step, steps, warmup_steps))
     if settings.schedule == "warm_restart":
-        share = warmup_steps / steps
+        share = warmup_steps / max(1, steps)
         wave = partial(schedules.warm_restart, 1.0, settings.final_lr_ratio, warmup=share)
-        return LambdaLR(optimizer, lambda step: wave(step / steps))
+        return LambdaLR(optimizer, lambda step: wave(step / max(1, steps)))
     from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
     return get_cosine_with_min_lr_schedule_with_warmup(

@@ -162,7 +162,8 @@ def data_info(
             if len(values) != len(bands):
                 raise UserError(f"{key} has {len(values)} values for {len(bands)} bands")
     elif bands == resolve_bands("rgb") and value_range[1] == 255:
-        mean, std = [0.5] * 3, [0.5] * 3  # what TOV, GLCNet and the 2020 paradigm use
+        config_class, _ = method_classes(method_name(config))
+        mean, std = list(config_class.image_mean), list(config_class.image_std)  # the released ones
     else:
         measured_mean, measured_std = band_statistics(images, value_range)
         mean, std = list(measured_mean), list(measured_std)
@@ -176,17 +177,20 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         UserError: Unknown method, backbone or setting.
     """
     settings = dict(config.method)
-    name = settings.pop("name")
-    if name is False:  # YAML reads a bare `false` so; it is a method here
-        name = "false"
+    settings.pop("name")
+    name = method_name(config)
     config_class, model_class = method_classes(name)
     # transformers' configs store unknown keywords silently: we check the names here.
-    free = {field.name for field in fields(config_class)}
-    free -= {field.name for field in fields(PreTrainedConfig)} | FROM_THE_RUN
-    if unknown := sorted(set(settings) - free):
+    free = {field.name: field.type for field in fields(config_class)}
+    shared = {field.name for field in fields(PreTrainedConfig)} | FROM_THE_RUN
+    free = {key: kind for key, kind in free.items() if key not in shared}
+    if unknown := sorted(set(settings) - set(free)):
         raise UserError(
             f"unknown setting method.{unknown[0]}; {name} has: {', '.join(sorted(free))}"
         )
+    for key, value in settings.items():
+        if free[key] is float and type(value) is int:  # strict configs take no 0 for 0.0
+            settings[key] = float(value)
     bands = list(resolve_bands(config.bands))
     settings |= {
         "bands": bands,
@@ -215,6 +219,12 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         # The sentence is in the cause; the error itself tells it over several lines.
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"method {name}: {reason}") from error
+
+
+def method_name(config: RunConfig) -> str:
+    """The method's short name; YAML reads the bare name `false` as a truth value."""
+    name = config.method["name"]
+    return "false" if name is False else name
 
 
 @dataclass

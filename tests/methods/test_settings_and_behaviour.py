@@ -104,7 +104,9 @@ def test_queue_that_no_batch_divides_is_refused():
 
 def test_queue_wraps_around():
     model = make("sticl", "resnet_nano", queue_size=8)
-    keys = [F.normalize(torch.full((4, 128), float(i)) + torch.eye(4, 128), dim=1) for i in range(3)]
+    keys = [
+        F.normalize(torch.full((4, 128), float(i)) + torch.eye(4, 128), dim=1) for i in range(3)
+    ]
     for key in keys:
         model.enqueue(key)
     torch.testing.assert_close(model.queue, torch.cat([keys[2], keys[1]]).T)

@@ -1,0 +1,80 @@
+"""What is written about the methods agrees with the methods."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rs_models.methods import METHODS, method_classes
+from rs_models.papers import PAPERS
+from rs_models.settings import parse
+from rs_models.trainer.config import RunConfig
+from rs_models.trainer.setup import DataInfo, build_method
+
+from .conftest import ROOT
+
+BASELINES = [base for paper in PAPERS.values() for base in paper.baselines]
+
+
+def test_every_method_has_its_paper():
+    assert list(PAPERS) == list(METHODS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_defaults_are_those_of_the_code(name):
+    config, run = method_classes(name)[0](), RunConfig()
+    for key, value in PAPERS[name].settings.items():
+        group, dot, field = key.partition(".")
+        if group == "method":
+            default = getattr(config, field)
+        else:
+            default = getattr(getattr(run, group), field) if dot else getattr(run, group)
+        assert (default, type(default)) == (value, type(value)), key
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_recipes_are_there_and_train_the_method(name):
+    paper = PAPERS[name]
+    assert paper.recipe != paper.small_recipe
+    for recipe in (paper.recipe, paper.small_recipe):
+        config = parse(RunConfig, ["--config", str(ROOT / recipe)])
+        # A bare `false` in YAML is the method of that name.
+        assert str(config.method["name"]).lower() == name
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_facts_are_well_formed(name):
+    paper = PAPERS[name]
+    assert re.fullmatch(r"10\.\d{4}/\S+", paper.doi)
+    assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv)
+    assert re.fullmatch(r"https://(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.\d{4}/\S+)", paper.link)
+    assert paper.code is None or re.fullmatch(r"https://github\.com/[\w./-]+", paper.code)
+    assert all(re.fullmatch(r"\w+, \w+", author) for author in paper.authors)
+    texts = (paper.label, paper.title, paper.learns_from, *paper.venue)
+    assert all(text.strip() == text and text for text in texts)
+    assert not any(mark in "".join(texts) for mark in "|\n{}")  # of tables and of BibTeX
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_header_of_the_method_cites_the_same_paper(name):
+    paper = PAPERS[name]
+    header = method_classes(name)[0].__module__
+    text = " ".join((ROOT / f"{header.replace('.', '/')}.py").read_text().split('"""')[1].split())
+    families = ", ".join(author.partition(",")[0] for author in paper.authors)
+    assert families in text
+    assert f'"{paper.title}"'.lower() in text.lower()
+    assert f"{paper.venue[0]} {paper.year}" in text
+    assert (paper.arxiv or paper.doi) in text
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda base: base.arguments)
+def test_baselines_are_settings_that_exist(baseline):
+    small = ["backbone=resnet_nano", "image_size=32"]  # where the baseline names no backbone itself
+    config = parse(RunConfig, [*small, *baseline.arguments.split()])
+    method = build_method(config, DataInfo([0.0, 255.0], [0.5] * 3, [0.5] * 3), None)
+    settings = dict(config.method)
+    assert method.config.model_type == f"rs_{str(settings.pop('name')).lower()}"
+    for key, value in settings.items():
+        assert getattr(method.config, key) == value
+    assert re.fullmatch(r"\d{4}\.\d{5}", baseline.arxiv)

@@ -1,0 +1,99 @@
+"""Every method trained by the loop: it resumes to the bit and leaves what users load."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForPreTraining
+
+import rs_models  # noqa: F401  (registers the methods)
+from rs_models.errors import UserError
+from rs_models.trainer import checkpoints, loop, pretrain
+from tests.methods.test_methods import SMALL, VARIANTS
+from tests.trainer.helpers import DATA, tiny
+
+NAMES = ["rsisc", "false", "sticl", "glcnet", "last", *VARIANTS]
+TERMS = {
+    "rsisc-relative-position": {"solved"},
+    "false": {"recalibrated", "truly_false_negatives"},
+    "glcnet": {"global_loss", "local_loss"},
+}
+
+
+def settings(name: str) -> dict:
+    method = {"name": name.partition("-")[0], **SMALL.get(name, {}), **VARIANTS.get(name, {})}
+    optimizer = {"lr": 0.02, "warmup_epochs": 0.5}
+    if method["name"] == "last":
+        optimizer = {"name": "adamw", "lr": 1e-3, "schedule": "dino", "final_weight_decay": 0.4}
+    return {
+        "method": method,
+        "backbone": "swin_nano" if method["name"] == "last" else "resnet_nano",
+        "optimizer": optimizer,
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_resumes_to_the_bit_and_leaves_what_users_load(name, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert pretrain(tiny(whole, **settings(name))) == whole / "export"
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert TERMS.get(name, set()) <= lines[0].keys()
+
+    class StopAt4(loop.StopRequest):
+        steps = 0
+
+        def __bool__(self) -> bool:
+            StopAt4.steps += 1
+            return StopAt4.steps == 4
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "StopRequest", StopAt4)
+        assert pretrain(tiny(cut, **settings(name))) is None
+    assert checkpoints.complete(cut / "checkpoints")[-1].name == "step-4"
+    pretrain(tiny(cut, resume=True, **settings(name)))
+    one, two = (load_file(f / "pretraining" / "model.safetensors") for f in (whole, cut))
+    assert one.keys() == two.keys()
+    different = [key for key in one if not torch.equal(one[key], two[key])]
+    assert not different
+
+    method = AutoModelForPreTraining.from_pretrained(whole / "pretraining")
+    native = AutoModel.from_pretrained(whole / "export")
+    for key, tensor in native.state_dict().items():
+        torch.testing.assert_close(tensor, method.exported.state_dict()[key], msg=key)
+    said = native.config.rs_models
+    assert said["method"] == name.partition("-")[0]
+    assert said["output_stride"] == (16 if "glcnet" in name else 32)
+    assert (whole / "segmentation").is_dir() == (name in ("glcnet", "glcnet-local"))
+
+
+def test_a_bare_false_in_yaml_is_the_method(tmp_path):
+    pretrain(tiny(tmp_path, method={"name": False}, max_steps=1))
+    assert AutoModel.from_pretrained(tmp_path / "export").config.rs_models["method"] == "false"
+
+
+def test_scenes_come_from_another_place_where_the_data_tells(tmp_path, monkeypatch):
+    seen = []
+    from rs_models.signals import views
+
+    def record(images, places, transfer, generator):
+        seen.append(None if places is None else places.tolist())
+        return images
+
+    monkeypatch.setattr(views, "_transfer", record)
+    changes = settings("sticl")
+    pretrain(tiny(tmp_path / "any", max_steps=1, **changes))
+    changes["data"] = {"name": DATA, "place": "label"}
+    pretrain(tiny(tmp_path / "place", max_steps=1, **changes))
+    assert seen[0] is None
+    assert len(seen[1]) == 8
+    with pytest.raises(UserError, match="data.place='city' is not a column"):
+        pretrain(tiny(tmp_path / "no", **{**changes, "data": {"name": DATA, "place": "city"}}))
+
+
+def test_settings_of_another_method_are_refused_with_those_there_are(tmp_path):
+    with pytest.raises(UserError, match=r"unknown setting method.queue_size; glcnet has: .*style"):
+        pretrain(tiny(tmp_path, method={"name": "glcnet", "queue_size": 8}))
