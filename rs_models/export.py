@@ -81,7 +81,7 @@ def export(
 
 
 def export_segmentation(
-    source: nn.Module, output: str | os.PathLike[str], *, provenance: Mapping[str, Any]
+    source: Any, output: str | os.PathLike[str], *, provenance: Mapping[str, Any]
 ) -> Path | None:
     """Writes the segmentation model that a method's decoder makes, with untrained classes.
 

@@ -72,7 +72,7 @@ class SslConfig(PreTrainedConfig):
         return cast(PreTrainedConfig, self.backbone_config)
 
     def refuse(self, **wrong: tuple[bool, str]) -> None:
-        """Raise ValueError for the first setting that is wrong; `name=(is wrong, what it must be)`."""
+        """Raise ValueError for the first wrong setting, given `name=(is it wrong, the rule)`."""
         for name, (is_wrong, rule) in wrong.items():
             if is_wrong:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
@@ -221,7 +221,7 @@ class SslModel(PreTrainedModel):
         from transformers import initialization as init
 
         if isinstance(module, nn.Linear) and hasattr(module, "init_std"):
-            init.trunc_normal_(module.weight, std=module.init_std)
+            init.trunc_normal_(module.weight, std=cast(float, module.init_std))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ def projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Module:
 def mlp(*sizes: int, relu: bool = True) -> nn.Sequential:
     """Linear layers with biases, ReLU between them unless `relu` is false: (B, in) -> (B, out)."""
     layers: list[nn.Module] = []
-    for i, (inner, outer) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inner, outer) in enumerate(itertools.pairwise(sizes)):
         if i and relu:
             layers.append(nn.ReLU(inplace=True))
         layers.append(nn.Linear(inner, outer))

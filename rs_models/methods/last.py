@@ -26,7 +26,7 @@ teacher is what is evaluated and exported, as DINO does.
 
 import copy
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -113,6 +113,8 @@ class LastForPreTraining(SslModel):
     """Student, teacher, their heads and the centre."""
 
     config_class = LastConfig
+    center: Tensor
+    region_center: Tensor
 
     def __init__(self, config: LastConfig) -> None:
         """Build student and teacher."""
@@ -168,10 +170,13 @@ class LastForPreTraining(SslModel):
 
     def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """The teacher follows the student."""
-        pairs = [(self.backbone, self.teacher_backbone), (self.head, self.teacher_head)]
+        pairs: list[tuple[nn.Module, nn.Module]] = [
+            (self.backbone, self.teacher_backbone),
+            (self.head, self.teacher_head),
+        ]
         if self.config.region_matching:
             pairs.append((self.region_head, self.teacher_region_head))
-        return cast(list[tuple[nn.Module, nn.Module]], pairs)
+        return pairs
 
     def before_step(self, step: int, total_steps: int) -> None:
         """The teacher's temperature at this step."""
@@ -212,8 +217,7 @@ class LastForPreTraining(SslModel):
             "student_temperature": self.config.student_temperature,
             "teacher_temperature": self.teacher_temperature,
         }
-        center = cast(Tensor, self.center)
-        loss = self_distillation(self.head(h), targets, center.clone(), **how)
+        loss = self_distillation(self.head(h), targets, self.center.clone(), **how)
         if self.config.region_matching:
             # One entry a view: (B, T_v, D) regions.
             mine = [part for _, maps in seen for part in maps.split(size)]
@@ -225,12 +229,12 @@ class LastForPreTraining(SslModel):
                 region_targets,
                 mine,
                 theirs,
-                cast(Tensor, self.region_center).clone(),
+                self.region_center.clone(),
                 **how,
             )
             loss = 0.5 * loss + 0.5 * near
-            self._move(cast(Tensor, self.region_center), torch.cat(region_targets).flatten(0, 1))
-        self._move(center, targets)
+            self._move(self.region_center, torch.cat(region_targets).flatten(0, 1))
+        self._move(self.center, targets)
         return SslOutput(loss=loss, terms={}, embeddings=h.detach()[:size])
 
     def _see(self, backbone: PreTrainedModel, x: Tensor) -> tuple[Tensor, Tensor]:

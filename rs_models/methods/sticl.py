@@ -21,7 +21,7 @@ released code draws the same ones.
 
 import copy
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,8 @@ class SticlForPreTraining(SslModel):
     """Query encoder, key encoder, queue and InfoNCE."""
 
     config_class = SticlConfig
+    queue: Tensor
+    queue_place: Tensor
 
     def __init__(self, config: SticlConfig) -> None:
         """Build both encoders and the queue."""
@@ -144,7 +146,7 @@ class SticlForPreTraining(SslModel):
             UserError: The queue is not a multiple of the global batch.
         """
         keys = gather(key)  # (W*B, projector_dim)
-        queue = cast(Tensor, self.queue)
+        queue = self.queue
         if queue.shape[1] % len(keys):
             raise UserError(
                 f"method.queue_size={queue.shape[1]} must be a multiple of the {len(keys)} keys "

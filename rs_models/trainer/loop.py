@@ -179,7 +179,8 @@ def setup(
     method.freeze()
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    method.to(memory_format=memory_format)  # type: ignore[call-overload]  # only modules type it
+    network: torch.nn.Module = method
+    network.to(memory_format=memory_format)
     if config.compile:
         # In place, so that the weights keep their names; one graph a size of the views.
         method.backbone.compile(dynamic=False)

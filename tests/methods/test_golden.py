@@ -38,9 +38,7 @@ def tensor(vectors, key: str) -> torch.Tensor:
     return torch.from_numpy(vectors[key])
 
 
-# --- whole networks, weights by the rule of their official names ----------------------------------
-
-
+# --- whole networks, weights by the rule of their official names ---------------------------------
 def rsisc(**settings) -> RsiscForPreTraining:
     return RsiscForPreTraining(RsiscConfig(image_size=64, **settings))
 
@@ -141,9 +139,7 @@ def test_glcnet_network_heads_and_regions(networks):
             torch.testing.assert_close(z, tensor(networks, f"glcnet/{suffix}1"), **TOLERANCE)
 
 
-# --- GLCNet's two losses ---------------------------------------------------------------------------
-
-
+# --- GLCNet's two losses -------------------------------------------------------------------------
 def head(vectors) -> nn.Sequential:
     first, second = tensor(vectors, "proj_w0"), tensor(vectors, "proj_w1")
     layers = mlp(first.shape[1], first.shape[0], second.shape[0])
@@ -179,9 +175,7 @@ def test_glcnet_style_and_both_losses(golden):
     np.testing.assert_allclose(total.item(), local["total_loss_lambda0_5"], rtol=1e-5)
 
 
-# --- MoCo's two steps ------------------------------------------------------------------------------
-
-
+# --- MoCo's two steps ----------------------------------------------------------------------------
 class _Calls(nn.Module):
     """A function in the place of a module."""
 
@@ -250,9 +244,7 @@ def test_moco_two_steps(golden, monkeypatch):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-# --- DINO ------------------------------------------------------------------------------------------
-
-
+# --- DINO ----------------------------------------------------------------------------------------
 def test_dino_sequence_of_losses_and_centres(golden, monkeypatch):
     """Three calls of the method's own forward, whose backbones and heads hand the vectors on."""
     vectors = np.load(golden / "dino.npz")
@@ -351,9 +343,7 @@ class _Views:
         return self
 
 
-# --- inpainting ------------------------------------------------------------------------------------
-
-
+# --- inpainting ----------------------------------------------------------------------------------
 def test_inpainting_mask_and_loss(golden):
     vectors = np.load(golden / "inpainting.npz")
     target, visible = tensor(vectors, "target"), tensor(vectors, "central_mask")

@@ -14,9 +14,8 @@ from rs_models.signals.losses import nt_xent
 from rs_models.signals.views import RECIPES, ViewBatch
 from tests.methods.test_methods import SIZE, SMALL, make, views_of
 
-# --- settings that are baselines -------------------------------------------------------------------
 
-
+# --- settings that are baselines -----------------------------------------------------------------
 def projected(model: SslModel, batch: ViewBatch) -> torch.Tensor:
     return model.projector(model.features(batch.crops[0]))
 
@@ -82,9 +81,7 @@ def test_last_on_a_vit_is_dino():
     torch.testing.assert_close(model.center, moved)
 
 
-# --- what else a user would miss -------------------------------------------------------------------
-
-
+# --- what else a user would miss -----------------------------------------------------------------
 def test_false_counts_recalibrated_pairs_and_the_rightly_suspected():
     model = make("false-row", "resnet_nano").train()
     batch = views_of(model)

@@ -67,9 +67,7 @@ def test_refuses_views_of_different_shape():
         nt_xent(torch.zeros(3, 8), torch.zeros(4, 8))
 
 
-# --- FALSE -----------------------------------------------------------------------------------------
-
-
+# --- FALSE ---------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def false_vectors(golden):
     return np.load(golden / "false_loss.npz")
@@ -148,9 +146,7 @@ def test_false_refuses_an_unknown_scope():
         suspected_false_negatives(torch.zeros(3, 8), torch.zeros(3, 8), scope="column")
 
 
-# --- the others ------------------------------------------------------------------------------------
-
-
+# --- the others ----------------------------------------------------------------------------------
 def test_queue_loss_is_cross_entropy_over_positive_and_queue():
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 4, 6, generator=generator)

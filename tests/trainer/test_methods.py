@@ -90,7 +90,7 @@ def test_scenes_come_from_another_place_where_the_data_tells(tmp_path, monkeypat
     pretrain(tiny(tmp_path / "place", max_steps=1, **changes))
     assert seen[0] is None
     assert len(seen[1]) == 8
-    with pytest.raises(UserError, match="data.place='city' is not a column"):
+    with pytest.raises(UserError, match=r"data\.place='city' is not a column"):
         pretrain(tiny(tmp_path / "no", **{**changes, "data": {"name": DATA, "place": "city"}}))
 
 
