@@ -40,16 +40,17 @@ _RESNETS = {
     "resnet_mini": ("basic", [1, 1, 1, 1], [32, 64, 128, 256]),
     "resnet_nano": ("basic", [1, 1, 1, 1], [16, 32, 64, 128]),
 }
-# name: (channels of the first stage, blocks a stage, heads a stage)
+# name: (channels of the first stage, blocks a stage, heads a stage, window in tokens). Windows of 4
+# fill the grids of views of 64 pixels (16, 8, 4), where 7 would pad them to twice the tokens.
 _SWINS = {
-    "swin_tiny": (96, [2, 2, 6, 2], [3, 6, 12, 24]),
-    "swin_mini": (48, [2, 2, 2, 2], [2, 4, 8, 16]),
-    "swin_nano": (16, [1, 1, 2, 2], [1, 2, 4, 8]),
+    "swin_tiny": (96, [2, 2, 6, 2], [3, 6, 12, 24], 7),
+    "swin_mini": (32, [1, 1, 2, 1], [1, 2, 4, 8], 4),
+    "swin_nano": (16, [1, 1, 2, 2], [1, 2, 4, 8], 7),
 }
 # name: (channels, blocks, heads, patch in pixels)
 _VITS = {
     "vit_small_patch16": (384, 12, 6, 16),
-    "vit_mini_patch8": (192, 6, 3, 8),
+    "vit_mini_patch8": (128, 4, 4, 8),
     "vit_nano": (64, 3, 2, 8),
 }
 BACKBONES = (*_RESNETS, *_SWINS, *_VITS)
@@ -86,14 +87,14 @@ def backbone_config(
             downsample_in_bottleneck=False,
         )
     if name in _SWINS:
-        embed_dim, depths, num_heads = _SWINS[name]
+        embed_dim, depths, num_heads, window_size = _SWINS[name]
         return SwinConfig(
             num_channels=num_channels,
             image_size=image_size,
             embed_dim=embed_dim,
             depths=list(depths),
             num_heads=list(num_heads),
-            window_size=7,
+            window_size=window_size,
         )
     if name in _VITS:
         hidden_size, layers, heads, patch_size = _VITS[name]

@@ -249,7 +249,7 @@ PAPERS: dict[str, Paper] = {
             "method.prototypes": 65536,
         },
         recipe="training/configs/last_swin_tiny.yaml",
-        small_recipe="training/configs/last_swin_nano_aid.yaml",
+        small_recipe="training/configs/last_vit_mini_aid.yaml",
         baselines=(Baseline("DINO", "2104.14294", "method.name=last backbone=vit_small_patch16"),),
     ),
 }
