@@ -30,6 +30,7 @@ FORBIDDEN = {
     "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
     "convert_upstream": LEFT,
     "hub": LEFT,
+    "cli": LEFT,
 }
 
 
