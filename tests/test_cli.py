@@ -34,9 +34,9 @@ def test_an_unknown_command_is_one_sentence(capsys):
 def test_bad_input_of_a_command_ends_in_one_sentence_and_code_2(tmp_path):
     garbage = tmp_path / "weights.pth"
     garbage.write_bytes(b"no checkpoint")
+    arguments = [str(garbage), "--method", "tov", "--output", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "rs_models.cli", "convert-upstream", str(garbage)]
-        + ["--method", "tov", "--output", str(tmp_path / "out")],
+        [sys.executable, "-m", "rs_models.cli", "convert-upstream", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: strict configs check types that are not strings.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -77,6 +77,11 @@ class SslConfig(PreTrainedConfig):
             if is_wrong:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
 
+    def validate_widths(self) -> None:
+        """A layer without a channel would train to nothing, without a word."""
+        widths = [field.name for field in fields(self) if field.name.endswith("_dim")]
+        self.refuse(**{name: (getattr(self, name) < 1, "1 or more") for name in widths})
+
     def validate_bands(self) -> None:
         """Every per-band list has one entry a band, and so has the backbone's stem."""
         for key in ("image_mean", "image_std"):
@@ -134,10 +139,23 @@ class SslModel(PreTrainedModel):
 
     @property
     def recipe(self) -> Recipe:
-        """The views that this method learns from."""
-        return recipe_from_settings(
-            self.config.recipe, self.config.image_size, self.config.view_settings or {}
-        )
+        """The views that this method learns from: two of each image, unless it says otherwise.
+
+        Raises:
+            UserError: The recipe of the settings makes another number of views.
+        """
+        recipe = self.named_recipe()
+        if len(recipe.views) != 2:
+            raise UserError(
+                f"{type(self).__name__} learns from two views of an image, and recipe "
+                f"{self.config.recipe!r} makes {len(recipe.views)}: choose another method.recipe."
+            )
+        return recipe
+
+    def named_recipe(self) -> Recipe:
+        """The recipe that the settings name, with their overrides."""
+        config = self.config
+        return recipe_from_settings(config.recipe, config.image_size, config.view_settings or {})
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """Pooled backbone features, (B, C, H, W) -> (B, D)."""
@@ -207,13 +225,15 @@ class SslModel(PreTrainedModel):
 
     @torch.no_grad()
     def update_momentum(self, momentum: float) -> None:
-        """Teacher <- momentum * teacher + (1 - momentum) * student, one fused call a dtype."""
+        """Teacher <- momentum * teacher + (1 - momentum) * student, one fused call a dtype.
+
+        Buffers stay: a teacher's BatchNorm keeps the statistics of its own features, as in MoCo and
+        DINO. Those of the student's weights and views would not fit it.
+        """
         for student, teacher in self.momentum_pairs():
             torch._foreach_lerp_(
                 list(teacher.parameters()), list(student.parameters()), 1 - momentum
             )
-            for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
-                mine.copy_(theirs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -23,6 +23,7 @@ upsampling, which gives the same mean without the large map.
 
 # No `from __future__ import annotations` here: strict configs check types that are not strings.
 
+import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -81,6 +82,7 @@ class GlcnetConfig(SslConfig):
         if self.patch_size is None:
             self.patch_size = max(1, round(self.image_size * 48 / 224))
         super().__post_init__(**kwargs)
+        self.backbone_config = copy.deepcopy(self.native)  # another model may be built of it too
         if self.native.model_type == "resnet":
             self.native.output_stride = self.output_stride
             self.native.first_block_dilated = True
@@ -163,7 +165,7 @@ class GlcnetForPreTraining(SslModel):
         if config.global_weight < 1:
             decoded = self.decoder(encoded, maps[0])  # (2B, decoder_dim, H/4, W/4)
             z1, z2 = (  # (B*R, projector_dim) each
-                self.region_projector(pool_regions(part, boxes.to(x.device), config.image_size))
+                self.region_projector(pool_regions(part, boxes, config.image_size))
                 for part, boxes in zip(decoded.chunk(2), batch.boxes, strict=True)
             )
             near = region_nt_xent(z1, z2, temperature=config.temperature)

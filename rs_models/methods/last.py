@@ -106,6 +106,11 @@ class LastConfig(SslConfig):
             **{name: (not 0 <= getattr(self, name) <= 1, "from 0 to 1") for name in shares},
             prototypes=(self.prototypes < 2, "2 or more"),
             local_views=(self.local_views < 0, "0 or more"),
+            local_size=(self.local_size is not None and self.local_size < 1, "1 or more, or null"),
+            view_settings=(
+                "scale" in (self.view_settings or {}),
+                "without scale, which global_scale and local_scale set",
+            ),
         )
 
 
@@ -147,7 +152,7 @@ class LastForPreTraining(SslModel):
     @property
     def recipe(self) -> Recipe:
         """Two global views and the local ones."""
-        config, recipe = self.config, super().recipe
+        config, recipe = self.config, self.named_recipe()
         if len(recipe.views) < 3:
             raise UserError(
                 f"LaST wants two global views and a local one; recipe {config.recipe!r} has "

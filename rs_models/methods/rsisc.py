@@ -31,7 +31,7 @@ from .. import backbones
 from ..errors import UserError
 from ..signals.losses import masked_reconstruction, nt_xent
 from ..signals.puzzle import permutation_table
-from ..signals.views import Puzzle, Recipe, ViewBatch, recipe_from_settings
+from ..signals.views import Puzzle, Recipe, ViewBatch
 from .base import SslConfig, SslModel, SslOutput
 from .heads import projector
 
@@ -106,11 +106,17 @@ class RsiscForPreTraining(SslModel):
     @property
     def recipe(self) -> Recipe:
         """The signal's views."""
-        config = self.config
-        recipe = recipe_from_settings(config.recipe, config.image_size, config.view_settings or {})
-        if recipe.puzzle is None:
-            return recipe
-        return replace(recipe, puzzle=Puzzle(config.puzzle_grid, config.permutations))
+        config, recipe = self.config, self.named_recipe()
+        views = 2 if config.signal == "instance_discrimination" else 1
+        is_puzzle = recipe.puzzle is not None
+        if len(recipe.views) != views or is_puzzle != (config.signal == "relative_position"):
+            raise UserError(
+                f"Recipe {config.recipe!r} does not make the views of {config.signal}: choose "
+                f"{RECIPES[config.signal]!r}, or leave method.recipe out."
+            )
+        if is_puzzle:
+            return replace(recipe, puzzle=Puzzle(config.puzzle_grid, config.permutations))
+        return recipe
 
     def forward(self, batch: ViewBatch) -> SslOutput:
         """The loss of the signal.

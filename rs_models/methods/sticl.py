@@ -14,7 +14,8 @@ views of MoCo v1, `recipe=moco_v2` gives it its own (the released README runs wi
 Differences: the scene is another image of the batch, which is drawn at random from the data, and
 never the image itself; with `data.place` it comes from another place (or class). The transfer works
 at the stored size rather than at 256 pixels. Sampled positions are new every time where the
-released code draws the same ones.
+released code draws the same ones. Keys are shuffled over the GPUs as MoCo does, which tells
+BatchNorm's statistics apart only with `sync_batchnorm=false`, as in the recipe.
 """
 
 # No `from __future__ import annotations` here: strict configs check types that are not strings.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -188,9 +188,11 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         raise UserError(
             f"unknown setting method.{unknown[0]}; {name} has: {', '.join(sorted(free))}"
         )
-    for key, value in settings.items():
-        if free[key] is float and type(value) is int:  # strict configs take no 0 for 0.0
+    for key, value in settings.items():  # strict configs take no 0 for 0.0
+        if free[key] is float and type(value) is int:
             settings[key] = float(value)
+        elif type(value) is list and list[float] in get_args(free[key]):
+            settings[key] = [float(v) if type(v) is int else v for v in value]
     bands = list(resolve_bands(config.bands))
     settings |= {
         "bands": bands,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.methods.base import SslModel
+from rs_models.methods.glcnet import GlcnetConfig
 from rs_models.methods.last import LastConfig, LastForPreTraining
 from rs_models.signals.losses import nt_xent
 from rs_models.signals.views import RECIPES, ViewBatch
@@ -162,6 +163,43 @@ def test_local_crops_of_the_global_size_are_allowed():
     assert torch.isfinite(model(batch).loss)
 
 
+def test_a_teachers_norms_keep_the_statistics_of_its_own_features():
+    model = make("last", "resnet_nano").train()
+    model.before_step(0, 10)
+    model(views_of(model))
+    own = {key: value.clone() for key, value in model.teacher_backbone.named_buffers()}
+    model.after_step(0, 10)
+    student = dict(model.backbone.named_buffers())
+    for key, value in model.teacher_backbone.named_buffers():
+        torch.testing.assert_close(value, own[key], msg=key)
+        if "running" in key:  # the student has seen local crops too
+            assert not torch.equal(value, student[key]), key
+
+
+def test_glcnet_leaves_the_config_that_it_is_given_alone():
+    native = backbones.backbone_config("resnet_nano", image_size=SIZE)
+    config = GlcnetConfig(backbone_config=native, image_size=SIZE)
+    assert backbones.output_stride(config.native) == 16
+    assert backbones.output_stride(native) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "words"),
+    [
+        ("tov", "inpainting", "learns from two views of an image, and recipe 'inpainting' makes 1"),
+        ("false", "jigsaw", "makes 1"),
+        ("sticl", "last", "makes 10"),
+        ("rsisc", "jigsaw", "choose 'rsisc'"),
+        ("rsisc-inpainting", "simclr", "choose 'inpainting'"),
+        ("rsisc-relative-position", "rsisc", "choose 'jigsaw'"),
+        ("last", "simclr", "use 'last'"),
+    ],
+)
+def test_a_recipe_of_other_views_is_refused(name, recipe, words):
+    with pytest.raises(UserError, match=words):
+        _ = make(name, "resnet_nano", recipe=recipe).recipe
+
+
 @pytest.mark.parametrize(
     ("name", "backbone", "words"),
     [
@@ -187,6 +225,9 @@ def test_a_backbone_that_cannot_serve_is_refused(name, backbone, words):
         ("glcnet", {"patch_size": 32}, "patch_size is 32"),
         ("last", {"prototypes": 1}, "prototypes is 1"),
         ("last", {"scale_alignment": "sky"}, "scale_alignment"),
+        ("last", {"local_size": 0}, "local_size is 0"),
+        ("last", {"view_settings": {"scale": [0.2, 1.0]}}, "without scale, which global_scale"),
+        ("tov", {"projector_dim": 0}, "projector_dim is 0"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name, settings, words):

@@ -94,6 +94,13 @@ def test_scenes_come_from_another_place_where_the_data_tells(tmp_path, monkeypat
         pretrain(tiny(tmp_path / "no", **{**changes, "data": {"name": DATA, "place": "city"}}))
 
 
+def test_whole_numbers_are_taken_where_fractions_are_meant(tmp_path):
+    method = {"name": "last", **SMALL["last"], "momentum": 1, "global_scale": [0.5, 1]}
+    pretrain(tiny(tmp_path, **{**settings("last"), "method": method, "max_steps": 1}))
+    config = AutoModelForPreTraining.from_pretrained(tmp_path / "pretraining").config
+    assert (config.momentum, list(config.global_scale)) == (1.0, [0.5, 1.0])
+
+
 def test_settings_of_another_method_are_refused_with_those_there_are(tmp_path):
     with pytest.raises(UserError, match=r"unknown setting method.queue_size; glcnet has: .*style"):
         pretrain(tiny(tmp_path, method={"name": "glcnet", "queue_size": 8}))
