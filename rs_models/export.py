@@ -76,7 +76,7 @@ def export(
     meta = validate_provenance(provenance)
     backbone = _checked_backbone(source, meta)
     # Models are built on the way; the caller's random numbers must not move with them.
-    with torch.random.fork_rng(devices=[]), _no_progress_bars():
+    with torch.random.fork_rng(devices=[]), no_progress_bars():
         return _export(backbone, Path(output), meta, timm=timm)
 
 
@@ -103,7 +103,7 @@ def export_segmentation(
 
     meta = validate_provenance(provenance)
     output = Path(output)
-    with torch.random.fork_rng(devices=[]), _no_progress_bars():
+    with torch.random.fork_rng(devices=[]), no_progress_bars():
         model = from_pretraining_decoder(source.exported, *parts)
         model.config.rs_models = meta
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -325,7 +325,7 @@ def _compare(what: str, found: Tensor, expected: Tensor) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Silences transformers' bars for reading and writing, which would cut through a run's own."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -250,6 +250,10 @@ PAPERS: dict[str, Paper] = {
         },
         recipe="training/configs/last_swin_tiny.yaml",
         small_recipe="training/configs/last_vit_mini_aid.yaml",
-        baselines=(Baseline("DINO", "2104.14294", "method.name=last backbone=vit_small_patch16"),),
+        baselines=(
+            Baseline(
+                "DINO's objective", "2104.14294", "method.name=last backbone=vit_small_patch16"
+            ),
+        ),
     ),
 }

@@ -351,13 +351,19 @@ def test_glcnet_names_of_sync_batch_norm_are_the_same(tmp_path):
     assert backbones.load(str(done.output)).config.rs_models["data"] == "Hubei"
 
 
-def test_the_sequential_trunk_of_2020(tmp_path):
+def sequential_of_2020():
+    """A small ResNet, and its weights as of a Sequential in RSISC's layout."""
     model, plain = small()
     numbers = {"conv1": "0", "bn1": "1", **{f"layer{i}": str(i + 3) for i in range(1, 5)}}
     state = {}
     for key, value in plain.items():
         head, _, rest = key.partition(".")
         state[f"feature.{numbers[head]}.{rest}"] = value
+    return model, state
+
+
+def test_the_sequential_trunk_of_2020(tmp_path):
+    model, state = sequential_of_2020()
     state["jigsaw.weight"] = torch.ones(2)
     file = saved(state, tmp_path / "jigsaw_full_.pth")
     done = convert(file, tmp_path / "out")
@@ -465,11 +471,28 @@ def test_backbone_keys_without_a_place_are_listed(tmp_path):
     assert "missing none, unmatched 7 (attention.0.weight, " in message and ", ...)" in message
 
 
-@pytest.mark.parametrize("key", ["layer4.0.bn2.running_var", "layer2.0.conv2.weight", "bn1.bias"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "layer4.0.bn2.running_var",
+        "layer2.0.conv2.weight",
+        "bn1.bias",
+        "layer1.0.conv1.weight",
+        "layer4.0.conv1.weight",
+    ],
+)
 def test_nothing_is_loaded_in_part(key, tmp_path):
     _, state = small()
     del state[key]
     assert key in refused(state, tmp_path, "never loaded")
+
+
+def test_nothing_of_a_sequential_is_loaded_in_part_or_twice(tmp_path):
+    _, state = sequential_of_2020()
+    twice = {**state, "feature.conv1.weight": state["feature.0.weight"]}
+    refused(twice, tmp_path, r"missing none, unmatched 1 \(0\.weight\)", method=None)
+    del state["feature.4.0.conv1.weight"]
+    refused(state, tmp_path, r"missing 1 \(layer1\.0\.conv1\.weight\)", method=None)
 
 
 def test_a_stage_or_stem_of_another_shape(tmp_path):
@@ -493,6 +516,8 @@ def test_an_incomplete_segmentation_network(glcnet_keys, tmp_path):
     whole = {**state, **by_rule(shapes)}
     done = convert(saved(whole, tmp_path / "whole.pth"), tmp_path / "whole")
     assert len(done.segmentation) == 54
+    broken = {**whole, "decoder.bn1.bias": torch.full((48,), np.nan)}
+    refused(broken, tmp_path, r"NaN or infinite values in decoder\.bn1\.bias", method=None)
     del whole["encoder.ASPP._image_pool.2.bias"]
     refused(whole, tmp_path, r"lacks encoder\.ASPP\._image_pool\.2\.bias", method=None)
 

@@ -34,7 +34,7 @@ class SslConfig(PreTrainedConfig):
         image_mean: Mean of each band after division by `value_range[1]`.
         image_std: Standard deviation of each band on the same scale, > 0.
         image_size: Side of the (first) views in pixels: the size that the weights are trained at.
-        recipe: Name of the view recipe in `signals.views.RECIPES`.
+        recipe: Name of the view recipe in `signals.recipes.RECIPES`.
         view_settings: Overrides of that recipe's constants.
     """
 
@@ -136,6 +136,18 @@ class SslModel(PreTrainedModel):
     def exported(self) -> PreTrainedModel:
         """The backbone that is evaluated and published."""
         return self.backbone
+
+    @property
+    def seen_size(self) -> int:
+        """Side in pixels of the images that the backbone was trained on."""
+        return self.config.image_size
+
+    def check_batch(self, size: int) -> None:
+        """Refuse a number of images a micro-batch, over all processes, that cannot be trained on.
+
+        Raises:
+            UserError: Before any training.
+        """
 
     @property
     def recipe(self) -> Recipe:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..backbones import feature_dim
 from ..signals.gather import gather
-from ..signals.losses import false_negative_nt_xent, suspected_false_negatives
+from ..signals.losses import false_negative_nt_xent_with_suspects
 from ..signals.views import ViewBatch
 from .base import IMAGENET_MEAN, IMAGENET_STD, SslConfig, SslModel, SslOutput
 from .heads import mlp
@@ -91,13 +91,15 @@ class FalseForPreTraining(SslModel):
         config = self.config
         h = self.features(batch.crops[0])  # (2B, D)
         z1, z2 = self.projector(h).chunk(2)  # (B, projector_dim) each
-        how = {
-            "temperature": config.temperature,
-            "threshold": config.threshold,
-            "scope": config.scope,
-        }
-        loss = false_negative_nt_xent(z1, z2, confidence=config.confidence, **how)
-        terms = recalibrated(suspected_false_negatives(z1, z2, **how), batch.labels)
+        loss, suspects = false_negative_nt_xent_with_suspects(
+            z1,
+            z2,
+            temperature=config.temperature,
+            confidence=config.confidence,
+            threshold=config.threshold,
+            scope=config.scope,
+        )
+        terms = recalibrated(suspects & (config.confidence > 0), batch.labels)
         return SslOutput(loss=loss, terms=terms, embeddings=h.detach()[: len(z1)])
 
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from .. import backbones
 from ..errors import UserError
 from ..signals.losses import masked_reconstruction, nt_xent
-from ..signals.puzzle import permutation_table
+from ..signals.puzzle import cell_size, permutation_table
 from ..signals.views import Puzzle, Recipe, ViewBatch
 from .base import SslConfig, SslModel, SslOutput
 from .heads import projector
@@ -90,6 +90,8 @@ class RsiscForPreTraining(SslModel):
     """Backbone and the head of one signal."""
 
     config_class = RsiscConfig
+    band_mean: Tensor
+    band_std: Tensor
 
     def __init__(self, config: RsiscConfig) -> None:
         """Build backbone and head."""
@@ -97,6 +99,9 @@ class RsiscForPreTraining(SslModel):
         width = backbones.feature_dim(config.native)
         if config.signal == "inpainting":
             self.decoder = ContextDecoder(config.native, len(config.bands))
+            # (1, C, 1, 1), to bring any bands' values to the range of the decoder's tanh.
+            for key, values in (("mean", config.image_mean), ("std", config.image_std)):
+                self.register_buffer(f"band_{key}", torch.tensor(values).view(1, -1, 1, 1))
         elif config.signal == "relative_position":
             self.solver = PuzzleHead(width, config.puzzle_grid**2, config.permutations)
         else:
@@ -118,6 +123,12 @@ class RsiscForPreTraining(SslModel):
             return replace(recipe, puzzle=Puzzle(config.puzzle_grid, config.permutations))
         return recipe
 
+    @property
+    def seen_size(self) -> int:
+        """Of a puzzle the network sees the cells alone."""
+        size, puzzle = self.config.image_size, self.recipe.puzzle
+        return size if puzzle is None else cell_size(size, puzzle.grid, puzzle.margin)
+
     def forward(self, batch: ViewBatch) -> SslOutput:
         """The loss of the signal.
 
@@ -138,7 +149,10 @@ class RsiscForPreTraining(SslModel):
         """Hide the central square of half height and width, and fill it."""
         hidden = central_mask(x)  # (1, 1, H, W)
         output, deepest = self.decoder(self.backbone, x * (1 - hidden))
-        loss = masked_reconstruction(output, x, hidden, visible_weight=self.config.visible_weight)
+        target = 2 * (x.float() * self.band_std + self.band_mean) - 1  # black -1, full scale 1
+        loss = masked_reconstruction(
+            output, target, hidden, visible_weight=self.config.visible_weight
+        )
         return SslOutput(loss=loss, terms={}, embeddings=deepest.detach().mean(dim=(2, 3)))
 
     def _solve(self, cells: Tensor, order: Tensor | None) -> SslOutput:

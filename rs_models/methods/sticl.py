@@ -48,7 +48,8 @@ class SticlConfig(SslConfig):
         queue_size: Earlier keys that serve as negatives, a multiple of the global batch.
         projector_dim: Width of queries and keys.
         transfer_probability: Share of keys made of a transferred image, 0 (MoCo v2) to 1.
-        transfer_solver: `emd` (exact, on the CPU), `gaussian` or `sliced` (on the device).
+        transfer_solver: `emd` (exact, as released; solved on the CPU within the step, which a GPU
+            waits for), `gaussian` or `sliced` (on the device).
         transfer_samples: Pixels that the transport is solved for.
     """
 
@@ -94,6 +95,8 @@ class SticlForPreTraining(SslModel):
         queue = F.normalize(torch.randn(config.projector_dim, config.queue_size), dim=0)
         self.register_buffer("queue", queue)  # (projector_dim, K)
         self.register_buffer("queue_place", torch.zeros(1, dtype=torch.long))
+        # Every process fills its queue alike: DistributedDataParallel need not send it each step.
+        self._ddp_params_and_buffers_to_ignore = ["queue", "queue_place"]
         self.post_init()
 
     @property
@@ -139,6 +142,14 @@ class SticlForPreTraining(SslModel):
         key = self.key_projector(backbones.pooled(self.key_backbone, rows))
         return unshuffle_over_processes(F.normalize(key.float(), dim=1), order)
 
+    def check_batch(self, size: int) -> None:
+        """The queue holds whole batches."""
+        if self.config.queue_size % size:
+            raise UserError(
+                f"method.queue_size={self.config.queue_size} must be a multiple of the {size} keys "
+                "of a micro-batch over all processes: change it or batch_size"
+            )
+
     @torch.no_grad()
     def enqueue(self, key: Tensor) -> None:
         """Replace the oldest keys by those of all processes.
@@ -148,11 +159,7 @@ class SticlForPreTraining(SslModel):
         """
         keys = gather(key)  # (W*B, projector_dim)
         queue = self.queue
-        if queue.shape[1] % len(keys):
-            raise UserError(
-                f"method.queue_size={queue.shape[1]} must be a multiple of the {len(keys)} keys "
-                "of a micro-batch over all processes: change it or batch_size"
-            )
+        self.check_batch(len(keys))
         # Places on the device: reading the pointer here would wait for it.
         places = (self.queue_place + torch.arange(len(keys), device=queue.device)) % queue.shape[1]
         queue.index_copy_(1, places, keys.T.to(queue.dtype))

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .view_params import View, ViewParams
+from .view_params import ViewParams
+from .view_settings import View
 
 _MAX_BANDS = 4  # cv2.transform and torch's vectorised uint8 resize take no more
 _VALUE_RANGE = (0.0, 255.0)  # OpenCV saturates uint8 here, which is the clamp after the colour map

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from .view_params import View, ViewParams
+from .view_params import ViewParams
+from .view_settings import View
 
 # Samples go through in chunks of about this many bytes of float32 pixels.
 _CHUNK_BYTES = 256 * 2**20

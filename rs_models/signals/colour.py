@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
+from .view_params import ViewParams
+from .view_settings import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 # ITU-R BT.601, as PIL's "L" and torchvision's rgb_to_grayscale.
 _LUMA = {"red": 0.299, "green": 0.587, "blue": 0.114}

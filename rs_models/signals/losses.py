@@ -95,6 +95,22 @@ def false_negative_nt_xent(
     Raises:
         ValueError: If the two views differ in shape or the scope is unknown.
     """
+    loss, _ = false_negative_nt_xent_with_suspects(
+        z1, z2, temperature=temperature, confidence=confidence, threshold=threshold, scope=scope
+    )
+    return loss
+
+
+def false_negative_nt_xent_with_suspects(
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    temperature: float = 0.5,
+    confidence: float = 1.0,
+    threshold: float = 0.9,
+    scope: str = "batch",
+) -> tuple[Tensor, Tensor]:
+    """`false_negative_nt_xent` and the mask of `suspected_false_negatives` from one gather."""
     logits, anchor, partner = _global_logits(z1, z2, temperature)
     suspects = _suspects(
         logits.detach(), partner, temperature=temperature, threshold=threshold, scope=scope
@@ -102,10 +118,10 @@ def false_negative_nt_xent(
     same = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     denominator = logits.masked_fill(same, -torch.inf).logsumexp(dim=1)  # (2N,)
     if confidence == 0:
-        return (denominator - logits[anchor, partner]).mean()
+        return (denominator - logits[anchor, partner]).mean(), suspects
     numerator = (logits + math.log(confidence)).masked_fill(~suspects, -torch.inf)
     numerator = numerator.index_put((anchor, partner), logits[anchor, partner])
-    return (denominator - numerator.logsumexp(dim=1)).mean()
+    return (denominator - numerator.logsumexp(dim=1)).mean(), suspects
 
 
 @torch.no_grad()
@@ -144,7 +160,10 @@ def _suspects(
     """The mask of `suspected_false_negatives` from (2N, 2N) logits without gradient."""
     anchor = torch.arange(len(logits), device=logits.device)
     positive = logits[anchor, partner]  # (2N,)
-    distance = (logits.exp() - positive.exp()[:, None]).abs()  # (2N, 2N)
+    # Exponentials are compared as released, all divided by the largest there can be: at a small
+    # temperature they would overflow.
+    shift = 1 / temperature
+    distance = ((logits - shift).exp() - (positive - shift).exp()[:, None]).abs()  # (2N, 2N)
     candidates = torch.ones_like(distance, dtype=torch.bool)
     candidates[anchor, anchor] = candidates[anchor, partner] = False
     if scope == "batch":

@@ -94,6 +94,12 @@ def _times(a: int, b: int) -> int:
     return total
 
 
+def cell_size(size: int, grid: int, margin: float) -> int:
+    """Side in pixels of what is shown of a cell of a view of `size` pixels."""
+    side = size // grid
+    return max(1, side - round(side * margin))
+
+
 def cut(view: Tensor, grid: int, margin: float, table: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
     """Cut views into cells, crop each at random and put them in a random order.
 
@@ -111,8 +117,7 @@ def cut(view: Tensor, grid: int, margin: float, table: Tensor, draws: Tensor) ->
     """
     batch, _, size, _ = view.shape
     cells = grid * grid
-    side = size // grid
-    kept = max(1, side - round(side * margin))
+    side, kept = size // grid, cell_size(size, grid, margin)
     targets = (draws[:, 0] * len(table)).long()  # (B,)
     shown = table[targets]  # (B, cells): which cell stands at each place
     offset = (draws[:, 1:].view(batch, cells, 2) * (side - kept + 1)).long()  # (B, cells, 2)

@@ -12,7 +12,6 @@ exact one spread over threads.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -195,7 +194,7 @@ def transfer_batch(
         num_samples: Pixels drawn from each image, by all solvers but "gaussian".
         seed: Of the positions, common to the batch, and of the rotations of "sliced".
         num_steps: Rotations of "sliced".
-        num_threads: Of the exact solvers; None takes the cores that this process may use.
+        num_threads: Of the exact solvers; None takes torch's number.
 
     Returns:
         (B, C, H, W) of the content's type, on its device; clipped to the type's range.
@@ -332,8 +331,7 @@ def _exact_batch(
         moved = transfer_scene(*pair, num_samples=num_samples, seed=seed, solver=solver)
         return torch.from_numpy(moved).movedim(-1, 0)
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(num_threads or cores) as pool:
+    with ThreadPoolExecutor(num_threads or torch.get_num_threads()) as pool:
         moved = list(pool.map(transfer, pairs))
     return torch.stack(moved).to(content.device) if moved else content.clone()
 

@@ -21,19 +21,11 @@ from ._opencv_views import OpenCVViews
 from ._torch_views import TorchViews
 from .colour import colour_map
 from .puzzle import cut, permutation_table
+from .recipes import RECIPES, recipe_from_settings
 from .regions import draw_regions
 from .transport import transfer_batch
-from .view_params import (
-    RECIPES,
-    Puzzle,
-    Recipe,
-    Regions,
-    SceneTransfer,
-    View,
-    ViewParams,
-    draw_params,
-    recipe_from_settings,
-)
+from .view_params import ViewParams, draw_params
+from .view_settings import Puzzle, Recipe, Regions, SceneTransfer, View
 
 __all__ = [
     "RECIPES",

@@ -176,6 +176,12 @@ def setup(
     origin = origin_of(config, previous)
     method = build_method(config, data, previous)
     knn = knn_caches(config, accelerator) if config.evaluation.every else None
+    method.check_batch(config.batch_size // config.gradient_accumulation)
+    if config.data.place is not None and method.recipe.transfer is None:
+        raise UserError(
+            f"data.place={config.data.place!r} is for scene transfer, which this run does not do: "
+            "leave it out, or use method.name=sticl with method.transfer_probability above 0"
+        )
     method.freeze()
     method.train()
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -183,7 +189,9 @@ def setup(
     network.to(memory_format=memory_format)
     if config.compile:
         # In place, so that the weights keep their names; one graph a size of the views.
-        method.backbone.compile(dynamic=False)
+        teachers = [teacher for _, teacher in method.momentum_pairs()]
+        for module in (method.backbone, *teachers):
+            module.compile(dynamic=False)
     model: torch.nn.Module = method
     distributed_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
     if config.sync_batchnorm and distributed_gpus:

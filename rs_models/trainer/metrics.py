@@ -81,7 +81,10 @@ class MetricsLog:
         }
         self.losses.clear()
         self.started, self.images = now, 0
-        line |= {key: float(value) for key, value in (output.terms or {}).items()}
+        if output.terms:
+            terms = torch.stack([value.float() for value in output.terms.values()])
+            means = self.accelerator.reduce(terms, "mean").tolist()
+            line |= dict(zip(output.terms, means, strict=True))
         self.refuse_nan(line["loss"], step)
         if output.embeddings is not None:
             meters = collapse_meters(output.embeddings)

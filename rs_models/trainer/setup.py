@@ -293,7 +293,7 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
         "value_range": list(model.value_range),
         "image_mean": list(model.image_mean),
         "image_std": list(model.image_std),
-        "train_size": model.image_size,
+        "train_size": method.seen_size,
         "output_stride": backbones.output_stride(model.native),
         "data": data if len(data) > 1 else here,
         "data_revision": revisions if len(data) > 1 else revisions[0],
@@ -353,7 +353,7 @@ def knn_of(method: SslModel, config: RunConfig, caches: tuple[ImageCache, ImageC
         value_range=tuple(model.value_range),
         image_mean=model.image_mean,
         image_std=model.image_std,
-        train_size=model.image_size,
+        train_size=method.seen_size,
     )
     device = next(method.parameters()).device
     train, test = (

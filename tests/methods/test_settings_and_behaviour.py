@@ -94,6 +94,41 @@ def test_false_counts_recalibrated_pairs_and_the_rightly_suspected():
     assert model(batch).terms["truly_false_negatives"] == 0
 
 
+def test_false_without_confidence_recalibrates_nothing():
+    model = make("false-row", "resnet_nano", confidence=0.0).train()
+    assert model(views_of(model)).terms["recalibrated"] == 0
+
+
+def test_inpainting_reaches_its_target_whatever_the_statistics():
+    """A decoder that gives the image back on [-1, 1] has no loss, also for measured statistics."""
+    from rs_models.methods.rsisc import RsiscConfig, RsiscForPreTraining
+
+    statistics = {"image_mean": [0.1, 0.2, 0.3, 0.4], "image_std": [0.05, 0.1, 0.1, 0.2]}
+    config = RsiscConfig(
+        backbone_config=backbones.backbone_config("resnet_nano", bands="rgbn", image_size=SIZE),
+        **{"bands": "rgbn", "signal": "inpainting", "image_size": SIZE, **statistics},
+    )
+    model = RsiscForPreTraining(config).eval()
+    stored = torch.rand(2, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))  # 0 to 1
+    mean, std = (torch.tensor(v).view(1, 4, 1, 1) for v in statistics.values())
+
+    class Perfect(torch.nn.Module):
+        def forward(self, backbone, x):
+            return 2 * stored - 1, x
+
+    model.decoder = Perfect()
+    loss = model(ViewBatch(crops=[(stored - mean) / std])).loss
+    torch.testing.assert_close(loss, torch.tensor(0.0), rtol=0, atol=1e-10)
+
+
+def test_suspects_are_found_at_a_small_temperature():
+    from rs_models.signals.losses import suspected_false_negatives
+
+    z1, z2 = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
+    mask = suspected_false_negatives(z1, z1 + 0.01 * z2, temperature=0.01)
+    assert mask.sum() == 1
+
+
 def test_queue_that_no_batch_divides_is_refused():
     model = make("sticl", "resnet_nano", queue_size=20).train()
     with pytest.raises(UserError, match="queue_size=20 must be a multiple of the 6 keys"):

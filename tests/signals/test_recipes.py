@@ -228,7 +228,7 @@ SOURCES = {
             "turn": 0.8,
             "area": (0.4, 1.0),
             "jitter": 0.4,
-            "strength": (0.1, 0.1, 0.05, 1 / 6),
+            "strength": (0.1, 0.1, 0.02, 1 / 6),
             "grey": 0.1,
             "grey_kind": "band",
             "blur": 0.5,

@@ -13,7 +13,8 @@ from torch.nn import functional
 from rs_models.errors import UserError
 from rs_models.signals._torch_views import TorchViews
 from rs_models.signals.regions import draw_regions, index_map, pool_regions
-from rs_models.signals.view_params import View, ViewParams, draw_params
+from rs_models.signals.view_params import ViewParams, draw_params
+from rs_models.signals.view_settings import View
 
 
 def params(batch: int, height: int, width: int, seed: int = 0, **settings) -> ViewParams:

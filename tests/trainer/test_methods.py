@@ -101,6 +101,36 @@ def test_whole_numbers_are_taken_where_fractions_are_meant(tmp_path):
     assert (config.momentum, list(config.global_scale)) == (1.0, [0.5, 1.0])
 
 
+def test_a_place_without_transfer_is_refused(tmp_path):
+    with pytest.raises(UserError, match="for scene transfer, which this run does not do"):
+        pretrain(tiny(tmp_path, data={"place": "label"}))
+
+
+def test_a_queue_that_no_batch_divides_is_told_before_any_training(tmp_path):
+    changes = settings("sticl")
+    changes["method"] = {**changes["method"], "queue_size": 20}
+    with pytest.raises(UserError, match="queue_size=20 must be a multiple of the 8 keys"):
+        pretrain(tiny(tmp_path, **changes))
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_puzzle_is_exported_for_the_size_of_its_cells(tmp_path):
+    pretrain(tiny(tmp_path, **settings("rsisc-relative-position"), max_steps=1))
+    said = AutoModel.from_pretrained(tmp_path / "export").config.rs_models
+    assert said["train_size"] == 14  # of 16 pixels a cell, 2 x 2 of 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sticl", "last"])
+def test_compiled_students_and_teachers_give_the_same_first_loss(name, tmp_path):
+    losses = []
+    for compile_ in (False, True):
+        output = tmp_path / str(compile_)
+        pretrain(tiny(output, **settings(name), compile=compile_, max_steps=1))
+        losses.append(json.loads((output / "metrics.jsonl").read_text().splitlines()[0])["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_settings_of_another_method_are_refused_with_those_there_are(tmp_path):
     with pytest.raises(UserError, match=r"unknown setting method.queue_size; glcnet has: .*style"):
         pretrain(tiny(tmp_path, method={"name": "glcnet", "queue_size": 8}))
