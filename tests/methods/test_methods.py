@@ -111,9 +111,10 @@ def test_bfloat16_gives_a_loss_near_that_of_float32(name, backbone):
     losses = []
     for enabled in (False, True):
         model = make(name, backbone).train()
+        batch = views_of(model)
         torch.manual_seed(0)  # dropout
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss = model(views_of(model)).loss
+            loss = model(batch).loss
         loss.backward()
         losses.append(loss.item())
         assert loss.dtype == torch.float32
