@@ -194,7 +194,8 @@ def test_the_method_around_a_backbone_is_left_out(tmp_path):
     backbone = nano("resnet_nano")
     meta = provenance(backbone)
     method = nn.Module()
-    method.backbone, method.projector = backbone, nn.Linear(128, 8)
+    method.backbone = method.exported = backbone
+    method.projector = nn.Linear(128, 8)
     method.config = SimpleNamespace(
         **{k: meta[k] for k in ("bands", "value_range", "image_mean", "image_std")}
     )

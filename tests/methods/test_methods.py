@@ -48,7 +48,9 @@ PAIRS = [(n, b) for n in METHODS for b in BACKBONES if fits(n, b)]
 ALL_PAIRS = [(n, b) for n in (*METHODS, *VARIANTS) for b in BACKBONES if fits(n, b)]
 
 
-def make(name: str, backbone: str, bands: str = "rgb", **settings) -> SslModel:
+def make(
+    name: str, backbone: str, bands: str = "rgb", image_size: int = SIZE, **settings
+) -> SslModel:
     """A small method by its name or that of a variant."""
     settings = {**SMALL.get(name, {}), **VARIANTS.get(name, {}), **settings}
     config_class, model_class = method_classes(name.partition("-")[0])
@@ -56,11 +58,11 @@ def make(name: str, backbone: str, bands: str = "rgb", **settings) -> SslModel:
     torch.manual_seed(0)
     return model_class(
         config_class(
-            backbone_config=backbones.backbone_config(backbone, bands=bands, image_size=SIZE),
+            backbone_config=backbones.backbone_config(backbone, bands=bands, image_size=image_size),
             bands=bands if bands != "rgb" else ["red", "green", "blue"],
             image_mean=[0.5] * channels,
             image_std=[0.5] * channels,
-            image_size=SIZE,
+            image_size=image_size,
             **settings,
         )
     )
@@ -69,7 +71,8 @@ def make(name: str, backbone: str, bands: str = "rgb", **settings) -> SslModel:
 def views_of(model: SslModel, images: int = 6) -> ViewBatch:
     config = model.config
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (images, len(config.bands), 40, 40), generator=generator)
+    side = config.image_size + 8
+    pixels = torch.randint(0, 256, (images, len(config.bands), side, side), generator=generator)
     maker = ViewMaker(
         model.recipe,
         bands=config.bands,
@@ -107,10 +110,16 @@ def test_loss_is_finite_and_trains_every_weight(name, backbone):
 
 @pytest.mark.parametrize(("name", "backbone"), ALL_PAIRS)
 def test_bfloat16_gives_a_loss_near_that_of_float32(name, backbone):
-    """Under autocast, as the loop runs it; weights, queue and centre stay float32."""
+    """Under autocast, as the loop runs it; weights, queue and centre stay float32.
+
+    At twice the size, so that the last stage of a ResNet sees more than one pixel: torch 2.14 reads
+    memory that nobody wrote in the weight gradient of a bfloat16 convolution of stride 2 over one
+    pixel, on CPUs with AVX-512 BF16 or AMX.
+    """
+    local = {"local_size": SIZE} if name.startswith("last") else {}
     losses = []
     for enabled in (False, True):
-        model = make(name, backbone).train()
+        model = make(name, backbone, image_size=2 * SIZE, **local).train()
         batch = views_of(model)
         torch.manual_seed(0)  # dropout
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
