@@ -46,6 +46,11 @@ def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) 
             "revision='refs/convert/parquet'."
         ) from error
     except ConnectionError as error:
+        snapshot = _snapshot(hub_id, revision)
+        if snapshot is not None:
+            from . import local
+
+            return local.open_path(snapshot, split, bands=None, streaming=streaming)
         raise UserError(
             f"The Hub data set {hub_id} cannot be reached and is not in the local cache: check "
             f"the network ({type(error).__name__}), or give a local folder."
@@ -74,6 +79,22 @@ def commit(hub_id: str, revision: str | None) -> str | None:
     folder = Path(constants.HF_HUB_CACHE) / f"datasets--{hub_id.replace('/', '--')}"
     ref = folder / "refs" / (revision or "main")
     return ref.read_text().strip() if ref.exists() else None
+
+
+def _snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """Return the downloaded files of a data set that `datasets` itself has never opened.
+
+    Such are caches copied to a machine without network, and `hf download --repo-type dataset`.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(hub_id, repo_type="dataset", revision=revision, local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _files(hub_id: str, revision: str | None) -> list[str] | None:

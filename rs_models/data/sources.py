@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
+from ..local_hub import local_repository
 from . import registry
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ def load(
     """Open one split of a data set.
 
     Args:
-        name_or_path: a name from the registry of known sets, a Hub id (Parquet), a local folder
-            (images in class folders or flat, Parquet files, GeoTIFF tiles), a Parquet file, or
-            "synthetic" ("synthetic:num=640,size=64").
+        name_or_path: a name from the registry of known sets, a Hub id (Parquet; looked for in
+            ``RS_MODELS_HUB_DIR/[datasets/]<owner>/<name>`` first), a local folder (images in class
+            folders or flat, Parquet files, GeoTIFF tiles), a Parquet file, or "synthetic"
+            ("synthetic:num=640,size=64").
         split: "train", "validation" (or "val") or "test".
         bands: for an ``image`` of more than three bands: the names of its bands where the data does
             not tell; for GeoTIFF tiles with band descriptions: the ones to read. None takes the
@@ -58,10 +60,11 @@ def load(
         rows = load_synthetic(split, bands=resolve_bands(bands or "rgb"), **parse_name(name))
         return rows.to_iterable_dataset(num_shards=min(8, len(rows))) if streaming else rows
     known = None if Path(name).exists() else registry.find(name)
-    if Path(name).exists():
+    folder = _folder(name)
+    if folder is not None:
         from . import local
 
-        rows = local.open_path(Path(name), split, bands=bands, streaming=streaming)
+        rows = local.open_path(folder, split, bands=bands, streaming=streaming)
     elif known is None and not _is_hub_id(name):
         raise UserError(
             f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the "
@@ -96,7 +99,7 @@ def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = Non
         from .synthetic import VERSION
 
         return VERSION
-    if Path(name).exists():
+    if _folder(name) is not None:
         return None
     from . import hub
 
@@ -122,6 +125,14 @@ def check_images(rows: datasets.Dataset) -> None:
             raise UserError(
                 f"The image in row {number} cannot be read ({error}): repair or remove it."
             ) from error
+
+
+def _folder(name: str) -> Path | None:
+    """Return where the data lie on this machine: their path, or the id in `RS_MODELS_HUB_DIR`."""
+    if Path(name).exists():
+        return Path(name)
+    known = registry.find(name)
+    return local_repository(known.hub_id if known else name, datasets=True)
 
 
 def _is_hub_id(name: str) -> bool:
