@@ -123,10 +123,14 @@ def test_a_puzzle_is_exported_for_the_size_of_its_cells(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sticl", "last"])
 def test_compiled_students_and_teachers_give_the_same_first_loss(name, tmp_path):
+    changes = settings(name)
+    if name == "last":
+        # A Swin drops layers at random, and compiled code draws other random numbers.
+        changes["backbone"] = "vit_nano"
     losses = []
     for compile_ in (False, True):
         output = tmp_path / str(compile_)
-        pretrain(tiny(output, **settings(name), compile=compile_, max_steps=1))
+        pretrain(tiny(output, **changes, compile=compile_, max_steps=1))
         losses.append(json.loads((output / "metrics.jsonl").read_text().splitlines()[0])["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
