@@ -113,7 +113,7 @@ def export_segmentation(
             size = meta["train_size"]
             text = json.dumps(processor_settings(meta, size), indent=2) + "\n"
             (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
-            partial.chmod(0o755)
+            _readable(partial)
             _replace(partial, output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -142,7 +142,7 @@ def _export(backbone: PreTrainedModel, output: Path, meta: dict[str, Any], *, ti
         text = json.dumps(processor, indent=2) + "\n"
         (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
         _check_written(partial, model, size, timm=timm)
-        partial.chmod(0o755)  # mkdtemp's folder is readable by its owner only
+        _readable(partial)
         _replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -334,6 +334,13 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _readable(folder: Path) -> None:
+    """Lets others read what mkdtemp and safetensors write for their owner only."""
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def _replace(new: Path, final: Path) -> None:

@@ -208,6 +208,13 @@ def test_the_method_around_a_backbone_is_left_out(tmp_path):
         export(method, tmp_path / "other", provenance=meta)
 
 
+def test_others_may_read_the_files(tmp_path):
+    model = nano("resnet_nano")
+    folder = export(model, tmp_path / "export", provenance=provenance(model))
+    assert folder.stat().st_mode & 0o005 == 0o005
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in folder.iterdir())
+
+
 def test_provenance_and_processor_come_back(tmp_path):
     model = nano("resnet_nano")
     meta = provenance(
