@@ -39,3 +39,19 @@ def shared_data() -> Path:
 def golden() -> Path:
     """Folder of the numbers measured on the authors' functions."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def hub_process():
+    """One Hub for tests, for the whole run."""
+    from tests.support.hubserver import HubServer
+
+    with HubServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_process):
+    """An empty Hub for tests."""
+    hub_process.reset()
+    return hub_process
