@@ -13,7 +13,7 @@ from .settings import run_script
 # Command -> (module whose `main(argv)` runs it, what it does). Modules are imported when they run.
 COMMANDS: dict[str, tuple[str, str]] = {
     "convert-upstream": ("convert_upstream", "an authors' checkpoint becomes a native repository"),
-    "render": ("cards", "render the results, methods and citations of a page"),
+    "render": ("pages", "render the results, methods and citations of a page"),
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from .errors import UserError
+from .errors import ServiceError, UserError
 
 T = TypeVar("T")
 
@@ -128,13 +128,38 @@ def describe(cls: type, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
+def differences(settings: Any) -> dict[str, Any]:
+    """What a dataclass of settings says beyond its defaults, nested as it would be in YAML.
+
+    Args:
+        settings: An instance; its fields hold plain values, lists, dicts and such dataclasses.
+    """
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = differences(value)
+            if inner:
+                changed[field.name] = inner
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
+            changed[field.name] = list(value) if isinstance(value, tuple) else value
+    return changed
+
+
 def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-    """Exit code of a script: bad input is one sentence on stderr and 2."""
+    """Exit code of a script: one sentence on stderr and 2 for bad input, 1 for a server's fault."""
     try:
         return main(argv) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ServiceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -27,9 +27,13 @@ FORBIDDEN = {
     "tasks": LEFT,
     "predict": LEFT,
     "cards": LEFT,
+    "pages": LEFT,
+    "hub": LEFT,
+    "staging": LEFT,
+    "push": LEFT,
+    "zoo": {*LEFT, "evaluation", "export", "cards"},
     "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
     "convert_upstream": LEFT,
-    "hub": LEFT,
     "cli": LEFT,
 }
 

@@ -96,13 +96,13 @@ class ProbeConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Measure from the command line; the exit code."""
-    from rs_models.cards import render
     from rs_models.data import build_cache, load, resolve_revision
     from rs_models.data.cache import default_cache_dir
     from rs_models.errors import UserError
     from rs_models.evaluation.features import load_encoder
     from rs_models.evaluation.protocols import check_protocols, run
     from rs_models.evaluation.results import table, write
+    from rs_models.pages import render
     from rs_models.settings import parse
 
     config = parse(ProbeConfig, argv)

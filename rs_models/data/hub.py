@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..hub_errors import http_error
 from .sources import missing_split
 
 
@@ -131,11 +132,3 @@ def _not_found(hub_id: str, revision: str | None) -> str:
         f"The Hub has no data set {hub_id}{at} that you may read: check the spelling, or log in "
         "with `hf auth login` if it is private."
     )
-
-
-def http_error() -> type[Exception]:
-    """The error of the HTTP client that huggingface_hub brings: httpx before 2.0, httpx2 since."""
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    return import_module("httpx2" if find_spec("httpx2") else "httpx").HTTPError

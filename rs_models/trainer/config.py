@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import yaml
+
 from ..errors import UserError
-from ..settings import build, merge
+from ..settings import build, differences, merge
+
+# The file that a run leaves its settings in, and that travels with the weights.
+RECIPE = "run.yaml"
 
 
 @dataclass
@@ -189,6 +195,21 @@ class RunConfig:
             stage.check()
             whole.append(stage)
         return whole
+
+    def recipe(self) -> str:
+        """The settings that repeat this run, as YAML: all that differ from the defaults.
+
+        What belongs to one machine stays out: where it writes, its caches and trackers, and the
+        way to a local folder of images, of which the name is kept.
+        """
+        values = differences(self)
+        for key in ("output_dir", "resume", "dry_run", "trackers"):
+            values.pop(key, None)
+        data = values.get("data", {})
+        data.pop("cache_dir", None)
+        if os.path.isabs(data.get("name", "")):
+            data["name"] = os.path.basename(data["name"].rstrip("/"))
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
     def check(self) -> None:
         """Refuse values that no run could use.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from ..errors import UserError
 from ..methods.base import SslModel, SslOutput
 from ..signals.views import ViewBatch, ViewMaker
 from . import checkpoints
-from .config import RunConfig
+from .config import RECIPE, RunConfig
 from .metrics import MetricsLog
 from .optim import build_optimizer, build_schedule, set_weight_decay
 from .setup import (
@@ -94,6 +95,9 @@ def pretrain(config: RunConfig) -> Path | None:
     )
     if config.trackers and not config.dry_run:
         accelerator.init_trackers("rs_models", config={"settings": json.dumps(asdict(config))})
+    if accelerator.is_main_process and not config.dry_run:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / RECIPE).write_text(config.recipe(), encoding="utf-8")
     previous: Path | None = None
     for number, settings in enumerate(stages, start=1):
         last = number == len(stages)
@@ -363,6 +367,11 @@ def write_results(stage: Stage, results: Path) -> None:
     export(stage.method, results / "export", provenance=facts(stage))
     export_segmentation(stage.method, results / "segmentation", provenance=facts(stage))
     checkpoints.write_folder(results / "pretraining", stage.method.save_pretrained)
+    # The weights travel with what repeats them: `pretrain.py --config run.yaml`.
+    recipe = Path(stage.config.output_dir) / RECIPE
+    for part in ("export", "pretraining"):
+        if recipe.is_file():
+            shutil.copyfile(recipe, results / part / RECIPE)
 
 
 def evaluate_during(stage: Stage, accelerator: Accelerator, bar: tqdm) -> None:

@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoModelForPreTraining
 
 import rs_models  # noqa: F401  (registers the methods)
 from rs_models.errors import UserError
-from rs_models.trainer import checkpoints, loop, pretrain
+from rs_models.settings import parse
+from rs_models.trainer import RunConfig, checkpoints, loop, pretrain
 from tests.methods.test_methods import SMALL, VARIANTS
 from tests.trainer.helpers import DATA, tiny
 
@@ -92,6 +93,22 @@ def test_scenes_come_from_another_place_where_the_data_tells(tmp_path, monkeypat
     assert len(seen[1]) == 8
     with pytest.raises(UserError, match=r"data\.place='city' is not a column"):
         pretrain(tiny(tmp_path / "no", **{**changes, "data": {"name": DATA, "place": "city"}}))
+
+
+def test_a_run_leaves_the_settings_that_repeat_it_beside_its_weights(tmp_path):
+    changes = {**settings("last"), "max_steps": 2}
+    pretrain(tiny(tmp_path / "one", **changes))
+    recipe = (tmp_path / "one" / "run.yaml").read_text()
+    for part in ("export", "pretraining"):
+        assert (tmp_path / "one" / part / "run.yaml").read_text() == recipe
+    assert str(tmp_path) not in recipe
+    again = parse(
+        RunConfig,
+        ["--config", str(tmp_path / "one" / "run.yaml"), f"output_dir={tmp_path / 'two'}"],
+    )
+    pretrain(again)
+    one, two = (load_file(tmp_path / f / "export/model.safetensors") for f in ("one", "two"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_whole_numbers_are_taken_where_fractions_are_meant(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rs_models.cards import (
+from rs_models.errors import UserError
+from rs_models.evaluation.results import Result, read_all, write
+from rs_models.pages import (
     BLOCKS,
     RESULTS,
     bibtex,
@@ -16,8 +18,6 @@ from rs_models.cards import (
     methods,
     render,
 )
-from rs_models.errors import UserError
-from rs_models.evaluation.results import Result, read_all, write
 from rs_models.papers import PAPERS
 
 from .conftest import ROOT

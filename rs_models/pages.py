@@ -1,6 +1,6 @@
 """Pages rendered from data: results, methods and citations between the markers of a page.
 
-python -m rs_models.cards [README.md] [--results model_cards/results] [--check]
+python -m rs_models.pages [README.md] [--results model_cards/results] [--check]
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> None
     if stale:
         raise UserError(
             f"{page} does not show what the data say ({', '.join(stale)}): render it with "
-            f"'python -m rs_models.cards {page} --results {results}' and do not edit it by hand."
+            f"'python -m rs_models.pages {page} --results {results}' and do not edit it by hand."
         )
 
 
@@ -224,7 +224,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: As `render` and `check`, and for a folder of results that does not exist.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m rs_models.cards",
+        prog="python -m rs_models.pages",
         description="Render the results, methods and citations between a page's markers.",
     )
     parser.add_argument("page", nargs="?", default=PAGE, help=f"Markdown file (default {PAGE})")

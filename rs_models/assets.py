@@ -1,0 +1,23 @@
+"""Files that are not code but that the code needs: in a clone and in a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+# Name -> where it lies in a clone; pyproject.toml copies it into the wheel's package folder.
+_IN_CLONE = {
+    "LICENSE": "LICENSE",
+    "configs": "training/configs",
+    "model_card.md.j2": "model_cards/model_card.md.j2",
+}
+
+
+def asset(name: str) -> Path:
+    """Where a file or folder is.
+
+    Args:
+        name: "LICENSE", "configs" (the recipes) or "model_card.md.j2".
+    """
+    packaged = _PACKAGE / name
+    return packaged if packaged.exists() else _PACKAGE.parent / _IN_CLONE[name]

@@ -1,0 +1,70 @@
+"""What goes wrong between us and the Hub, told in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from .errors import ServiceError, UserError
+
+# Status -> what it means, and whether the user can mend it.
+_MEANINGS = {
+    401: ("the token is not accepted: log in again with `hf auth login`, or set HF_TOKEN", True),
+    403: ("the token may not do that: it needs write access to this namespace", True),
+    404: ("there is no such repository or revision that this token may see", True),
+    409: ("it exists already", True),
+    412: ("somebody else changed the repository meanwhile: look at it, then run this again", False),
+    413: ("the request is too large for the server", False),
+    429: ("too many requests: wait a few minutes, then run this again", False),
+    507: ("the server has no room left: free some, then run this again", False),
+}
+
+
+@contextmanager
+def hub_errors(doing: str, *, afterwards: str = "") -> Iterator[None]:
+    """Turns the clients' errors into a sentence.
+
+    Args:
+        doing: What was tried, to begin the sentence: "Publishing rs/tov-resnet50".
+        afterwards: A sentence about the state that things are left in.
+
+    Raises:
+        UserError: Not logged in, no access, no such repository, offline mode.
+        ServiceError: Network and server troubles.
+    """
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    end = f" {afterwards}" if afterwards else ""
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise UserError(
+            f"{doing} needs the network, but HF_HUB_OFFLINE is set: unset it.{end}"
+        ) from error
+    except LocalTokenNotFoundError as error:
+        raise UserError(
+            f"{doing} needs a login: run `hf auth login`, or set HF_TOKEN.{end}"
+        ) from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", 0)
+        meaning, mendable = _MEANINGS.get(
+            status, (error.server_message or f"the server answers with status {status}", False)
+        )
+        kind = UserError if mendable else ServiceError
+        raise kind(f"{doing} failed ({status}): {meaning}.{end}") from error
+    except (http_error(), ConnectionError, TimeoutError) as error:
+        raise ServiceError(
+            f"{doing} failed: the server cannot be reached ({type(error).__name__}); check the "
+            f"network and HF_ENDPOINT, then run this again.{end}"
+        ) from error
+
+
+def http_error() -> type[Exception]:
+    """The error of the HTTP client that huggingface_hub brings: httpx before 2.0, httpx2 since."""
+    return import_module("httpx2" if find_spec("httpx2") else "httpx").HTTPError
