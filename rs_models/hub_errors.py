@@ -34,15 +34,13 @@ def hub_errors(doing: str, *, afterwards: str = "") -> Iterator[None]:
         UserError: Not logged in, no access, no such repository, offline mode.
         ServiceError: Network and server troubles.
     """
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     end = f" {afterwards}" if afterwards else ""
     try:
         yield
+    except (UserError, ServiceError):
+        raise
     except OfflineModeIsEnabled as error:
         raise UserError(
             f"{doing} needs the network, but HF_HUB_OFFLINE is set: unset it.{end}"
@@ -51,18 +49,28 @@ def hub_errors(doing: str, *, afterwards: str = "") -> Iterator[None]:
         raise UserError(
             f"{doing} needs a login: run `hf auth login`, or set HF_TOKEN.{end}"
         ) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        meaning, mendable = _MEANINGS.get(
-            status, (error.server_message or f"the server answers with status {status}", False)
-        )
-        kind = UserError if mendable else ServiceError
-        raise kind(f"{doing} failed ({status}): {meaning}.{end}") from error
-    except (http_error(), ConnectionError, TimeoutError) as error:
-        raise ServiceError(
+    except (HfHubHTTPError, http_error(), ConnectionError, TimeoutError, RuntimeError) as error:
+        # An upload that fails comes wrapped in a RuntimeError.
+        known = (HfHubHTTPError, http_error(), ConnectionError, TimeoutError)
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, known):
+            found = found.__cause__
+        if found is None:
+            raise
+        raise _told(doing, end, found) from error
+
+
+def _told(doing: str, end: str, error: BaseException) -> Exception:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is None:
+        return ServiceError(
             f"{doing} failed: the server cannot be reached ({type(error).__name__}); check the "
             f"network and HF_ENDPOINT, then run this again.{end}"
-        ) from error
+        )
+    said = " ".join(str(getattr(error, "server_message", None) or "it does not say why").split())
+    meaning, mendable = _MEANINGS.get(status, (f"the server answers: {said}", False))
+    kind = UserError if mendable else ServiceError
+    return kind(f"{doing} failed ({status}): {meaning}.{end}")
 
 
 def http_error() -> type[Exception]:

@@ -88,6 +88,7 @@ def _push(folder: Path, options: argparse.Namespace, scratch: Path) -> int:
             repo_id=repo_id,
             results=read_all(results_folder),
             pretraining=options.pretraining,
+            tag=options.tag,
         )
     else:
         sdk = check_folder(folder, options.repo_type).get("sdk")

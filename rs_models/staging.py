@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .assets import asset
+from .cards import model_card
 from .errors import UserError
 from .evaluation.results import Result
 from .papers import PAPERS
@@ -22,7 +23,6 @@ _MODEL_FILES = re.compile(
     r"(config|preprocessor_config|model\.safetensors\.index)\.json|run\.yaml"
     r"|(model|timm)(-\d{5}-of-\d{5})?\.safetensors"
 )
-RenderCard = Callable[..., Mapping[str, bytes]]
 
 
 def model_folder(source: str | os.PathLike[str], *, pretraining: bool = False) -> Path:
@@ -53,7 +53,7 @@ def stage_model(
     repo_id: str,
     results: Sequence[Result],
     pretraining: bool = False,
-    card: RenderCard | None = None,
+    tag: str = "main",
 ) -> Path:
     """Copies a model's files and adds its licence and card.
 
@@ -63,7 +63,7 @@ def stage_model(
         repo_id: That it will have.
         results: Measured results; the card shows those of this model.
         pretraining: Whether to stage the whole method instead of the backbone.
-        card: Renders the card; None takes `cards.model_card`.
+        tag: Version that the card's examples load.
 
     Returns:
         The target.
@@ -88,10 +88,7 @@ def stage_model(
         raise UserError(f"{folder} has no model.safetensors: there is nothing to load.")
     for path in weights:
         check_weights(path)
-    if card is None:
-        from .cards import model_card as card
-    assert card is not None  # for the type checker
-    pages = card(source, results, repo_id=repo_id, pretraining=pretraining)
+    pages = model_card(source, results, repo_id=repo_id, pretraining=pretraining, tag=tag)
     for path in files:
         if _MODEL_FILES.fullmatch(path.name):
             shutil.copyfile(path, target / path.name)

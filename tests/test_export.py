@@ -17,29 +17,9 @@ from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.provenance import PROVENANCE_KEYS, validate_provenance
 from tests.support.fake_hub import FakeHub, fake_hub  # noqa: F401
-from tests.support.models import assert_features, images, nano
+from tests.support.models import assert_features, images, nano, provenance
 
 NANOS = ("resnet_nano", "swin_nano", "vit_nano")
-
-
-def provenance(model, bands="rgb", train_size=64, **changes):
-    names = resolve_bands(bands)
-    sixteen_bit = len(names) > 4
-    return {
-        "method": "tov",
-        "bands": list(names),
-        "value_range": [0, 10_000] if sixteen_bit else [0, 255],
-        "image_mean": [0.3 + 0.01 * i for i in range(len(names))],
-        "image_std": [0.2 + 0.01 * i for i in range(len(names))],
-        "train_size": train_size,
-        "output_stride": backbones.output_stride(model.config),
-        "data": "synthetic",
-        "data_revision": None,
-        "epochs": 3,
-        "version": "0.1.0",
-        "commit": None,
-        **changes,
-    }
 
 
 def sample(bands, size=64, seed=0):

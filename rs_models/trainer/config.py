@@ -209,7 +209,7 @@ class RunConfig:
         data.pop("cache_dir", None)
         if os.path.isabs(data.get("name", "")):
             data["name"] = os.path.basename(data["name"].rstrip("/"))
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def check(self) -> None:
         """Refuse values that no run could use.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rs_models import backbones
+from rs_models.bands import resolve_bands
 
 
 def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -39,3 +40,24 @@ def assert_features(found: torch.Tensor, expected: torch.Tensor, tolerance: floa
     """Equal up to the rounding of another order of summation, relative to the largest feature."""
     scale = float(expected.detach().abs().max().clamp_min(1.0))
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+
+
+def provenance(model, bands="rgb", train_size=64, **changes):
+    """The `rs_models` dict of a backbone, complete."""
+    names = resolve_bands(bands)
+    sixteen_bit = len(names) > 4
+    return {
+        "method": "tov",
+        "bands": list(names),
+        "value_range": [0, 10_000] if sixteen_bit else [0, 255],
+        "image_mean": [0.3 + 0.01 * i for i in range(len(names))],
+        "image_std": [0.2 + 0.01 * i for i in range(len(names))],
+        "train_size": train_size,
+        "output_stride": backbones.output_stride(model.config),
+        "data": "synthetic",
+        "data_revision": None,
+        "epochs": 3,
+        "version": "0.1.0",
+        "commit": None,
+        **changes,
+    }
