@@ -37,6 +37,7 @@ _PUBLIC = {
     "load_backbone": "rs_models.backbones",
     "load_encoder": "rs_models.evaluation.features",
     "export_backbone": "rs_models.export",
+    "list_models": "rs_models.zoo",
     "pretrain": "rs_models.trainer",
 }
 _RENAMED = {"load_data": "load", "load_backbone": "load", "export_backbone": "export"}

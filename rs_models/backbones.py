@@ -27,7 +27,7 @@ from transformers import (
 from .adapt import dilate, restem
 from .bands import resolve_bands
 from .errors import UserError
-from .zoo import resolve
+from .zoo import pinned_revision, resolve
 
 # Sizes are those of the papers and of timm's and torchvision's models of the same name, so that
 # weights convert both ways.
@@ -367,6 +367,7 @@ def load(
     from .timm_interop import load_timm
 
     source = resolve(str(name_or_path).removeprefix("hf-hub:"))
+    revision = revision or pinned_revision(source)
     if not Path(source).is_dir() and "/" not in source:
         model = load_timm(source, revision)
     else:

@@ -348,8 +348,9 @@ def _stamp(folder: Path, files: Mapping[str, bytes]) -> bytes:
     return f"{digest.hexdigest()}\n".encode()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
         prog="rs-models card",
         description="Render a model's card from its facts and results.",
         epilog="""examples:
@@ -361,18 +362,18 @@ def _parser() -> argparse.ArgumentParser:
 Exit codes: 0 done, 1 network or server, 2 bad input or a stale card.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", nargs="?", help="a run's folder, a model's, or one of facts")
-    parser.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
-    parser.add_argument("--repo-id", help="default: the namespace and the folder's name")
-    parser.add_argument("--results", default=RESULTS, help="folder (default %(default)s)")
-    parser.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    parser.add_argument(
+    made.add_argument("folder", nargs="?", help="a run's folder, a model's, or one of facts")
+    made.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
+    made.add_argument("--repo-id", help="default: the namespace and the folder's name")
+    made.add_argument("--results", default=RESULTS, help="folder (default %(default)s)")
+    made.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
+    made.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    made.add_argument(
         "--collect", action="store_true", help=f"keep the run's facts in {MODELS}/NAME first"
     )
-    parser.add_argument("--data", help="with --collect: labelled set to draw features of")
-    parser.add_argument("--recipe", help="with --collect: settings of a run that left none")
-    return parser
+    made.add_argument("--data", help="with --collect: labelled set to draw features of")
+    made.add_argument("--recipe", help="with --collect: settings of a run that left none")
+    return made
 
 
 def main(argv: Sequence[str]) -> int:
@@ -381,7 +382,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: Bad input, or a stale card with `--check`.
     """
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     if options.all == bool(options.folder):
         raise UserError("Name a folder, or say --all.")
     if not Path(options.results).is_dir():

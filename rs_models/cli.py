@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from .errors import UserError
 from .settings import run_script
 
-# Command -> (module whose `main(argv)` runs it, what it does). Modules are imported when they run.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "convert-upstream": ("convert_upstream", "an authors' checkpoint becomes a native repository"),
-    "render": ("pages", "render the results, methods and citations of a page"),
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        module: Whose `main(argv)` runs it; imported when it runs. `parser()` there, if any, gives
+            its arguments for completion.
+        what: What it does, in a few words.
+        example: One call.
+    """
+
+    module: str
+    what: str
+    example: str
+
+
+# Group -> name -> command, in the order of the help.
+GROUPS: dict[str, dict[str, Command]] = {
+    "find": {
+        "list": Command("commands.list", "models of the zoo", "list --method tov"),
+        "info": Command("commands.info", "what a model is", "info outputs/quickstart/export"),
+    },
+    "make and measure": {
+        "pretrain": Command(
+            "trainer.command", "learn from unlabelled images", "pretrain --config quickstart"
+        ),
+        "evaluate": Command(
+            "probe", "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
+        ),
+        "embed": Command(
+            "embed", "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
+        ),
+        "export": Command(
+            "commands.export", "a method's backbone for AutoModel", "export RUN/pretraining OUT"
+        ),
+    },
+    "convert": {
+        "convert-upstream": Command(
+            "convert_upstream",
+            "an authors' checkpoint",
+            "convert-upstream FILE --method tov --output DIR",
+        ),
+        "convert-dataset": Command(
+            "convert_dataset",
+            "a data set as its owners give it",
+            "convert-dataset aid AID.zip --output DIR",
+        ),
+    },
+    "publish": {
+        "card": Command("cards", "a model's card", "card RUN --output DIR"),
+        "push": Command("push", "a model, data set or Space to the Hub", "push RUN --dry-run"),
+        "render": Command("pages", "tables of a page", "render README.md"),
+    },
+    "shell": {
+        "completion": Command(
+            "commands.completion", "complete commands", 'eval "$(rs-models completion bash)"'
+        ),
+    },
+}
+COMMANDS: dict[str, Command] = {
+    name: command for group in GROUPS.values() for name, command in group.items()
 }
 
 
@@ -27,29 +88,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if argv else 2
+    if argv[0] == "--version":
+        from . import __version__
+
+        print(f"rs-models {__version__}")
+        return 0
     name, *arguments = argv
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"unknown command {name!r}{hint}; there are: {', '.join(COMMANDS)}")
-    module = import_module(f".{COMMANDS[name][0]}", __package__)
-    return module.main(arguments)
+    return _module(name).main(arguments)
 
 
 def help_text() -> str:
-    """The commands, a line each."""
+    """The commands, a line each, with an example."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: rs-models COMMAND ...   (rs-models COMMAND --help tells its arguments)",
-            "",
-            *lines,
-        ]
-    )
+    said = max(len(command.what) for command in COMMANDS.values())
+    lines = ["usage: rs-models COMMAND ...   (rs-models COMMAND --help tells the rest)"]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:"]
+        for name, command in commands.items():
+            example = command.example
+            shown = example if example.startswith("eval") else f"rs-models {example}"
+            lines.append(f"  {name:<{width}}  {command.what:<{said}}  {shown}")
+    lines += ["", "Exit codes: 0 done, 1 failed (network, server, a dead run), 2 bad input."]
+    return "\n".join(lines)
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """All commands with their options as one parser, for completion."""
+    parser = argparse.ArgumentParser("rs-models", add_help=False)
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--help", action="store_true")
+    subparsers = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        module = _module(name)
+        own = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
+        subparsers.add_parser(name, help=command.what, parents=[own], add_help=False)
+    return parser
+
+
+def _module(name: str) -> Any:
+    return import_module(f".{COMMANDS[name].module}", __package__)
 
 
 if __name__ == "__main__":

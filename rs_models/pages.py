@@ -224,7 +224,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: As `render` and `check`, and for a folder of results that does not exist.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m rs_models.pages",
+        prog="rs-models render",
         description="Render the results, methods and citations between a page's markers.",
     )
     parser.add_argument("page", nargs="?", default=PAGE, help=f"Markdown file (default {PAGE})")

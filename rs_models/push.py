@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
                 "A token must not be an argument, where others can read it: run `hf auth login`, "
                 "or set HF_TOKEN."
             )
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     folder = Path(options.folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} to publish.")
@@ -51,29 +51,30 @@ def main(argv: Sequence[str]) -> int:
         return _push(folder, options, Path(scratch))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
         prog="rs-models push",
         description="Publish a model, a data set or a Space on the Hub: one commit, then the tag.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", help="a run's folder, an exported model, a data set, a Space")
-    parser.add_argument("--repo-id", help="where to (default: namespace and the folder's name)")
-    parser.add_argument("--namespace", help="user or organisation (default: RS_MODELS_NAMESPACE)")
-    parser.add_argument("--repo-type", choices=("model", "dataset", "space"), default="model")
-    parser.add_argument("--results", default="model_cards/results", help="folder of results files")
-    parser.add_argument(
+    made.add_argument("folder", help="a run's folder, an exported model, a data set, a Space")
+    made.add_argument("--repo-id", help="where to (default: namespace and the folder's name)")
+    made.add_argument("--namespace", help="user or organisation (default: RS_MODELS_NAMESPACE)")
+    made.add_argument("--repo-type", choices=("model", "dataset", "space"), default="model")
+    made.add_argument("--results", default="model_cards/results", help="folder of results files")
+    made.add_argument(
         "--tag", default=f"v{__version__}", help="version to publish as (default: %(default)s)"
     )
-    parser.add_argument("--pretraining", action="store_true", help="the whole method")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--create-pr", action="store_true", help="propose the change only")
-    parser.add_argument("--collection", metavar="TITLE", help="add the repository to a collection")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    return parser
+    made.add_argument("--pretraining", action="store_true", help="the whole method")
+    made.add_argument("--private", action="store_true", help="make the repository private")
+    made.add_argument("--create-pr", action="store_true", help="propose the change only")
+    made.add_argument("--collection", metavar="TITLE", help="add the repository to a collection")
+    made.add_argument("--dry-run", action="store_true", help="show the plan and stop")
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return made
 
 
 def _push(folder: Path, options: argparse.Namespace, scratch: Path) -> int:

@@ -18,18 +18,20 @@ from typing import Any, TypeVar
 
 import yaml
 
+from .assets import asset
 from .errors import ServiceError, UserError
 
 T = TypeVar("T")
 
 
-def parse(cls: type[T], argv: Sequence[str]) -> T:
+def parse(cls: type[T], argv: Sequence[str], *, usage: str = "") -> T:
     """Settings of a script from its command line.
 
     Args:
         cls: Dataclass of the settings; nested dataclasses are nested keys.
         argv: `["--config", FILE, "a.b=1", "--resume", ...]`. A bare `--flag` means `flag=true`;
             `--flag=value` and `flag=value` are the same. Values are read as YAML.
+        usage: What `--help` says before the settings.
 
     Returns:
         An instance of `cls`.
@@ -41,7 +43,7 @@ def parse(cls: type[T], argv: Sequence[str]) -> T:
     values: dict[str, Any] = {}
     arguments = list(argv)
     if "-h" in arguments or "--help" in arguments:
-        print(describe(cls))
+        print(f"{usage.rstrip()}\n\nsettings:\n{describe(cls)}" if usage else describe(cls))
         raise SystemExit(0)
     overrides: list[tuple[str, Any]] = []
     while arguments:
@@ -64,9 +66,15 @@ def parse(cls: type[T], argv: Sequence[str]) -> T:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
+    Args:
+        path: Of the file, or the name of a recipe that the package brings ("quickstart").
+
     Raises:
         UserError: If the file is missing, is not YAML or holds no mapping.
     """
+    if not Path(path).suffix and not Path(path).exists():
+        packaged = asset("configs") / f"{path}.yaml"
+        path = packaged if packaged.is_file() else path
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

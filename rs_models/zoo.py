@@ -1,11 +1,112 @@
-"""Where our own models are found."""
+"""The models that we publish, as data, and where they are found."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from .bands import SENSORS, resolve_bands
+from .local_hub import local_repository
 from .papers import PAPERS
+
+# What a native backbone is loaded for; every head is transformers' or ours.
+TASKS = ("feature-extraction", "classification", "segmentation", "detection")
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One model of the zoo.
+
+    Attributes:
+        name: `<method>-<backbone>[-<data>]`, without namespace.
+        method: That trained it, a key of `papers.PAPERS`.
+        backbone: Name of the architecture, as for `backbones.build`.
+        recipe: Config that trains it, in `training/configs`.
+        data: What it learns from.
+        bands: Names, in order.
+        revision: Tag or commit that is loaded where nobody asks for another; None where the model
+            is not on the Hub yet.
+    """
+
+    name: str
+    method: str
+    backbone: str
+    recipe: str
+    data: str
+    bands: tuple[str, ...] = SENSORS["rgb"]
+    revision: str | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether the weights are on the Hub."""
+        return self.revision is not None
+
+    @property
+    def repo_id(self) -> str:
+        """Id of the backbone's repository."""
+        return f"{namespace()}/{self.name}"
+
+    @property
+    def pretraining_id(self) -> str:
+        """Id of the whole method's repository."""
+        return f"{self.repo_id}-pretraining"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be loaded for. Feature pyramids are made of ResNets and Swins only."""
+        return TASKS[:3] if self.backbone.startswith("vit") else TASKS
+
+
+_RESISC, _AID = "timm/resisc45", "aid96"
+ZOO: tuple[ZooModel, ...] = (
+    ZooModel("rsisc-resnet50", "rsisc", "resnet50", "rsisc_resnet50.yaml", _RESISC),
+    ZooModel("tov-resnet50", "tov", "resnet50", "tov_resnet50.yaml", "timm/eurosat-rgb"),
+    ZooModel("false-resnet50", "false", "resnet50", "false_resnet50.yaml", _RESISC),
+    ZooModel("sticl-resnet50", "sticl", "resnet50", "sticl_resnet50.yaml", _RESISC),
+    ZooModel("glcnet-resnet50", "glcnet", "resnet50", "glcnet_resnet50.yaml", _RESISC),
+    ZooModel("last-swin-tiny", "last", "swin_tiny", "last_swin_tiny.yaml", _RESISC),
+    ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
+    ZooModel("tov-resnet18-aid", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
+    ZooModel("false-resnet-mini-aid", "false", "resnet_mini", "false_mini_aid.yaml", _AID),
+    ZooModel("sticl-resnet-mini-aid", "sticl", "resnet_mini", "sticl_mini_aid.yaml", _AID),
+    ZooModel("glcnet-resnet-mini-aid", "glcnet", "resnet_mini", "glcnet_mini_aid.yaml", _AID),
+    ZooModel("last-vit-mini-aid", "last", "vit_mini_patch8", "last_vit_mini_aid.yaml", _AID),
+)
+
+
+def list_models(
+    method: str | None = None,
+    task: str | None = None,
+    bands: str | Sequence[str] | None = None,
+    published: bool | None = None,
+) -> list[ZooModel]:
+    """The models of the zoo that fit.
+
+    Args:
+        method: "rsisc", "tov", "false", "sticl", "glcnet" or "last".
+        task: One of `TASKS`.
+        bands: Bands that you have, by sensor or name; models that need no others.
+        published: Whether the weights are on the Hub.
+
+    Raises:
+        UserError: A method, task or band that is none.
+    """
+    from .errors import UserError
+
+    for what, value, known in (("method", method, tuple(PAPERS)), ("task", task, TASKS)):
+        if value is not None and value not in known:
+            raise UserError(f"{value!r} is no {what}: there are {', '.join(known)}.")
+    have = set(resolve_bands(bands)) if bands is not None else None
+    return [
+        model
+        for model in ZOO
+        if method in (None, model.method)
+        and (task is None or task in model.tasks)
+        and (have is None or set(model.bands) <= have)
+        and published in (None, model.published)
+    ]
 
 
 def namespace() -> str:
@@ -42,9 +143,16 @@ def resolve(name: str | os.PathLike[str]) -> str:
         return str(Path(text).expanduser())
     if "/" not in text and method_of(text):
         text = f"{namespace()}/{text}"
-    hub_dir = os.environ.get("RS_MODELS_HUB_DIR")
-    if hub_dir and text.count("/") == 1:
-        local = Path(hub_dir).expanduser() / text
-        if local.is_dir():
-            return str(local)
-    return text
+    return str(local_repository(text) or text)
+
+
+def pinned_revision(source: str) -> str | None:
+    """The revision that we vouch for of one of our own models; None for anything else.
+
+    Args:
+        source: A Hub id, as `resolve` gives it.
+    """
+    for model in ZOO:
+        if source in (model.repo_id, model.pretraining_id):
+            return model.revision
+    return None

@@ -362,7 +362,7 @@ def test_a_token_is_no_argument(hub, run, tmp_path, capsys):
 
 def test_names_are_made_and_checked(run):
     def name(folder, *arguments):
-        return push.repository_id(folder, push._parser().parse_args([str(folder), *arguments]))
+        return push.repository_id(folder, push.parser().parse_args([str(folder), *arguments]))
 
     assert name(run) == name(run / "export") == "rs/tov-resnet-nano"
     assert name(run, "--pretraining") == "rs/tov-resnet-nano-pretraining"
@@ -375,7 +375,7 @@ def test_names_are_made_and_checked(run):
 
 def test_the_namespace_is_a_setting(run, monkeypatch):
     monkeypatch.setenv("RS_MODELS_NAMESPACE", "my-lab")
-    options = push._parser().parse_args([str(run)])
+    options = push.parser().parse_args([str(run)])
     assert push.repository_id(run, options) == "my-lab/tov-resnet-nano"
 
 

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
-from rs_models.zoo import method_of, resolve
+import dataclasses
+
+import pytest
+
+import rs_models
+from rs_models import backbones, zoo
+from rs_models.errors import UserError
+from rs_models.zoo import method_of, pinned_revision, resolve
 
 
 def test_a_folder_wins_then_the_local_hub_then_the_hub(tmp_path, monkeypatch):
@@ -31,3 +38,36 @@ def test_our_names_tell_their_method():
     assert method_of("mine/last-swin-tiny") == "last"
     for other in ("tov", "resnet50.a1_in1k", "facebook/dino-vits16", "baseline:random-resnet18"):
         assert method_of(other) is None
+
+
+def test_models_are_found_by_what_they_are(monkeypatch):
+    monkeypatch.delenv("RS_MODELS_NAMESPACE", raising=False)
+    names = {model.name for model in rs_models.list_models(method="tov")}
+    assert names == {"tov-resnet50", "tov-resnet18-aid"}
+    assert "last-vit-mini-aid" not in {m.name for m in rs_models.list_models(task="detection")}
+    assert rs_models.list_models(bands=["red", "green"]) == []
+    assert rs_models.list_models(bands="rgbn") == rs_models.list_models()
+    assert rs_models.list_models(published=True) == []  # none is on the Hub yet
+    model = rs_models.list_models(method="last")[0]
+    assert model.repo_id == "rs/last-swin-tiny"
+    monkeypatch.setenv("RS_MODELS_NAMESPACE", "mine")
+    assert model.pretraining_id == "mine/last-swin-tiny-pretraining"
+    for wrong in ({"method": "simclr"}, {"task": "weather"}):
+        with pytest.raises(UserError, match="there are"):
+            rs_models.list_models(**wrong)
+
+
+def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
+    row = dataclasses.replace(zoo.ZOO[0], revision="v1")
+    monkeypatch.setattr(zoo, "ZOO", (row,))
+    assert pinned_revision(row.repo_id) == pinned_revision(row.pretraining_id) == "v1"
+    assert pinned_revision("facebook/dino-vits16") is None
+    assert rs_models.list_models(published=True) == [row]
+    asked = []
+    monkeypatch.setattr(
+        backbones, "_read_config", lambda source, revision: asked.append((source, revision)) or {}
+    )
+    for given in (None, "abc"):
+        with pytest.raises(UserError):
+            backbones.load(row.name, revision=given)
+    assert asked == [(row.repo_id, "v1"), (row.repo_id, "abc")]

@@ -15,7 +15,7 @@ from .. import backbones
 from ..bands import SENSORS
 from ..errors import UserError
 from ..timm_interop import timm_features
-from ..zoo import resolve
+from ..zoo import pinned_revision, resolve
 from .features import Encoder, weights_hash
 
 Forward = Callable[[Tensor], Tensor]
@@ -24,6 +24,7 @@ Forward = Callable[[Tensor], Tensor]
 def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
     """An encoder with weights; arguments and errors as `features.load_encoder`."""
     source = resolve(name_or_path.removeprefix("hf-hub:"))
+    revision = revision or pinned_revision(source)
     if "/" not in source and not Path(source).is_dir():
         return _timm_encoder(source, revision)
     try:

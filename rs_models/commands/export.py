@@ -1,0 +1,69 @@
+"""`rs-models export`: a method's checkpoint becomes the native repository that users load."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..zoo import pinned_revision, resolve
+
+_EPILOG = """examples:
+  rs-models export outputs/quickstart/pretraining outputs/tov
+  rs-models export rs/tov-resnet50-pretraining outputs/tov --no-timm
+
+A run does this by itself. Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog="rs-models export",
+        description="Take the backbone out of a method's checkpoint, as a plain transformers and "
+        "timm repository with its image processor.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("source", help="folder or Hub id of a method's checkpoint")
+    made.add_argument("output", help="folder to write")
+    made.add_argument("--revision", help="commit or tag on the Hub")
+    made.add_argument("--no-timm", action="store_true", help="leave timm's weights out")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exports a checkpoint; the exit code.
+
+    Raises:
+        UserError: No method there, no provenance, an output that exists.
+    """
+    from transformers import AutoModelForPreTraining
+
+    from ..export import export
+
+    options = parser().parse_args(argv)
+    if Path(options.output).exists():
+        raise UserError(f"{options.output} exists: choose another folder.")
+    source = resolve(options.source)
+    if Path(source, "pretraining").is_dir():
+        source = str(Path(source, "pretraining"))
+    try:
+        method = AutoModelForPreTraining.from_pretrained(
+            source,
+            revision=options.revision or pinned_revision(source),
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UserError(f"There is no method's checkpoint at {source}: {first}") from error
+    said = getattr(method.config, "rs_models", None)
+    if not said:
+        raise UserError(
+            f"{source} does not say where its weights come from (rs_models in config.json): it was "
+            "written by hand or by an older version; run the training's last step again."
+        )
+    export(method, options.output, provenance=said, timm=not options.no_timm)
+    print(f"{options.output}: {type(method).__name__}'s backbone, ready for AutoModel")
+    return 0

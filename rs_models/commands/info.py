@@ -1,0 +1,170 @@
+"""`rs-models info`: what a model is, read from its small files; no weights are loaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..zoo import ZOO, pinned_revision, resolve
+
+_EPILOG = """examples:
+  rs-models info outputs/quickstart/export
+  rs-models info rs/tov-resnet50 --json
+  rs-models info tov-resnet18-aid
+
+Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog="rs-models info",
+        description="Tell what a model is: architecture, bands, origin, files, results.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("model", help="a folder, a run's folder, a Hub id, or a name of the zoo")
+    made.add_argument("--revision", help="commit or tag on the Hub")
+    made.add_argument("--results", default="model_cards/results", help="folder of results files")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Tells what a model is; the exit code.
+
+    Raises:
+        UserError: No model by that name.
+        ServiceError: Network and server troubles.
+    """
+    options = parser().parse_args(argv)
+    facts = describe(options.model, options.revision)
+    results = Path(options.results)
+    if results.is_dir():
+        from ..evaluation.results import read_all
+
+        name = facts["name"].rpartition("/")[2]
+        facts["results"] = {
+            f"{result.data} {result.protocol}": round(result.mean, 1)
+            for result in read_all(results)
+            if result.model.rpartition("/")[2] == name
+        }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for inner, content in value.items():
+                print(f"  {inner}: {_text(content)}")
+        else:
+            print(f"{key}: {_text(value)}")
+    return 0
+
+
+def describe(model: str, revision: str | None = None) -> dict[str, Any]:
+    """What is known of a model.
+
+    Args:
+        model: A folder, a run's folder, a Hub id, or a name of the zoo.
+        revision: Commit or tag on the Hub.
+
+    Returns:
+        `name`, `where`, `architecture`, `parameters` (numbers in the safetensors files), `origin`
+        (the `rs_models` dict), `files` (name -> bytes).
+
+    Raises:
+        UserError: No model by that name.
+        ServiceError: Network and server troubles.
+    """
+    source = resolve(model)
+    folder = Path(source)
+    if folder.is_dir():
+        part = folder / "export" if (folder / "export").is_dir() else folder
+        return _of_folder(part)
+    if "/" not in source:
+        raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name).")
+    zoo = next((entry for entry in ZOO if source in (entry.repo_id, entry.pretraining_id)), None)
+    if zoo is not None and not zoo.published:
+        raise UserError(
+            f"{source} is not on the Hub yet: train it with 'rs-models pretrain --config "
+            f"{zoo.recipe.removesuffix('.yaml')}', or set RS_MODELS_HUB_DIR to where it lies."
+        )
+    return _of_hub(source, revision or pinned_revision(source))
+
+
+def _of_folder(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no model: there is no config.json.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    files = {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    weights = [folder / name for name in files if Path(name).match("model*.safetensors")]
+    resolved = folder.resolve()
+    name = resolved.parent.name if resolved.name in ("export", "pretraining") else resolved.name
+    count = sum(map(_parameters, weights))
+    return _facts(name, str(folder), config, count, files)
+
+
+def _of_hub(repo_id: str, revision: str | None) -> dict[str, Any]:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    from ..hub_errors import hub_errors
+
+    with hub_errors(f"Reading {repo_id}"):
+        api = HfApi()
+        info = api.model_info(repo_id, revision=revision, files_metadata=True)
+        config = json.loads(
+            Path(hf_hub_download(repo_id, "config.json", revision=info.sha)).read_text("utf-8")
+        )
+        files = {entry.rfilename: entry.size for entry in info.siblings or []}
+        count = None
+        if "model.safetensors" in files:
+            found = api.parse_safetensors_file_metadata(
+                repo_id, "model.safetensors", revision=info.sha
+            )
+            count = sum(found.parameter_count.values())
+    return _facts(repo_id, f"Hub, revision {info.sha}", config, count, files)
+
+
+def _facts(
+    name: str, where: str, config: dict[str, Any], count: int | None, files: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "where": where,
+        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "parameters": count,
+        "origin": config.get("rs_models", {}),
+        "files": files,
+    }
+
+
+def _parameters(path: Path) -> int:
+    """Numbers in a safetensors file, by its header alone."""
+    import math
+
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,95 @@
+"""`rs-models list`: the models of the zoo and those in the local hub folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..zoo import ZOO, list_models
+
+_EPILOG = """examples:
+  rs-models list
+  rs-models list --method tov --task detection
+  rs-models list --bands red,green,blue,nir --json
+
+Where RS_MODELS_HUB_DIR is set, models in that folder are listed too. Exit codes: 0 done, 2 bad
+input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog="rs-models list",
+        description="List the models of the zoo: name, method, backbone, data, where they are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--method", help="rsisc, tov, false, sticl, glcnet or last")
+    made.add_argument("--task", help="feature-extraction, classification, segmentation, detection")
+    made.add_argument("--bands", help="bands that you have: a sensor, or names with commas")
+    made.add_argument("--published", action="store_true", help="only those on the Hub")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Lists models; the exit code.
+
+    Raises:
+        UserError: A method, task or band that is none.
+    """
+    options = parser().parse_args(argv)
+    bands = options.bands.split(",") if options.bands and "," in options.bands else options.bands
+    models = list_models(
+        options.method, options.task, bands, published=True if options.published else None
+    )
+    rows = [
+        {**dataclasses.asdict(model), "repo_id": model.repo_id, "tasks": model.tasks}
+        for model in models
+    ]
+    for row in rows:
+        row["where"] = "Hub" if row["revision"] else f"train it: --config {row['recipe'][:-5]}"
+    if not (options.published or options.task or options.bands):
+        rows += _local(options.method)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    head = ("name", "method", "backbone", "data", "where")
+    lines = [head, *([str(row[key]) for key in head] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+    return 0
+
+
+def _local(method: str | None) -> list[dict[str, Any]]:
+    """Models in `RS_MODELS_HUB_DIR` by what their config.json says."""
+    root = os.environ.get("RS_MODELS_HUB_DIR")
+    rows = []
+    known = {model.repo_id: model for model in ZOO}
+    for path in sorted(Path(root).expanduser().glob("*/*/config.json")) if root else ():
+        repo_id = "/".join(path.parent.parts[-2:])
+        config = json.loads(path.read_text(encoding="utf-8"))
+        said = config.get("rs_models", {})
+        if path.parts[-3] == "datasets" or method not in (None, said.get("method")):
+            continue
+        data = said.get("data") or "-"
+        rows.append(
+            {
+                "name": repo_id,
+                "repo_id": repo_id,
+                "method": said.get("method") or "-",
+                "backbone": known[repo_id].backbone if repo_id in known else config["model_type"],
+                "data": data if isinstance(data, str) else ", ".join(data),
+                "bands": said.get("bands", []),
+                "where": str(path.parent),
+            }
+        )
+    return rows

@@ -1,0 +1,182 @@
+"""`rs-models evaluate`: frozen encoders with few and many labels, by the named protocols."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+USAGE = """usage: rs-models evaluate [--config FILE] [key=value ...]
+
+Measure frozen encoders on labelled images: k-NN, logistic regression, few-shot draws. One JSON file
+a result goes to output_dir; a table (or with --json the results) to the screen.
+
+examples:
+  rs-models evaluate model=outputs/quickstart/export data.name=synthetic
+  rs-models evaluate model=[rs/tov-resnet50,baseline:random-resnet50] data.name=timm/eurosat-rgb
+  rs-models evaluate model=outputs/run/export data.name=path/to/images "protocols=[linear-n5]"
+
+Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+@dataclass
+class ProbeData:
+    """The labelled images.
+
+    Attributes:
+        name: Known set, Hub id, local folder or `synthetic`.
+        label: Name in the results; null is the Hub id, or the last part of a path.
+        revision: Commit or tag of a Hub data set.
+        train_split: Split that the probes learn from.
+        validation_split: Split that chooses C; null uses a tenth of the train split.
+        test_split: Split that is counted.
+        bands: Bands to read; an encoder takes its own from them by name.
+        image_size: Side in pixels at which images are cached; null keeps the stored size.
+        columns: Our column name to the data's, e.g. `{label: category}`.
+    """
+
+    name: str = "synthetic"
+    label: str | None = None
+    revision: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str = "test"
+    bands: str | list[str] = "rgb"
+    image_size: int | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ProbeConfig:
+    """What to measure.
+
+    Attributes:
+        model: A folder, Hub id, timm name or `baseline:...`, or a list of them.
+        names: Names in the results, one a model; null takes the encoders' own.
+        revision: Commit or tag of the models on the Hub.
+        data: The labelled images.
+        protocols: knn20, knn5, linear, linear-n5, linear-n20, linear-n50; `@224` for another size.
+        output_dir: Folder of the results files.
+        readme: Markdown file whose blocks are rendered from `output_dir` afterwards; null: none.
+        size: Side in pixels that images are brought to; null is each model's training size (for a
+            baseline the stored size).
+        seeds: Draws of the few-shot protocols.
+        seed: Of the baselines' random weights.
+        batch_size: Images at a time.
+        device: cpu, cuda, cuda:1, ...; null is a GPU where there is one.
+        precision: `no` (float32) or `bf16`.
+        cache_dir: Folder of decoded images and features; null is the user's cache folder.
+        json: Print the results as JSON instead of a table.
+    """
+
+    model: str | list[str] = field(
+        default_factory=lambda: [
+            "baseline:image-statistics",
+            "baseline:random-convolutions",
+            "baseline:random-resnet18",
+        ]
+    )
+    names: list[str] | None = None
+    revision: str | None = None
+    data: ProbeData = field(default_factory=ProbeData)
+    protocols: list[str] = field(
+        default_factory=lambda: [
+            "knn20",
+            "knn5",
+            "linear",
+            "linear-n5",
+            "linear-n20",
+            "linear-n50",
+        ]
+    )
+    output_dir: str = "outputs/results"
+    readme: str | None = None
+    size: int | None = None
+    seeds: int = 5
+    seed: int = 0
+    batch_size: int = 256
+    device: str | None = None
+    precision: Literal["no", "bf16"] = "no"
+    cache_dir: str | None = None
+    json: bool = False
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure from the command line; the exit code."""
+    from .data import build_cache, load, resolve_revision
+    from .data.cache import default_cache_dir
+    from .errors import UserError
+    from .evaluation.features import load_encoder
+    from .evaluation.protocols import check_protocols, run
+    from .evaluation.results import table, write
+    from .pages import render
+    from .settings import parse
+
+    config = parse(ProbeConfig, argv, usage=USAGE)
+    models = [config.model] if isinstance(config.model, str) else config.model
+    if config.names is not None and len(config.names) != len(models):
+        raise UserError(f"names has {len(config.names)} entries for {len(models)} models")
+    check_protocols(config.protocols)
+    # Every name is looked up before anything is measured.
+    encoders = [
+        load_encoder(model, revision=config.revision, size=config.size, seed=config.seed)
+        for model in models
+    ]
+    for encoder, name in zip(encoders, config.names or [], strict=False):
+        encoder.name = name
+
+    data = config.data
+    folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
+
+    def cached(split: str | None) -> Any:
+        if split is None:
+            return None
+        rows = load(
+            data.name, split, bands=data.bands, revision=data.revision, columns=data.columns
+        )
+        return build_cache(
+            rows, bands=data.bands, image_size=data.image_size, cache_dir=folder / "images"
+        )
+
+    train, validation, test = map(
+        cached, (data.train_split, data.validation_split, data.test_split)
+    )
+    local = Path(data.name).exists()
+    measured = []
+    for encoder in encoders:
+        results = run(
+            encoder,
+            train,
+            test,
+            validation=validation,
+            protocols=config.protocols,
+            seeds=config.seeds,
+            data=data.label or (Path(data.name).resolve().name if local else data.name),
+            data_revision=resolve_revision(data.name, data.revision),
+            command=f"python training/probe.py {shlex.join(argv)}".strip(),
+            batch_size=config.batch_size,
+            device=config.device,
+            precision=config.precision,
+            cache_dir=folder / "features",
+        )
+        for result in results:
+            write(result, config.output_dir)
+        measured += results
+    if config.json:
+        print(json.dumps([dataclasses.asdict(result) for result in measured], indent=2))
+    else:
+        print(table(measured))
+    if config.readme is not None:
+        render(config.readme, config.output_dir)
+    return 0
+
+
+if __name__ == "__main__":
+    from .settings import run_script
+
+    sys.exit(run_script(main, sys.argv[1:]))
