@@ -169,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: As `convert`.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m rs_models.convert_upstream",
+        prog="rs-models convert-upstream",
         description="The authors' released checkpoint -> a native transformers and timm model.",
     )
     parser.add_argument("file", help="torch.save file (any suffix) or .safetensors")
