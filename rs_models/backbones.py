@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -27,6 +28,7 @@ from transformers import (
 from .adapt import dilate, restem
 from .bands import resolve_bands
 from .errors import UserError
+from .hub_errors import first_line
 from .zoo import pinned_revision, resolve
 
 # Sizes are those of the papers and of timm's and torchvision's models of the same name, so that
@@ -401,7 +403,7 @@ def _read_config(source: str, revision: str | None) -> dict[str, Any]:
     try:
         settings, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"No model at '{source}': {_first_line(error)}") from error
+        raise UserError(f"No model at '{source}': {first_line(error)}") from error
     if not settings:
         raise UserError(f"No model at '{source}': it has no config.json.")
     return settings
@@ -417,8 +419,8 @@ def _load_native(source: str, revision: str | None) -> PreTrainedModel:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"Cannot load '{source}': {_first_line(error)}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
     # The pooler of a ViT is replaced below. Heads are not ours to keep; anything else means other
     # weights than the config's.
     missing = [
@@ -443,7 +445,3 @@ def _some(keys: Iterable[str]) -> str:
     return (
         f"{len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "none"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

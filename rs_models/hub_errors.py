@@ -76,3 +76,24 @@ def _told(doing: str, end: str, error: BaseException) -> Exception:
 def http_error() -> type[Exception]:
     """The error of the HTTP client that huggingface_hub brings: httpx before 2.0, httpx2 since."""
     return import_module("httpx2" if find_spec("httpx2") else "httpx").HTTPError
+
+
+def first_line(error: BaseException) -> str:
+    """Why something did not load: the server's status where that is the cause, or the first line.
+
+    The clients wrap what happened in texts of many lines.
+    """
+    from safetensors import SafetensorError
+
+    if isinstance(error, SafetensorError):
+        return (
+            f"its weights are damaged ({error}); `hf cache verify` tells which downloaded file it "
+            "is, and removing that lets it be fetched again"
+        )
+    found: BaseException | None = error
+    while found is not None:
+        status = getattr(getattr(found, "response", None), "status_code", None)
+        if status is not None and status >= 500:
+            return f"the server answers with status {status}; try again later"
+        found = found.__cause__ or found.__context__
+    return str(error).strip().split("\n")[0]

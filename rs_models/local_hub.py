@@ -1,4 +1,4 @@
-"""A folder laid out like the Hub, for machines without a network: `RS_MODELS_HUB_DIR`."""
+"""What of the Hub lies on this machine: the folder `RS_MODELS_HUB_DIR`, and the clients' cache."""
 
 from __future__ import annotations
 
@@ -23,3 +23,21 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
     places = (f"datasets/{repo_id}", repo_id) if datasets else (repo_id,)
     folders = (Path(root).expanduser() / place for place in places)
     return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
+    """The commit that a model was just loaded at, by the clients' cache; asks no server.
+
+    Args:
+        repo_id: "<org>/<name>".
+        revision: That was asked for.
+
+    Returns:
+        40 hex digits; None for what is not in the cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if repo_id.count("/") != 1 or Path(repo_id).is_dir():
+        return None
+    path = try_to_load_from_cache(repo_id, "config.json", revision=revision or "main")
+    return Path(path).parent.name if isinstance(path, str) else None

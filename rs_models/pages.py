@@ -17,9 +17,10 @@ from typing import Any
 from .errors import UserError
 from .evaluation.results import Result, read_all, table
 from .papers import PAPERS, Paper
-from .zoo import method_of
+from .zoo import ZOO, method_of
 
 PAGE = Path("README.md")
+_ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("model_cards") / "results"
 # What the methods' table shows of the results.
 _SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "linear"}
@@ -173,11 +174,42 @@ def bibtex(method: str) -> str:
     return "\n".join([f"@article{{{name},", *lines, "}"])
 
 
+def zoo(results: Sequence[Result]) -> str:
+    """Markdown table of the zoo: what each model is, where it is, what it reaches.
+
+    Args:
+        results: In any order.
+    """
+    shown = f"k-NN and linear on {_SHOWN_DATA}, %"
+    head = ("model", "method", "backbone", "pretraining data", "recipe", "weights", shown)
+    means = _means(results)
+    rows = []
+    for model in ZOO:
+        recipe = f"training/configs/{model.recipe}"
+        where = f"`{model.repo_id}@{model.revision}`" if model.published else "not published yet"
+        card = f"model_cards/rendered/{model.name}/README.md"
+        name = f"[{model.name}]({card})" if (_ROOT / card).is_file() else model.name
+        measured = [means.get((model.name, key)) for key in _SHOWN_PROTOCOLS]
+        rows.append(
+            (
+                name,
+                PAPERS[model.method].label,
+                model.backbone,
+                model.data,
+                f"[`{model.recipe}`]({recipe})",
+                where,
+                ", ".join(m or "-" for m in measured) if any(measured) else "-",
+            )
+        )
+    return _markdown(head, rows)
+
+
 # Name in the markers -> the text for all results.
 BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
     "results": table,
     "methods": methods,
     "citations": citations,
+    "zoo": zoo,
 }
 
 
@@ -197,16 +229,19 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _measured(method: str, results: Sequence[Result]) -> str:
-    """`model`: one number a shown protocol, a line a model; "-" for what was not measured."""
-    means = {
+def _means(results: Sequence[Result]) -> dict[tuple[str, str], str]:
+    """(model, protocol) -> mean of what the tables show."""
+    return {
         (result.model, result.protocol): f"{result.mean:.1f}"
         for result in results
-        if result.data == _SHOWN_DATA
-        and result.protocol in _SHOWN_PROTOCOLS
-        and method_of(result.model) == method
+        if result.data == _SHOWN_DATA and result.protocol in _SHOWN_PROTOCOLS
     }
-    models = sorted({model for model, _ in means})
+
+
+def _measured(method: str, results: Sequence[Result]) -> str:
+    """`model`: one number a shown protocol, a line a model; "-" for what was not measured."""
+    means = _means(results)
+    models = sorted({model for model, _ in means if method_of(model) == method})
     lines = [
         f"{model}: {', '.join(means.get((model, key), '-') for key in _SHOWN_PROTOCOLS)}"
         for model in models

@@ -144,19 +144,16 @@ def test_evaluate_prints_json(capsys, model, tmp_path):
 def test_bash_completes_commands_and_options(capsys):
     assert cli.main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
+    # What bash does when somebody presses Tab.
     ask = """
+function=$(complete -p rs-models | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 COMP_WORDS=({words}); COMP_CWORD={last}
-{function}
+$function rs-models
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    (function,) = [
-        line.split("complete -o filenames -F ")[1].split()[0]
-        for line in script.splitlines()
-        if line.startswith("complete -o filenames -F ")
-    ]
 
     def complete(*words):
-        code = script + ask.format(words=" ".join(words), last=len(words) - 1, function=function)
+        code = script + ask.format(words=" ".join(words), last=len(words) - 1)
         done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
         return done.stdout.split()
 

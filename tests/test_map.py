@@ -98,3 +98,20 @@ def test_public_names_exist():
         assert getattr(rs_models, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = rs_models.nonsense
+
+
+def test_no_call_opens_pickled_weights_or_remote_code():
+    """`from_pretrained` reads a `.bin` where there is no safetensors file, unless it is told."""
+    exempt = {"config_class", "AutoConfig", "AutoImageProcessor", "PreTrainedConfig"}
+    seen = 0
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            assert keywords.get("trust_remote_code", "False") == "False", file
+            if node.func.attr == "from_pretrained" and ast.unparse(node.func.value) not in exempt:
+                assert keywords.get("use_safetensors") == "True", f"{file}: {ast.unparse(node)}"
+                seen += 1
+            assert node.func.attr != "load" or ast.unparse(node.func.value) != "pickle", file
+    assert seen >= 4

@@ -66,7 +66,7 @@ def test_each_block_goes_between_its_own_markers(tmp_path):
     with pytest.raises(UserError, match=r"\(citations\)"):
         check(page, results)
     record(results, "tov-resnet50", 8, data="aid96")
-    with pytest.raises(UserError, match=r"\(results, methods, citations\)"):
+    with pytest.raises(UserError, match=r"\(results, methods, citations, zoo\)"):
         check(page, results)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
+from ..hub_errors import first_line
 from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:
@@ -38,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No method there, no provenance, an output that exists.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForPreTraining
 
     from ..export import export
@@ -55,9 +57,10 @@ def main(argv: Sequence[str]) -> int:
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(f"There is no method's checkpoint at {source}: {first}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"There is no method's checkpoint at {source}: {first_line(error)}"
+        ) from error
     said = getattr(method.config, "rs_models", None)
     if not said:
         raise UserError(

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 
 from .. import backbones
 from ..bands import SENSORS
 from ..errors import UserError
+from ..hub_errors import first_line
+from ..local_hub import cached_commit
 from ..timm_interop import timm_features
 from ..zoo import pinned_revision, resolve
 from .features import Encoder, weights_hash
@@ -30,7 +33,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
     try:
         settings, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"No model at '{source}': {_first_line(error)}") from error
+        raise UserError(f"No model at '{source}': {first_line(error)}") from error
     model_type = str(settings.get("model_type"))
     if "architecture" in settings and model_type not in backbones.NATIVE_TYPES:
         return _timm_encoder(source, revision)
@@ -49,7 +52,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
         image_std=meta["image_std"],
         train_size=meta["train_size"],
         name=_shown_name(source),
-        revision=getattr(model.config, "_commit_hash", None) or f"sha256:{weights_hash(model)}",
+        revision=cached_commit(source, revision) or f"sha256:{weights_hash(model)}",
         pretrained_on=meta.get("data"),
     )
 
@@ -74,8 +77,8 @@ def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"Cannot load '{source}': {_first_line(error)}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
     if info["missing_keys"]:
         raise UserError(
             f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
@@ -119,7 +122,7 @@ def _processor_settings(
     except (OSError, KeyError, TypeError) as error:
         raise UserError(
             f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
-            f"image_mean, image_std and size: {_first_line(error)})."
+            f"image_mean, image_std and size: {first_line(error)})."
         ) from error
 
 
@@ -136,7 +139,7 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0).eval()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"Cannot load '{source}' with timm: {_first_line(error)}") from error
+        raise UserError(f"Cannot load '{source}' with timm: {first_line(error)}") from error
     data = resolve_model_data_config(model)
     if data["input_size"][0] != 3:
         raise UserError(f"'{source}' takes {data['input_size'][0]} bands and does not say which.")
@@ -170,7 +173,3 @@ def _at_any_size(model: nn.Module) -> Forward:
         return timm_features(copies[key], x)
 
     return forward
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

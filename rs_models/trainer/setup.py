@@ -204,7 +204,11 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
     try:
         if config.init_from:
             return model_class.from_backbone(config.init_from, **settings)
-        trained = None if previous is None else model_class.from_pretrained(previous)
+        trained = (
+            None
+            if previous is None
+            else model_class.from_pretrained(previous, use_safetensors=True)
+        )
         if trained is None:
             settings["backbone_config"] = backbones.backbone_config(
                 config.backbone, bands=bands, image_size=config.image_size

@@ -674,6 +674,15 @@ ROUTES = (
 )
 
 
+_FORBID = """import sys
+class _Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError("forbidden here: " + name, name=name)
+sys.meta_path.insert(0, _Forbidden())
+"""
+
+
 # --- the handle in the tests' process -------------------------------------------------------------
 
 
@@ -780,7 +789,7 @@ class HubServer:
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Runs code in a fresh client process, in which importing `forbid` fails."""
-        guard = f"import sys\nfor name in {list(forbid)!r}:\n    sys.modules[name] = None\n"
+        guard = _FORBID.format(names=list(forbid)) if forbid else ""
         done = subprocess.run(
             [sys.executable, "-c", guard + code, *arguments],
             env=self.env(home, token, offline=offline) | environment,
