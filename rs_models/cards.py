@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,9 @@ def collect(
     if data is not None:
         part = Path(run) / "export"
         facts.features = principal_components(str(part if part.is_dir() else run), data)
+        # In the run too, so that a push of it has the picture.
+        text = json.dumps(facts.features) + "\n"
+        (Path(run) / "features.json").write_text(text, encoding="utf-8")
     write_facts(facts, target)
 
 

@@ -186,6 +186,8 @@ def test_components_are_drawn_of_labelled_images(run, tmp_path):
     cards.collect(run, tmp_path, data="synthetic:num=24,size=32")
     found = read_facts(tmp_path).features
     assert len(found["points"]) == len(found["labels"])
+    assert read_facts(run).features == found  # a push of the run has the picture too
+    (run / "features.json").unlink()
     points = np.array(found["points"])
     assert abs(np.corrcoef(points.T)[0, 1]) < 0.01  # components are uncorrelated
     assert points.std(0)[0] >= points.std(0)[1]

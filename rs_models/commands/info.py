@@ -88,13 +88,17 @@ def describe(model: str, revision: str | None = None) -> dict[str, Any]:
         return _of_folder(part)
     if "/" not in source:
         raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name).")
-    zoo = next((entry for entry in ZOO if source in (entry.repo_id, entry.pretraining_id)), None)
-    if zoo is not None and not zoo.published:
+    try:
+        return _of_hub(source, revision or pinned_revision(source))
+    except UserError as error:
+        ours = (m for m in ZOO if source in (m.repo_id, m.pretraining_id) and not m.published)
+        zoo = next(ours, None)
+        if zoo is None:
+            raise
         raise UserError(
             f"{source} is not on the Hub yet: train it with 'rs-models pretrain --config "
             f"{zoo.recipe.removesuffix('.yaml')}', or set RS_MODELS_HUB_DIR to where it lies."
-        )
-    return _of_hub(source, revision or pinned_revision(source))
+        ) from error
 
 
 def _of_folder(folder: Path) -> dict[str, Any]:
