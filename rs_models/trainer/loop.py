@@ -95,9 +95,6 @@ def pretrain(config: RunConfig) -> Path | None:
     )
     if config.trackers and not config.dry_run:
         accelerator.init_trackers("rs_models", config={"settings": json.dumps(asdict(config))})
-    if accelerator.is_main_process and not config.dry_run:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / RECIPE).write_text(config.recipe(), encoding="utf-8")
     previous: Path | None = None
     for number, settings in enumerate(stages, start=1):
         last = number == len(stages)
@@ -110,7 +107,9 @@ def pretrain(config: RunConfig) -> Path | None:
         if len(stages) > 1:
             accelerator.print(f"stage {number} of {len(stages)}: {settings.data.name}")
         try:
-            finished = run_stage(settings, accelerator, folder, results, previous)
+            finished = run_stage(
+                settings, accelerator, folder, results, previous, recipe=config.recipe()
+            )
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -133,12 +132,17 @@ def run_stage(
     folder: Path,
     results: Path,
     previous: Path | None,
+    *,
+    recipe: str,
 ) -> bool:
     """Train one stage and write its results; False when it was stopped on request."""
     stage = setup(config, accelerator, folder, previous)
     if config.dry_run:
         report_dry_run(stage, accelerator)
         return True
+    if accelerator.is_main_process:
+        Path(config.output_dir).mkdir(parents=True, exist_ok=True)
+        (Path(config.output_dir) / RECIPE).write_text(recipe, encoding="utf-8")
     kept = checkpoints.complete(folder / "checkpoints")
     if config.resume and kept:
         state = checkpoints.read_state(kept[-1])
