@@ -2,7 +2,8 @@
 
 Importing the package registers the methods with transformers' Auto classes, so that
 `AutoModelForPreTraining.from_pretrained` restores a method with its projector and its state, and
-the segmentation networks, for `AutoModelForSemanticSegmentation`.
+the segmentation and detection networks, for `AutoModelForSemanticSegmentation` and
+`AutoModelForObjectDetection`.
 Backbones need no import of this package: they are native transformers repositories.
 """
 
@@ -18,6 +19,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "DeepLabV3PlusConfig": "rs_models.tasks.segmentation",
     "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmentation",
+    "FasterRcnnConfig": "rs_models.tasks.detection",
+    "FasterRcnnForObjectDetection": "rs_models.tasks.detection",
     "FcnConfig": "rs_models.tasks.segmentation",
     "FcnForSemanticSegmentation": "rs_models.tasks.segmentation",
     "FalseConfig": "rs_models.methods.false",
@@ -32,6 +35,7 @@ _PUBLIC = {
     "SticlForPreTraining": "rs_models.methods.sticl",
     "TovConfig": "rs_models.methods.tov",
     "TovForPreTraining": "rs_models.methods.tov",
+    "upernet": "rs_models.tasks.upernet",
     "UserError": "rs_models.errors",
     "load_data": "rs_models.data",
     "load_backbone": "rs_models.backbones",
@@ -56,9 +60,15 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSemanticSegmentation
+    from transformers import (
+        AutoConfig,
+        AutoModelForObjectDetection,
+        AutoModelForPreTraining,
+        AutoModelForSemanticSegmentation,
+    )
 
     from .methods import METHODS, method_classes
+    from .tasks.detection import FasterRcnnConfig, FasterRcnnForObjectDetection
     from .tasks.segmentation import SEGMENTERS
 
     for name in METHODS:
@@ -69,6 +79,10 @@ def _register() -> None:
     for segmenter_config, segmenter in SEGMENTERS:
         AutoConfig.register(segmenter_config.model_type, segmenter_config, exist_ok=True)
         AutoModelForSemanticSegmentation.register(segmenter_config, segmenter, exist_ok=True)
+    AutoConfig.register(FasterRcnnConfig.model_type, FasterRcnnConfig, exist_ok=True)
+    AutoModelForObjectDetection.register(
+        FasterRcnnConfig, FasterRcnnForObjectDetection, exist_ok=True
+    )
 
 
 _register()
