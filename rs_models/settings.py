@@ -40,18 +40,30 @@ def parse(cls: type[T], argv: Sequence[str], *, usage: str = "") -> T:
         UserError: Unknown key, wrong type, unreadable file, or an argument that is neither.
         SystemExit: For `--help`, with code 0, after printing every key with type and default.
     """
-    values: dict[str, Any] = {}
-    arguments = list(argv)
-    if "-h" in arguments or "--help" in arguments:
+    if "-h" in argv or "--help" in argv:
         print(f"{usage.rstrip()}\n\nsettings:\n{describe(cls)}" if usage else describe(cls))
         raise SystemExit(0)
+    return build(cls, arguments(argv))
+
+
+def arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """What a command line says, nested as it would be in YAML and not yet checked.
+
+    Args:
+        argv: As for `parse`.
+
+    Raises:
+        UserError: An unreadable file, or an argument that is neither a file nor a setting.
+    """
+    values: dict[str, Any] = {}
+    left = list(argv)
     overrides: list[tuple[str, Any]] = []
-    while arguments:
-        argument = arguments.pop(0)
+    while left:
+        argument = left.pop(0)
         if argument == "--config" or argument.startswith("--config="):
-            if "=" not in argument and not arguments:
+            if "=" not in argument and not left:
                 raise UserError("--config wants a file: --config training/configs/quickstart.yaml")
-            path = argument.partition("=")[2] or arguments.pop(0)
+            path = argument.partition("=")[2] or left.pop(0)
             merge(values, read_yaml(path))
             continue
         key, equals, text = argument.removeprefix("--").partition("=")
@@ -60,7 +72,7 @@ def parse(cls: type[T], argv: Sequence[str], *, usage: str = "") -> T:
         overrides.append((key.replace("-", "_"), _yaml_value(key, text) if equals else True))
     for key, value in overrides:
         _set(values, key, value)
-    return build(cls, values)
+    return values
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

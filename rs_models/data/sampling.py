@@ -54,6 +54,50 @@ def few_shot_draw(
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
+def share_draw(labels: ArrayLike, share: float, seed: int) -> np.ndarray:
+    """Draw the same share of every class, at least one row each.
+
+    For one seed the draws are nested, in each other and in those of `few_shot_draw`.
+
+    Args:
+        labels: (N,) class indices; negative ones mark rows without a label and are never drawn.
+        share: from above 0 to 1.
+        seed: one seed, one nested family of draws.
+
+    Returns:
+        Sorted int64 row indices.
+    """
+    values = np.asarray(labels)
+    drawn = []
+    for label in _classes(values):
+        rows = np.random.default_rng([seed, int(label)]).permutation(
+            np.flatnonzero(values == label)
+        )
+        drawn.append(rows[: max(1, round(share * len(rows)))])
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def image_draw(n: int, count: int, seed: int) -> np.ndarray:
+    """Draw images that have no single class: masks, boxes, several labels.
+
+    For one seed the draws are nested.
+
+    Args:
+        n: rows there are.
+        count: rows to draw.
+        seed: one seed, one nested family of draws.
+
+    Returns:
+        Sorted int64 row indices, (count,).
+
+    Raises:
+        UserError: when there are fewer than ``count`` rows.
+    """
+    if count > n:
+        raise UserError(f"{count} labelled images are asked for, but there are {n}: ask for fewer.")
+    return np.sort(np.random.default_rng([seed, n]).permutation(n)[:count]).astype(np.int64)
+
+
 def hash_indices(indices: ArrayLike) -> str:
     """Return a hash (16 hex digits) of row indices in their order, to name a draw."""
     data = np.ascontiguousarray(np.asarray(indices), dtype="<i8").tobytes()

@@ -15,7 +15,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Result:
         versions: Packages and their versions.
         date: When it was measured, ISO 8601, UTC.
         command: That measures it again.
+        scores: Other scores of the same runs, from 0 to 1: a list a name, one a seed.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Result:
     versions: dict[str, str]
     date: str
     command: str
+    scores: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that break the schema."""
@@ -78,14 +80,28 @@ class Result:
             command: That measures it again.
             **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
         """
-        values = [round(100 * float(row.mean()), 4) for row in correct]
-        return cls(
+        return cls.now(
             **keys,
             metric="accuracy",
+            values=[round(100 * float(row.mean()), 4) for row in correct],
+            interval=bootstrap_interval(100 * correct.mean(0)),
+            command=command,
+        )
+
+    @classmethod
+    def now(cls, *, values: list[float], command: str, **keys: Any) -> Result:
+        """A result of now.
+
+        Args:
+            values: One a seed.
+            command: That measures it again.
+            **keys: The other fields, but mean, std, versions and date.
+        """
+        return cls(
+            **keys,
             values=values,
             mean=round(float(np.mean(values)), 4),
             std=round(float(np.std(values)), 4),
-            interval=bootstrap_interval(100 * correct.mean(0)),
             versions=versions(),
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=command,
@@ -135,7 +151,10 @@ def write(result: Result, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("__".join(_slug(part) for part in result.key) + ".json")
-    text = json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False, allow_nan=False)
+    content = dataclasses.asdict(result)
+    if not content["scores"]:
+        del content["scores"]
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
@@ -187,6 +206,7 @@ def check(content: Any, where: str) -> None:
     """
     if not isinstance(content, Mapping):
         raise UserError(f"{where}: a result is an object with keys, not {type(content).__name__}.")
+    content = {"scores": {}, **content}
     missing = [key for key in _SCHEMA if key not in content]
     unknown = [key for key in content if key not in _SCHEMA]
     if missing or unknown:
@@ -243,6 +263,7 @@ _SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_is_text_map, "an object of package versions"),
     "date": (_is_date, "an ISO 8601 time with its zone"),
     "command": _TEXT,
+    "scores": (lambda value: isinstance(value, dict), "an object"),
 }
 
 
@@ -274,11 +295,14 @@ def table(results: Sequence[Result]) -> str:
             {result.model for result in rows}, key=lambda name: (not _is_yardstick(name), name)
         )
         cells = {(result.model, result.protocol): _cell(result) for result in rows}
+        metrics = {result.metric for result in rows}
+        of = {result.protocol: result.metric for result in rows}
+        titles = [f"{name} ({of[name]})" if len(metrics) > 1 else name for name in protocols]
         origin = {result.model: _origin(result) for result in rows}
         lines = [
-            f"**{data}**, {' and '.join(sorted({result.metric for result in rows}))} in %:",
+            f"**{data}**, {' and '.join(sorted(metrics))} in %:",
             "",
-            f"| model | pretrained on | {' | '.join(protocols)} |",
+            f"| model | pretrained on | {' | '.join(titles)} |",
             "|---" * (len(protocols) + 2) + "|",
         ]
         for model in models:

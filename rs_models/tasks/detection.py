@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -208,6 +209,7 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
         self,
         pixel_values: Tensor,
         labels: Sequence[Mapping[str, Tensor]] | None = None,
+        pixel_mask: Tensor | None = None,
     ) -> DetectionOutput:
         """Boxes, and the loss where labels are given.
 
@@ -215,6 +217,9 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
             pixel_values: Normalised images, (B, C, H, W).
             labels: An image each: `class_labels` (n,) from 0 on and `boxes` (n, 4), centre x,
                 centre y, width and height over the image's sides; n may be 0.
+            pixel_mask: (B, H, W), 1 where images of different sizes have pixels and 0 where
+                transformers' processors have padded them right and below; boxes are over the
+                sides of the former.
 
         Returns:
             See `DetectionOutput`.
@@ -227,19 +232,23 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
         if self.training and labels is None:
             raise UserError("A detector in training mode needs labels.")
         count, _, height, width = pixel_values.shape
+        sizes = [(height, width)] * count
+        if pixel_mask is not None:
+            sizes = [(int(m.any(1).sum()), int(m.any(0).sum())) for m in pixel_mask]
         if labels is not None and len(labels) != count:
             raise UserError(f"Labels of {len(labels)} images do not fit {count} images.")
-        images = ImageList(pixel_values, [(height, width)] * count)
+        images = ImageList(pixel_values, sizes)
         maps = self.body(backbones.stages(self.backbone, pixel_values))
         output = DetectionOutput()
         if labels is not None:
-            targets = [_target(row, height, width, pixel_values.device) for row in labels]
+            device = pixel_values.device
+            targets = [_target(row, *size, device) for row, size in zip(labels, sizes, strict=True)]
             output.loss_dict = self._losses(images, maps, targets)
             output.loss = cast(Tensor, sum(output.loss_dict.values()))
         if not self.training:
             proposals, _ = self.rpn(images, maps)
             found, _ = self.roi_heads(maps, proposals, images.image_sizes)
-            output.logits, output.pred_boxes = self._as_queries(found, height, width)
+            output.logits, output.pred_boxes = self._as_queries(found, sizes)
         return output
 
     def _losses(self, images: Any, maps: Any, targets: Any) -> dict[str, Tensor]:
@@ -255,7 +264,7 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
         return {**of_proposals, **of_boxes}
 
     def _as_queries(
-        self, found: Sequence[dict[str, Tensor]], height: int, width: int
+        self, found: Sequence[dict[str, Tensor]], sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """Boxes of all images in one tensor, as transformers' detectors give them."""
         config, device = self.config, found[0]["boxes"].device
@@ -264,8 +273,8 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
         odds = torch.full((*shape, classes + 1), _FLOOR, device=device)
         odds[..., -1] = 1.0
         boxes = torch.zeros((*shape, 4), device=device)
-        sides = torch.tensor([width, height, width, height], device=device)
-        for i, row in enumerate(found):
+        for i, (row, (height, width)) in enumerate(zip(found, sizes, strict=True)):
+            sides = torch.tensor([width, height, width, height], device=device)
             number = len(row["scores"])
             odds[i, range(number), row["labels"] - 1] = row["scores"].float().clamp_min(_FLOOR)
             odds[i, :number, -1] = (1 - row["scores"].float()).clamp_min(_FLOOR)
@@ -317,16 +326,24 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
             UserError: An unknown setting, a backbone without a pyramid, or whatever
                 `backbones.load` says.
         """
+        return cls.over(backbones.load(name_or_path, bands=bands), **settings)
+
+    @classmethod
+    def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
+        """The same over a native backbone in memory, whose weights are copied."""
         known = {field.name for field in dataclasses.fields(FasterRcnnConfig)} | {"num_labels"}
         unknown = sorted(set(settings) - known)
         if unknown:
             raise UserError(
                 f"FasterRcnnConfig has no setting {', '.join(unknown)}: see its docstring."
             )
-        trained = backbones.load(name_or_path, bands=bands)
-        backbones.stage_dims(trained.config)  # refuses a ViT
-        model = cls(FasterRcnnConfig(backbone_config=trained.config.to_dict(), **settings))
-        model.backbone.load_state_dict(trained.state_dict())
+        backbones.stage_dims(backbone.config)  # refuses a ViT
+        try:
+            config = FasterRcnnConfig(backbone_config=backbone.config.to_dict(), **settings)
+        except StrictDataclassError as error:
+            raise UserError(f"FasterRcnnConfig: {error.__cause__ or error}.") from error
+        model = cls(config)
+        model.backbone.load_state_dict(backbone.state_dict())
         return model.eval()
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
@@ -200,6 +201,12 @@ class SegmentationModel(PreTrainedModel):
         Raises:
             UserError: An unknown setting, or whatever `backbones.load` says.
         """
+        trained = backbones.load(name_or_path, bands=bands)
+        return cls.over(trained, **settings)
+
+    @classmethod
+    def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
+        """The same over a native backbone in memory, whose weights are copied."""
         config_class = cls.config_class
         known = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
         unknown = sorted(set(settings) - known)
@@ -207,9 +214,12 @@ class SegmentationModel(PreTrainedModel):
             raise UserError(
                 f"{config_class.__name__} has no setting {', '.join(unknown)}: see its docstring."
             )
-        trained = backbones.load(name_or_path, bands=bands)
-        model = cls(config_class(backbone_config=trained.config.to_dict(), **settings))
-        model._load_backbone(trained)
+        try:
+            config = config_class(backbone_config=backbone.config.to_dict(), **settings)
+        except StrictDataclassError as error:
+            raise UserError(f"{config_class.__name__}: {error.__cause__ or error}.") from error
+        model = cls(config)
+        model._load_backbone(backbone)
         return model.eval()
 
     def _load_backbone(self, trained: PreTrainedModel) -> None:

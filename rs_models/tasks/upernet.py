@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import UperNetConfig, UperNetForSemanticSegmentation
+from transformers import PreTrainedModel, UperNetConfig, UperNetForSemanticSegmentation
 
 from .. import backbones
 from ..errors import UserError
@@ -34,17 +35,26 @@ def upernet(
     Raises:
         UserError: A ViT, which has one resolution only, or whatever `backbones.load` says.
     """
-    trained = backbones.load(name_or_path, bands=bands)
+    return over(backbones.load(name_or_path, bands=bands), num_labels, **settings)
+
+
+def over(
+    trained: PreTrainedModel, num_labels: int, **settings: Any
+) -> UperNetForSemanticSegmentation:
+    """The same over a native backbone in memory, whose weights are copied."""
     dims = backbones.stage_dims(trained.config)  # refuses a ViT
     if backbones.output_stride(trained.config) != 32:
         raise UserError(
-            f"{name_or_path} was trained dilated, which transformers' UperNet cannot be: use "
+            "This backbone was trained dilated, which transformers' UperNet cannot be: use "
             "DeepLabV3PlusForSemanticSegmentation."
         )
     native = trained.config.to_dict()
     native["out_features"] = [f"stage{i + 1}" for i in range(len(dims))]
     native.pop("out_indices", None)
     chosen: dict[str, Any] = {"auxiliary_in_channels": dims[-2], "loss_ignore_index": 255}
+    unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(UperNetConfig)})
+    if unknown:
+        raise UserError(f"UperNetConfig has no setting {', '.join(unknown)}.")
     config = UperNetConfig(
         backbone_config=native, **{"num_labels": num_labels, **chosen, **settings}
     )
