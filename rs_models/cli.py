@@ -43,6 +43,16 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate": Command(
             "probe", "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
         ),
+        "finetune": Command(
+            "tasks.finetuning.command",
+            "a task from few labels",
+            "finetune task=segmentation model=DIR data.name=DIR labels=20",
+        ),
+        "predict": Command(
+            "predict.command",
+            "maps of whole scenes",
+            "predict SCENE.tif --model DIR --output MAP.tif",
+        ),
         "embed": Command(
             "embed", "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
         ),

@@ -42,7 +42,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
         model = backbones.load(source, revision=revision)  # refuses a whole method by name
     else:
         model, forward = _auto_model(source, revision)
-    meta = settings.get("rs_models") or _processor_settings(source, revision, model.config)
+    meta = settings.get("rs_models") or processor_record(source, revision, model.config)
     return Encoder.from_model(
         model,
         forward=forward,
@@ -55,6 +55,36 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
         revision=cached_commit(source, revision) or f"sha256:{weights_hash(model)}",
         pretrained_on=meta.get("data"),
     )
+
+
+def processor_record(
+    source: str, revision: str | None, config: PreTrainedConfig
+) -> Mapping[str, Any]:
+    """What `preprocessor_config.json` says, under the names of our provenance."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    if getattr(config, "num_channels", 3) != 3:
+        raise UserError(
+            f"'{source}' takes {config.num_channels} bands and does not say which: use weights "
+            "whose config.json names them in rs_models.bands."
+        )
+    try:
+        found, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
+        size = found.get("crop_size") or found["size"]
+        if isinstance(size, dict):
+            size = size.get("height") or size["shortest_edge"]
+        return {
+            "bands": SENSORS["rgb"],
+            "value_range": (0, 1 / found.get("rescale_factor", 1 / 255)),
+            "image_mean": found["image_mean"],
+            "image_std": found["image_std"],
+            "train_size": int(size),
+        }
+    except (OSError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
+            f"image_mean, image_std and size: {first_line(error)})."
+        ) from error
 
 
 def _shown_name(source: str) -> str:
@@ -94,36 +124,6 @@ def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
         return hidden[:, 0] if hidden.ndim == 3 else hidden.mean((2, 3))
 
     return model, forward
-
-
-def _processor_settings(
-    source: str, revision: str | None, config: PreTrainedConfig
-) -> Mapping[str, Any]:
-    """What `preprocessor_config.json` says, under the names of our provenance."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    if getattr(config, "num_channels", 3) != 3:
-        raise UserError(
-            f"'{source}' takes {config.num_channels} bands and does not say which: use weights "
-            "whose config.json names them in rs_models.bands."
-        )
-    try:
-        found, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
-        size = found.get("crop_size") or found["size"]
-        if isinstance(size, dict):
-            size = size.get("height") or size["shortest_edge"]
-        return {
-            "bands": SENSORS["rgb"],
-            "value_range": (0, 1 / found.get("rescale_factor", 1 / 255)),
-            "image_mean": found["image_mean"],
-            "image_std": found["image_std"],
-            "train_size": int(size),
-        }
-    except (OSError, KeyError, TypeError) as error:
-        raise UserError(
-            f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
-            f"image_mean, image_std and size: {first_line(error)})."
-        ) from error
 
 
 def _timm_encoder(source: str, revision: str | None) -> Encoder:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,31 +90,12 @@ class Preprocessing:
         return (images - mean) / std
 
 
-def recorded(config: Any, folder: str | Path | None = None) -> Preprocessing | None:
-    """What a model's config, or the processor beside it, says; None where neither says enough.
-
-    Args:
-        config: Of a model; `rs_models` is looked for in it and in its backbone's.
-        folder: Local repository whose preprocessor_config.json is read otherwise (RGB only).
-    """
+def recorded(config: Any) -> Preprocessing | None:
+    """What a model's config, or its backbone's, says in `rs_models`; None where it says nothing."""
     for place in (config, getattr(config, "backbone_config", None)):
         record = getattr(place, "rs_models", None)
         if record is None and isinstance(place, Mapping):
             record = place.get("rs_models")
         if record is not None:
             return Preprocessing.of(record)
-    path = Path(folder or "") / "preprocessor_config.json"
-    if folder is None or not path.is_file() or getattr(config, "num_channels", 3) != 3:
-        return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    size = found.get("size") or {}
-    side = size if isinstance(size, int) else size.get("height") or size.get("shortest_edge")
-    if "image_mean" not in found or "image_std" not in found:
-        return None
-    return Preprocessing(
-        bands=resolve_bands("rgb"),
-        value_range=(0.0, 1 / found.get("rescale_factor", 1 / 255)),
-        image_mean=tuple(found["image_mean"]),
-        image_std=tuple(found["image_std"]),
-        train_size=int(side or 224),
-    )
+    return None

@@ -1,0 +1,232 @@
+"""A model of any task as one thing that turns tiles into cells, or into boxes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    AutoModelForObjectDetection,
+    AutoModelForSemanticSegmentation,
+)
+
+from .. import backbones
+from ..errors import UserError
+from ..evaluation.features import load_encoder, weights_hash
+from ..evaluation.loading import processor_record
+from ..export import no_progress_bars
+from ..hub_errors import first_line
+from ..tasks.classification import classify
+from ..tasks.detection import FasterRcnnForObjectDetection
+from ..tasks.preprocessing import Preprocessing, recorded
+from ..tasks.segmentation_scores import scores_of
+from ..zoo import pinned_revision, resolve
+
+KINDS = {
+    "segmentation": ("classes", "probabilities"),
+    "classification": ("classes", "probabilities"),
+    "detection": ("boxes",),
+    "embedding": ("embeddings",),
+}
+_TASKS: dict[str, Any] = {
+    "ForSemanticSegmentation": ("segmentation", AutoModelForSemanticSegmentation),
+    "ForImageClassification": ("classification", AutoModelForImageClassification),
+    "ForObjectDetection": ("detection", AutoModelForObjectDetection),
+}
+_CELLS = 4  # a tile's one class or one vector counts for so many cells a side
+_DEFAULT_TILE = {"segmentation": 512, "detection": 512, "embedding": 512}
+
+
+@dataclass
+class Predictor:
+    """A network with its preprocessing.
+
+    Attributes:
+        task: segmentation, classification, detection or embedding.
+        model: The network.
+        preprocessing: Of its images.
+        names: Of the classes; empty for embeddings.
+        name: For messages and records.
+        revision: Hash of the weights.
+        stride: Pixels to one cell of the result; None depends on the tile (one value a tile).
+        forward: Normalised images (B, C, H, W) -> (B, K, h, w), or what a detector gives.
+        precision: "no" (float32) or "bf16".
+    """
+
+    task: str
+    model: Any
+    preprocessing: Preprocessing
+    names: list[str]
+    name: str
+    revision: str
+    stride: int | None
+    forward: Callable[[Tensor], Any]
+    precision: str = "no"
+
+    def to(self, device: str | torch.device | None) -> Predictor:
+        """Moved, and laid out for convolutions; None is a GPU where there is one."""
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.eval().to(place, memory_format=torch.channels_last)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def default_tile(self) -> int:
+        """Side of a tile: that of training for whole-image answers, 512 pixels else."""
+        size = self.preprocessing.train_size
+        if self.stride is None:
+            return max(_CELLS, size // _CELLS * _CELLS)
+        return -(-max(size, _DEFAULT_TILE[self.task]) // self.stride) * self.stride
+
+    def cell(self, tile: int) -> int:
+        """Pixels to one cell of the result for tiles of a size."""
+        if self.stride is not None:
+            return self.stride
+        return max(1, tile // _CELLS)
+
+    def prepared(self, pixels: Tensor, valid: Tensor) -> Tensor:
+        """Normalised tiles; what holds nothing becomes the mean.
+
+        Args:
+            pixels: (B, C, H, W) as stored.
+            valid: (B, H, W) bool.
+        """
+        pixels = pixels.to(self.device)
+        scaled = pixels.float() / self.preprocessing.value_range[1]
+        x = self.preprocessing.normalised(scaled)
+        if not bool(valid.all()):
+            x = x * valid.to(self.device)[:, None]
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def __call__(self, x: Tensor) -> Any:
+        """Probabilities or vectors (B, K, h, w) float32, or a detector's output."""
+        autocast = (
+            torch.autocast(self.device.type, torch.bfloat16)
+            if self.precision == "bf16"
+            else contextlib.nullcontext()
+        )
+        with torch.inference_mode(), autocast:
+            found = self.forward(x)
+        if self.task == "detection":
+            return found
+        if found.ndim == 2:  # one value a tile, for all of its cells
+            found = found[..., None, None].expand(-1, -1, _CELLS, _CELLS)
+        found = found.float()
+        return found if self.task == "embedding" else found.softmax(1)
+
+
+def load_predictor(
+    name_or_path: str, *, revision: str | None = None, precision: str = "no"
+) -> Predictor:
+    """A model by name: what it is stands in its config.
+
+    Args:
+        name_or_path: A folder that fine-tuning wrote, a Hub id of a segmentation, classification or
+            detection model of transformers, or any encoder that `load_encoder` knows, for
+            embeddings.
+        revision: Branch, tag or commit on the Hub.
+        precision: "no" or "bf16".
+
+    Raises:
+        UserError: Nothing by that name, or preprocessing that is not known.
+    """
+    source = resolve(name_or_path)
+    revision = revision or pinned_revision(source)
+    auto = None
+    with contextlib.suppress(OSError, ValueError):
+        config: Any = AutoConfig.from_pretrained(source, revision=revision)
+        made = (getattr(config, "architectures", None) or [""])[0]
+        auto = next((found for end, found in _TASKS.items() if made.endswith(end)), None)
+    if auto is None:
+        with no_progress_bars():
+            return _embedder(name_or_path, revision, precision)
+    task, auto_class = auto
+    try:
+        with no_progress_bars():
+            model, info = auto_class.from_pretrained(
+                source,
+                revision=revision,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
+    if info["missing_keys"]:
+        raise UserError(
+            f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
+            "random: fine-tune it first."
+        )
+    preprocessing = recorded(model.config)
+    if preprocessing is None:
+        preprocessing = Preprocessing.of(processor_record(source, revision, model.config))
+    return from_model(model, task, preprocessing, name=name_or_path, precision=precision)
+
+
+def from_model(
+    model: Any, task: str, preprocessing: Preprocessing, *, name: str = "", precision: str = "no"
+) -> Predictor:
+    """A predictor around a network in memory.
+
+    Args:
+        model: Of transformers, or ours.
+        task: "segmentation", "classification" or "detection".
+        preprocessing: Of its images.
+        name: For records.
+        precision: "no" or "bf16".
+    """
+    forwards: dict[str, Callable[[Tensor], Any]] = {
+        "segmentation": lambda x: scores_of(model, x),
+        "classification": lambda x: classify(model, x),
+        "detection": lambda x: model(pixel_values=x),
+    }
+    labels = model.config.id2label
+    return Predictor(
+        task=task,
+        model=model,
+        preprocessing=preprocessing,
+        names=[labels[i] for i in range(len(labels))],
+        name=name or type(model).__name__,
+        revision=f"sha256:{weights_hash(model)}",
+        stride=None if task == "classification" else 1,
+        forward=forwards[task],
+        precision=precision,
+    )
+
+
+def _embedder(name: str, revision: str | None, precision: str) -> Predictor:
+    encoder: Any = load_encoder(name, revision=revision)
+    if not hasattr(encoder, "model"):
+        raise UserError(f"{name!r} learns from training images: name a model with weights.")
+    native = getattr(getattr(encoder.model, "config", None), "model_type", "")
+    dense = native in backbones.NATIVE_TYPES
+    model = encoder.model
+    return Predictor(
+        task="embedding",
+        model=model,
+        preprocessing=Preprocessing.of(encoder),
+        names=[],
+        name=name,
+        revision=encoder.revision,
+        stride=backbones.output_stride(model.config) if dense else None,
+        forward=(lambda x: backbones.dense(model, x)) if dense else encoder.forward,
+        precision=precision,
+    )
+
+
+def boxes_of(output: Any, threshold: float, side: int) -> list[dict[str, Tensor]]:
+    """Boxes of each tile in pixels, from any of transformers' detectors."""
+    return FasterRcnnForObjectDetection.post_process_object_detection(
+        output, threshold, [(side, side)] * len(output.logits)
+    )

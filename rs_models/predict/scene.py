@@ -1,0 +1,224 @@
+"""Reading a scene: bands by name, windows beyond its border, nodata, corrupt blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bands import band_indices, resolve_bands
+from ..data.features import raster_bands
+from ..errors import UserError
+from ..tasks.preprocessing import Preprocessing
+
+
+class CorruptBlockError(UserError):
+    """A part of a scene that cannot be read."""
+
+
+@dataclass
+class Scene:
+    """An open raster as a model wants it.
+
+    Attributes:
+        path: Of the file.
+        raster: Open rasterio data set.
+        indexes: Numbers (from 1) of the bands to read, in the model's order.
+        skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
+        corrupt: How many there were.
+    """
+
+    path: str
+    raster: Any
+    indexes: list[int]
+    skip_corrupt: bool = False
+    corrupt: set[tuple[int, int]] = field(default_factory=set)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        preprocessing: Preprocessing,
+        *,
+        bands: str | Sequence[str] | None = None,
+        skip_corrupt: bool = False,
+    ) -> Scene:
+        """Opens a GeoTIFF, VRT or whatever GDAL reads.
+
+        Args:
+            path: Of the file.
+            preprocessing: Of the model, which says the bands.
+            bands: Names of the file's bands in order, where it does not name them.
+            skip_corrupt: See the class.
+
+        Raises:
+            UserError: Not a raster, bands that are missing or not named, or another pixel type.
+        """
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        try:
+            raster = rasterio.open(path)
+        except RasterioError as error:
+            what = "is not there" if not Path(path).exists() else f"cannot be read ({error})"
+            raise UserError(f"The scene {path} {what}.") from error
+        try:
+            have = _bands(raster, bands, path)
+            if have is None and raster.count == len(preprocessing.bands):
+                have = preprocessing.bands
+            if have is None:
+                raise UserError(
+                    f"{path} has {raster.count} bands that it does not name, and the model takes "
+                    f"{', '.join(preprocessing.bands)}: name the file's bands in order with bands."
+                )
+            places = band_indices(have, preprocessing.bands, source=path)
+            for place in places:
+                kind = np.dtype(raster.dtypes[place])
+                preprocessing.check(np.empty(0, kind), f"the scene {path}")
+            return cls(str(path), raster, [place + 1 for place in places], skip_corrupt)
+        except UserError:
+            raster.close()
+            raise
+
+    def another(self) -> Scene:
+        """The same scene opened again, for another thread."""
+        import rasterio
+
+        again = Scene(self.path, rasterio.open(self.path), self.indexes, self.skip_corrupt)
+        again.corrupt = self.corrupt
+        return again
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.raster.close()
+
+    @property
+    def has_nodata(self) -> bool:
+        """Whether some pixels may be said to hold nothing."""
+        flags = self.raster.mask_flag_enums
+        return any("all_valid" not in {flag.name for flag in flags[i - 1]} for i in self.indexes)
+
+    def read(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """A window that may reach beyond the right and lower border.
+
+        Args:
+            top: First row, within the scene.
+            left: First column, within the scene.
+            height: In pixels.
+            width: In pixels.
+
+        Returns:
+            Pixels (C, height, width) as stored, mirrored beyond the border, and where they hold
+            something, (height, width) bool.
+
+        Raises:
+            CorruptBlockError: A part cannot be read, unless `skip_corrupt`.
+        """
+        inside_h = min(height, self.raster.height - top)
+        inside_w = min(width, self.raster.width - left)
+        pixels, valid = self._inside(top, left, inside_h, inside_w)
+        below, right = height - inside_h, width - inside_w
+        if below or right:
+            pixels = np.pad(pixels, ((0, 0), (0, below), (0, right)), mode="symmetric")
+            valid = np.pad(valid, ((0, below), (0, right)), mode="symmetric")
+        return pixels, valid
+
+    def valid(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Where a window within the scene holds something, (height, width) bool."""
+        from rasterio.windows import Window
+
+        if self.corrupt:
+            return self._inside(top, left, height, width)[1]
+        if not self.has_nodata:
+            return np.ones((height, width), bool)
+        window = Window(left, top, width, height)
+        return self.raster.read_masks(self.indexes, window=window).any(axis=0)
+
+    def _inside(
+        self, top: int, left: int, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from rasterio.errors import RasterioError
+
+        try:
+            return self._read(top, left, height, width)
+        except RasterioError as error:
+            if not self.skip_corrupt:
+                raise CorruptBlockError(
+                    f"{self.path} cannot be read in rows {top} to {top + height}, columns {left} "
+                    f"to {left + width} ({_reason(error)}): repair it and start again, which goes "
+                    "on from here, or let corrupt blocks become nodata with skip_corrupt."
+                ) from error
+        return self._by_blocks(top, left, height, width)
+
+    def _read(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        from rasterio.windows import Window
+
+        window = Window(left, top, width, height)
+        pixels = self.raster.read(self.indexes, window=window)
+        if not self.has_nodata:
+            return pixels, np.ones((height, width), bool)
+        # A pixel holds nothing where none of its bands does: a dark one may have a 0 in some.
+        masks = self.raster.read_masks(self.indexes, window=window)
+        return pixels, masks.any(axis=0)
+
+    def _by_blocks(
+        self, top: int, left: int, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Block by block of the file; those that cannot be read hold nothing."""
+        from rasterio.errors import RasterioError
+
+        kind = np.result_type(*(self.raster.dtypes[i - 1] for i in self.indexes))
+        pixels = np.zeros((len(self.indexes), height, width), kind)
+        valid = np.zeros((height, width), bool)
+        block_h, block_w = self.raster.block_shapes[self.indexes[0] - 1]
+        for y in range(top // block_h * block_h, top + height, block_h):
+            for x in range(left // block_w * block_w, left + width, block_w):
+                y0, x0 = max(y, top), max(x, left)
+                y1, x1 = min(y + block_h, top + height), min(x + block_w, left + width)
+                here = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+                try:
+                    part, known = self._read(y0, x0, y1 - y0, x1 - x0)
+                except RasterioError:
+                    self.corrupt.add((y, x))
+                    continue
+                pixels[:, here[0], here[1]], valid[here] = part, known
+        return pixels, valid
+
+
+def _bands(raster: Any, given: str | Sequence[str] | None, path: str) -> tuple[str, ...] | None:
+    """Names of a raster's bands in order; None where neither it nor the user says."""
+    if given is None:
+        return raster_bands(raster) or _named(raster)
+    names = resolve_bands(given)
+    if len(names) != raster.count:
+        raise UserError(
+            f"bands names {len(names)} bands ({', '.join(names)}), but {path} has {raster.count}: "
+            "name each of them, in the file's order."
+        )
+    return names
+
+
+def _named(raster: Any) -> tuple[str, ...] | None:
+    """Names of a raster that has an alpha or other unnamed band beside known ones."""
+    from ..bands import band_name
+
+    names = []
+    for number, description in enumerate(raster.descriptions):
+        said = description or raster.colorinterp[number].name
+        try:
+            names.append(band_name(said.split(",")[0].split(" (")[0]))
+        except UserError:
+            names.append(f"band {number + 1}")
+    known = [name for name in names if not name.startswith("band ")]
+    return tuple(names) if known and len(set(names)) == len(names) else None
+
+
+def _reason(error: Exception) -> str:
+    """The innermost message, in one line."""
+    found: BaseException = error
+    while found.__cause__ is not None:
+        found = found.__cause__
+    return str(found).splitlines()[0] if str(found) else type(found).__name__

@@ -1,0 +1,103 @@
+"""Polygons and boxes: right areas, right place, right winding."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
+
+from rs_models.predict.vectors import write_polygons
+
+from .helpers import UTM, write
+
+NAMES = ["ground", "road", "house"]
+
+
+@pytest.fixture
+def classes():
+    """A house with a yard on ground, and what holds no data."""
+    found = np.zeros((60, 80), np.uint8)
+    found[10:30, 10:40] = 2
+    found[15:20, 20:30] = 0
+    found[40:42, 0:80] = 1
+    found[50:, 70:] = 255
+    return found
+
+
+def polygons(path, folder, **settings):
+    out = folder / "out.geojson"
+    count = write_polygons(path, out, NAMES, **settings)
+    content = json.loads(out.read_text())
+    assert count == len(content["features"])
+    return content
+
+
+def ring_area(ring):
+    x, y = np.asarray(ring)[:, 0], np.asarray(ring)[:, 1]
+    x, y = x - x[0], y - y[0]
+    return 0.5 * float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
+
+
+def test_areas_are_those_of_the_pixels(tmp_path, classes):
+    path = write(tmp_path / "c.tif", classes[None], nodata=255)  # 0.25 square metres a pixel
+    features = polygons(path, tmp_path)["features"]
+    by_class = {}
+    for feature in features:
+        properties = feature["properties"]
+        by_class[properties["class"]] = by_class.get(properties["class"], 0) + properties["area_m2"]
+    for number, name in enumerate(NAMES):
+        assert by_class[name] == pytest.approx(0.25 * (classes == number).sum())
+    assert len(features) == 5  # two grounds beside the road, the yard, road, house
+
+
+def test_polygons_lie_in_longitude_and_latitude_wound_as_the_format_wants(tmp_path, classes):
+    path = write(tmp_path / "c.tif", classes[None], nodata=255)
+    features = polygons(path, tmp_path)["features"]
+    west, south, east, north = transform_bounds(UTM, "EPSG:4326", 500_000, 4_999_970, 500_040, 5e6)
+    for feature in features:
+        outer, *holes = feature["geometry"]["coordinates"]
+        lon, lat = np.asarray(outer).T
+        assert west - 1e-7 <= lon.min() and lon.max() <= east + 1e-7
+        assert south - 1e-7 <= lat.min() and lat.max() <= north + 1e-7
+        assert outer[0] == outer[-1] and ring_area(outer) > 0
+        assert all(ring_area(hole) < 0 for hole in holes)
+    house = next(f for f in features if f["properties"]["class"] == "house")
+    assert len(house["geometry"]["coordinates"]) == 2
+
+
+@pytest.mark.parametrize(("crs", "size"), [("EPSG:4326", 1e-5), ("EPSG:3857", 1.0)])
+def test_areas_are_square_metres_on_the_ground_in_any_system(tmp_path, classes, crs, size):
+    """At 45 degrees north a degree of longitude, and Mercator's metre, are short."""
+    from rasterio.warp import transform
+
+    x, y = transform("EPSG:4326", crs, [10.0], [45.0])
+    place = {"crs": crs, "transform": from_origin(x[0], y[0], size, size)}
+    path = write(tmp_path / "c.tif", classes[None], nodata=255, **place)
+    features = polygons(path, tmp_path)["features"]
+    house = next(f for f in features if f["properties"]["class"] == "house")["properties"]
+    # Metres a degree on the WGS 84 ellipsoid at 45 degrees: 111,132 by 78,847; Mercator's scale
+    # there is 1 / cos(45 degrees), by the ellipsoid a little less.
+    pixel = 1e-10 * 111_132 * 78_847 if crs == "EPSG:4326" else 0.5
+    assert house["area_m2"] == pytest.approx(550 * pixel, rel=5e-3)
+
+
+def test_small_polygons_are_left_out(tmp_path, classes):
+    path = write(tmp_path / "c.tif", classes[None], nodata=255)
+    found = polygons(path, tmp_path, min_area=30)["features"]
+    assert {f["properties"]["class"] for f in found} == {"ground", "road", "house"}
+    assert len(found) == 4  # without the yard of 12.5 square metres
+    assert polygons(path, tmp_path, min_area=1e9)["features"] == []
+
+
+def test_a_scene_without_a_place_on_earth_says_so(tmp_path, classes):
+    path = write(
+        tmp_path / "c.tif", classes[None], crs=None, transform=from_origin(0, 60, 1, 1), nodata=255
+    )
+    content = polygons(path, tmp_path)
+    assert "no CRS" in content["note"]
+    house = next(f for f in content["features"] if f["properties"]["class"] == "house")
+    assert house["properties"]["area"] == 550 and "area_m2" not in house["properties"]
+    assert np.asarray(house["geometry"]["coordinates"][0]).max() == 50.0
