@@ -24,6 +24,7 @@ from .data import (
     Examples,
     Split,
     class_count,
+    content_hash,
     data_name,
     draw,
     hold_out,
@@ -282,7 +283,7 @@ def _result(
         model_revision=used[0]["revision"],
         data=data_name(config.data),
         data_revision=resolve_revision(config.data.name, config.data.revision)
-        or f"fingerprint:{plan.test.rows._fingerprint}",
+        or content_hash(plan.test),
         protocol=protocol_name(config),
         settings=settings,
         scores={key: _rounded([row[key] for row in every]) for key in every[0]},
