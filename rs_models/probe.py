@@ -38,6 +38,7 @@ class ProbeData:
         bands: Bands to read; an encoder takes its own from them by name.
         image_size: Side in pixels at which images are cached; null keeps the stored size.
         columns: Our column name to the data's, e.g. `{label: category}`.
+        place: Column that says where an image is, for `leave-one-out`.
     """
 
     name: str = "synthetic"
@@ -49,6 +50,7 @@ class ProbeData:
     bands: str | list[str] = "rgb"
     image_size: int | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    place: str | None = None
 
 
 @dataclass
@@ -60,7 +62,11 @@ class ProbeConfig:
         names: Names in the results, one a model; null takes the encoders' own.
         revision: Commit or tag of the models on the Hub.
         data: The labelled images.
-        protocols: knn20, knn5, linear, linear-n5, linear-n20, linear-n50; `@224` for another size.
+        source: Another data set, whose train split `transfer` learns from.
+        class_map: Its classes to those of `data`, `{River: RiverLake, ...}`, or `aid-rsscn7`.
+        protocols: knn20, knn5, linear, linear-n5, linear-n20, linear-n50, retrieval20; transfer,
+            transfer-n20 (with `source`); leave-one-out (with `data.place`); `@224` for another
+            size.
         output_dir: Folder of the results files.
         readme: Markdown file whose blocks are rendered from `output_dir` afterwards; null: none.
         size: Side in pixels that images are brought to; null is each model's training size (for a
@@ -84,6 +90,8 @@ class ProbeConfig:
     names: list[str] | None = None
     revision: str | None = None
     data: ProbeData = field(default_factory=ProbeData)
+    source: ProbeData | None = None
+    class_map: str | dict[str, Any] | None = None
     protocols: list[str] = field(
         default_factory=lambda: [
             "knn20",
@@ -112,8 +120,9 @@ def main(argv: Sequence[str]) -> int:
     from .data.cache import default_cache_dir
     from .errors import UserError
     from .evaluation.features import load_encoder
-    from .evaluation.protocols import check_protocols, run
+    from .evaluation.protocols import Elsewhere, check_protocols, run
     from .evaluation.results import table, write
+    from .evaluation.transfer import class_map
     from .pages import render
     from .settings import parse
 
@@ -121,7 +130,10 @@ def main(argv: Sequence[str]) -> int:
     models = [config.model] if isinstance(config.model, str) else config.model
     if config.names is not None and len(config.names) != len(models):
         raise UserError(f"names has {len(config.names)} entries for {len(models)} models")
-    check_protocols(config.protocols)
+    data, source = config.data, config.source
+    check_protocols(config.protocols, source=source is not None, places=data.place is not None)
+    if source is not None and config.class_map is None:
+        raise UserError("source.name needs class_map: {source class: target class, ...}.")
     # Every name is looked up before anything is measured.
     encoders = [
         load_encoder(model, revision=config.revision, size=config.size, seed=config.seed)
@@ -130,23 +142,26 @@ def main(argv: Sequence[str]) -> int:
     for encoder, name in zip(encoders, config.names or [], strict=False):
         encoder.name = name
 
-    data = config.data
     folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
 
-    def cached(split: str | None) -> Any:
+    def cached(which: ProbeData, split: str | None) -> Any:
         if split is None:
-            return None
+            return None, None
         rows = load(
-            data.name, split, bands=data.bands, revision=data.revision, columns=data.columns
+            which.name, split, bands=which.bands, revision=which.revision, columns=which.columns
         )
-        return build_cache(
-            rows, bands=data.bands, image_size=data.image_size, cache_dir=folder / "images"
+        cache = build_cache(
+            rows, bands=which.bands, image_size=which.image_size, cache_dir=folder / "images"
         )
+        return rows, cache
 
-    train, validation, test = map(
-        cached, (data.train_split, data.validation_split, data.test_split)
-    )
-    local = Path(data.name).exists()
+    rows, train = cached(data, data.train_split)
+    validation, test = cached(data, data.validation_split)[1], cached(data, data.test_split)[1]
+    places = _places(rows, train, data) if data.place is not None else None
+    elsewhere = None
+    if source is not None and config.class_map is not None:
+        images = cached(source, source.train_split)[1]
+        elsewhere = Elsewhere(_data_name(source), images, class_map(config.class_map))
     measured = []
     for encoder in encoders:
         results = run(
@@ -156,7 +171,9 @@ def main(argv: Sequence[str]) -> int:
             validation=validation,
             protocols=config.protocols,
             seeds=config.seeds,
-            data=data.label or (Path(data.name).resolve().name if local else data.name),
+            source=elsewhere,
+            places=places,
+            data=_data_name(data),
             data_revision=resolve_revision(data.name, data.revision),
             command=f"python training/probe.py {shlex.join(argv)}".strip(),
             batch_size=config.batch_size,
@@ -174,6 +191,24 @@ def main(argv: Sequence[str]) -> int:
     if config.readme is not None:
         render(config.readme, config.output_dir)
     return 0
+
+
+def _data_name(data: ProbeData) -> str:
+    """Name of a data set in results."""
+    local = Path(data.name).exists()
+    return data.label or (Path(data.name).resolve().name if local else data.name)
+
+
+def _places(rows: Any, cache: Any, data: ProbeData) -> list[str]:
+    """Where each cached image is; those that could not be read are left out, as in the cache."""
+    from .errors import UserError
+
+    if data.place not in rows.features:
+        raise UserError(
+            f"{data.name} has no column {data.place!r}: it has {', '.join(rows.features)}."
+        )
+    skipped = {row for row, _ in cache.skipped}
+    return [str(p) for row, p in enumerate(rows[data.place]) if row not in skipped]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,35 @@ from .fewshot import FEW_SHOT_C, few_shot
 from .knn import knn_predict
 from .linear import C_GRID, choose_c, fit_probe, holdout
 from .results import BOOTSTRAP_SAMPLES, Result
+from .retrieval import average_precision
+from .transfer import leave_one_out, relabel, transfer
 
 if TYPE_CHECKING:
     from .baselines import Baseline
 
 PROTOCOLS = ("knn20", "knn5", "linear", "linear-n5", "linear-n20", "linear-n50")
+MORE = ("retrieval20", "transfer", "transfer-n20", "leave-one-out")
 _KNN_TEMPERATURE = 0.07  # DINO's; knn5 counts heads, as torchgeo-bench does
+_NAME = (
+    r"(?:(?P<counted>knn|retrieval)(?P<k>[1-9]\d*)|leave-one-out|"
+    r"(?P<kind>linear|transfer)(?:-n(?P<n>[1-9]\d*))?)(?:@(?P<px>[1-9]\d*))?"
+)
 _SAMPLED = 256  # images that tell one data set from another
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another data set, whose labels `transfer` learns from.
+
+    Attributes:
+        name: For the results.
+        images: Labelled.
+        mapping: Its classes -> those of the data set that is tested, see `transfer.class_map`.
+    """
+
+    name: str
+    images: ImageCache
+    mapping: Mapping[str, str]
 
 
 def run(
@@ -34,6 +57,8 @@ def run(
     *,
     validation: ImageCache | None = None,
     protocols: Sequence[str] = PROTOCOLS,
+    source: Elsewhere | None = None,
+    places: Sequence[str] | None = None,
     seeds: int = 5,
     data: str | None = None,
     data_revision: str | None = None,
@@ -56,8 +81,14 @@ def run(
     - `<protocol>@224`: the same with images brought to 224 pixels instead of the encoder's
       `train_size`.
 
-    The weights stay frozen. Transfer is nothing special: an encoder trained elsewhere, and `train`
-    and `test` of the new data set.
+    - `retrieval20` (any number): mAP of the 20 most similar training images of each test image.
+    - `transfer`, `transfer-n20` (any number): as `linear` and `linear-n20`, but learned from the
+      images and labels of `source`; the result's protocol names it, `transfer-<source>`.
+    - `leave-one-out`: logistic regression tested on the training images of each place in turn and
+      trained on those of all others, C from a tenth of these; a value a place.
+
+    The weights stay frozen. An encoder that was trained elsewhere needs no protocol of its own:
+    give `train` and `test` of the new data set.
 
     Args:
         encoder: From `features.load_encoder`; a baseline is fitted to `train` first.
@@ -65,6 +96,8 @@ def run(
         test: Labelled images that are counted, of the same classes.
         validation: Labelled images that choose C.
         protocols: Names as above.
+        source: What `transfer` learns from.
+        places: (N,) where each training image is, for `leave-one-out`.
         seeds: Draws of the few-shot protocols.
         data: Name of the data set for the results; None gives its revision.
         data_revision: Commit on the Hub; None gives a hash of the test images.
@@ -83,6 +116,7 @@ def run(
             images, or what `features.extract` refuses.
     """
     parsed = [_parse(protocol) for protocol in protocols]
+    check_protocols(protocols, source=source is not None, places=places is not None)
     splits = {"train": train, "test": test}
     if validation is not None:
         splits["validation"] = validation
@@ -96,26 +130,46 @@ def run(
     fitted = encoder.fit(train)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     revision = data_revision or content_hash(test)
+    how: dict[str, Any] = {
+        "batch_size": batch_size,
+        "device": target,
+        "precision": precision,
+        "cache_dir": cache_dir,
+        "progress": progress,
+    }
     by_size: dict[int, dict[str, np.ndarray]] = {}
+    elsewhere: dict[tuple[str, int], np.ndarray] = {}
     results = []
+    correct: Any
     for protocol, (kind, shots, pixels) in zip(protocols, parsed, strict=True):
         size = pixels or fitted.train_size
         if size not in by_size:
             by_size[size] = {
-                split: extract(
-                    fitted,
-                    cache,
-                    size=size,
-                    batch_size=batch_size,
-                    device=target,
-                    precision=precision,
-                    cache_dir=cache_dir,
-                    progress=progress,
-                )
-                for split, cache in splits.items()
+                split: extract(fitted, cache, size=size, **how) for split, cache in splits.items()
             }
         features = by_size[size]
-        if kind == "knn":
+        if kind == "transfer" and source is not None:
+            if ("source", size) not in elsewhere:
+                elsewhere["source", size] = extract(fitted, source.images, size=size, **how)
+            correct, used = _transfer(
+                elsewhere["source", size],
+                source,
+                features["test"],
+                labels["test"],
+                names=test.classes,
+                n=shots or None,
+                seeds=seeds,
+                device=target,
+            )
+        elif kind == "leave-one-out" and places is not None:
+            answers = leave_one_out(features["train"], labels["train"], places, device=target)
+            correct, used = answers.correct, answers.settings
+        elif kind == "retrieval":
+            found = average_precision(
+                features["train"], labels["train"], features["test"], labels["test"], k=shots
+            )
+            correct, used = found[None], {"k": min(shots, len(train))}
+        elif kind == "knn":
             correct, used = _knn(features, labels, k=shots, device=target)
         elif shots:
             correct, used = _few_shot(
@@ -130,7 +184,8 @@ def run(
                 model_revision=fitted.revision or "unknown",
                 data=data or revision,
                 data_revision=revision,
-                protocol=protocol,
+                protocol=_shown(protocol, source),
+                metric="mAP" if kind == "retrieval" else "accuracy",
                 settings={
                     "pretrained_on": fitted.pretrained_on,
                     "image_size": size,
@@ -147,14 +202,63 @@ def run(
     return results
 
 
-def check_protocols(protocols: Sequence[str]) -> None:
-    """Refuses names that stand for no protocol.
+def check_protocols(
+    protocols: Sequence[str], *, source: bool = False, places: bool = False
+) -> None:
+    """Refuses names that stand for no protocol, or for one that lacks what it needs.
+
+    Args:
+        protocols: Names.
+        source: Whether there is another data set to learn from.
+        places: Whether it is known where images are.
 
     Raises:
         UserError: Naming the first such.
     """
     for protocol in protocols:
-        _parse(protocol)
+        kind = _parse(protocol)[0]
+        if kind == "transfer" and not source:
+            raise UserError(
+                f"The protocol '{protocol}' learns from another data set: give source.name and "
+                "class_map."
+            )
+        if kind == "leave-one-out" and not places:
+            raise UserError(
+                f"The protocol '{protocol}' needs to know where images are: name the column with "
+                "data.place."
+            )
+
+
+def _shown(protocol: str, source: Elsewhere | None) -> str:
+    if source is None or not protocol.startswith("transfer"):
+        return protocol
+    return f"transfer-{source.name}{protocol.removeprefix('transfer')}"
+
+
+def _transfer(
+    features: np.ndarray,
+    source: Elsewhere,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    names: Sequence[str] | None,
+    n: int | None,
+    seeds: int,
+    device: torch.device,
+) -> tuple[list[np.ndarray], dict[str, Any]]:
+    rows, labels = relabel(
+        _labels(source.images, "source"), source.images.classes or [], names or [], source.mapping
+    )
+    answers = transfer(
+        features[rows], labels, test_x, test_y, n=n, seeds=seeds, class_names=names, device=device
+    )
+    used = {
+        "source": source.name,
+        "source_revision": content_hash(source.images),
+        "source_images": len(rows),
+        "class_map": dict(source.mapping),
+    }
+    return answers.correct, {**used, **answers.settings}
 
 
 def content_hash(cache: ImageCache) -> str:
@@ -237,16 +341,18 @@ def _few_shot(
 
 
 def _parse(protocol: str) -> tuple[str, int, int | None]:
-    """("knn", k, pixels) or ("linear", images a class or 0 for all, pixels)."""
-    found = re.fullmatch(r"(?:knn(20|5)|linear(?:-n([1-9]\d*))?)(?:@([1-9]\d*))?", protocol)
+    """Kind, k or images a class (0 for all), pixels."""
+    found = re.fullmatch(_NAME, protocol)
     if found is None:
         raise UserError(
-            f"Unknown protocol '{protocol}': use {', '.join(PROTOCOLS)}, with @224 for another "
-            "image size."
+            f"Unknown protocol '{protocol}': use {', '.join((*PROTOCOLS, *MORE))}, with @224 for "
+            "another image size."
         )
-    neighbours, shots, pixels = found.groups()
-    size = int(pixels) if pixels else None
-    return ("knn", int(neighbours), size) if neighbours else ("linear", int(shots or 0), size)
+    kind = found["kind"] or found["counted"] or "leave-one-out"
+    number, pixels = found["n"] or found["k"], found["px"]
+    if kind == "knn" and number not in ("20", "5"):
+        raise UserError(f"Unknown protocol '{protocol}': k-NN has 20 neighbours, or 5.")
+    return kind, int(number or 0), int(pixels) if pixels else None
 
 
 def _labels(cache: ImageCache, split: str) -> np.ndarray:

@@ -72,19 +72,33 @@ class Result:
         check(dataclasses.asdict(self), f"result of {self.model!r}")
 
     @classmethod
-    def measured(cls, correct: np.ndarray, *, command: str, **keys: Any) -> Result:
-        """A result of now, from which test images were classified correctly.
+    def measured(
+        cls,
+        correct: np.ndarray | Sequence[np.ndarray],
+        *,
+        command: str,
+        metric: str = "accuracy",
+        **keys: Any,
+    ) -> Result:
+        """A result of now, from what each test image scored.
 
         Args:
-            correct: (draws, M) bool.
+            correct: (draws, M) bool, or floats from 0 to 1; of draws with other test images each, a
+                list of (M_i,).
             command: That measures it again.
+            metric: What they measure.
             **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
         """
+        scores = [100 * np.asarray(row, np.float64) for row in correct]
+        if len({len(row) for row in scores}) == 1:
+            ends = bootstrap_interval(np.mean(scores, axis=0))
+        else:
+            ends = _grouped_interval(scores)
         return cls.now(
             **keys,
-            metric="accuracy",
-            values=[round(100 * float(row.mean()), 4) for row in correct],
-            interval=bootstrap_interval(100 * correct.mean(0)),
+            metric=metric,
+            values=[round(float(row.mean()), 4) for row in scores],
+            interval=ends,
             command=command,
         )
 
@@ -132,6 +146,16 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     count = len(scores)
     means = [scores[rng.integers(count, size=count)].mean() for _ in range(samples)]
+    return [round(float(end), 4) for end in np.percentile(means, [2.5, 97.5])]
+
+
+def _grouped_interval(groups: Sequence[np.ndarray], *, seed: int = 0) -> list[float]:
+    """95% interval of the mean over groups when the images of each are drawn again."""
+    rng = np.random.default_rng(seed)
+    means = [
+        np.mean([scores[rng.integers(len(scores), size=len(scores))].mean() for scores in groups])
+        for _ in range(BOOTSTRAP_SAMPLES)
+    ]
     return [round(float(end), 4) for end in np.percentile(means, [2.5, 97.5])]
 
 
