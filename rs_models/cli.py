@@ -59,6 +59,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command(
             "commands.export", "a method's backbone for AutoModel", "export RUN/pretraining OUT"
         ),
+        "onnx": Command("commands.onnx", "a model as ONNX", "onnx DIR --output MODEL.onnx"),
     },
     "convert": {
         "convert-upstream": Command(

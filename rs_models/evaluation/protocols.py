@@ -138,7 +138,7 @@ def run(
         "progress": progress,
     }
     by_size: dict[int, dict[str, np.ndarray]] = {}
-    elsewhere: dict[tuple[str, int], np.ndarray] = {}
+    elsewhere: dict[int, list[np.ndarray]] = {}
     results = []
     correct: Any
     for protocol, (kind, shots, pixels) in zip(protocols, parsed, strict=True):
@@ -149,12 +149,17 @@ def run(
             }
         features = by_size[size]
         if kind == "transfer" and source is not None:
-            if ("source", size) not in elsewhere:
-                elsewhere["source", size] = extract(fitted, source.images, size=size, **how)
+            # A baseline looks at the images of the source, as its probe does.
+            away = encoder.fit(source.images)
+            size = pixels or away.train_size
+            if size not in elsewhere:
+                elsewhere[size] = [
+                    extract(away, cache, size=size, **how) for cache in (source.images, test)
+                ]
             correct, used = _transfer(
-                elsewhere["source", size],
+                elsewhere[size][0],
                 source,
-                features["test"],
+                elsewhere[size][1],
                 labels["test"],
                 names=test.classes,
                 n=shots or None,
