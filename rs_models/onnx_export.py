@@ -1,8 +1,9 @@
 """ONNX files of backbones, classifiers and segmentation networks, checked against torch.
 
 What is dynamic: the batch always; height and width for ResNet and ViT (whose position embeddings
-are interpolated in the graph) and the heads over them. A Swin cuts its windows in Python and UperNet
-pools to fixed grids, so their files are for one size. Detectors choose boxes in Python and are not exported.
+are interpolated in the graph) and the heads over them. A Swin cuts its windows in Python, UperNet
+pools to fixed grids: their files are for one size. Detectors choose boxes in Python and are not
+exported.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def export_onnx(
     Args:
         source: Folder, Hub id or timm name, as for `predict.load_predictor`.
         path: File to write.
-        size: Side in pixels: of every image for a Swin or UperNet, of the checks for others; None is
-            the training size.
+        size: Side in pixels, of every image for a Swin or UperNet, of the checks for others; None
+            is the training size.
         opset: ONNX operator set.
         revision: Commit or tag on the Hub.
 

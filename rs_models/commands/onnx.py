@@ -25,9 +25,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("source", help="folder, Hub id or timm name")
     made.add_argument("--output", required=True, help="file to write, .onnx")
-    made.add_argument(
-        "--size", type=int, help="side in pixels that a Swin's or UperNet's file is for"
-    )
+    made.add_argument("--size", type=int, help="pixels; a Swin's or UperNet's file is for one size")
     made.add_argument("--revision", help="commit or tag of a model on the Hub")
     return made
 

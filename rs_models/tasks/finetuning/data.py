@@ -242,6 +242,7 @@ class Examples(Dataset):
         *,
         transform: Any = None,
         size: int | None = None,
+        seed: int = 0,
     ) -> None:
         """Keep what samples are made of.
 
@@ -252,10 +253,12 @@ class Examples(Dataset):
             num_classes: K.
             transform: Augmentation; None gives whole images.
             size: Side that whole images are resized to; None keeps theirs.
+            seed: Of the augmentation.
         """
         self.split, self.rows = split, [int(row) for row in rows]
         self.preprocessing, self.num_classes = preprocessing, num_classes
-        self.transform, self.size = transform, size
+        self.transform, self.size, self.seed = transform, size, seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers see it change
         self._kept: dict[int, tuple[np.ndarray, Any]] = {}
         self._bytes = 0
 
@@ -279,7 +282,11 @@ class Examples(Dataset):
             )
             inputs["classes"] = torch.from_numpy(classes)
         if self.transform is not None:
-            inputs = self.transform(inputs)
+            # By seed, epoch and row: what a loader has read ahead does not matter to a resumed run.
+            seed = np.random.SeedSequence([self.seed, int(self.epoch), row]).generate_state(1)[0]
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(seed))
+                inputs = self.transform(inputs)
         image = inputs["image"].as_subclass(Tensor)
         if self.transform is None and self.size is not None:
             image = self.preprocessing.resized(image[None], self.size)[0]

@@ -146,11 +146,18 @@ def _learner(
 
 
 def _examples(
-    config: FinetuneConfig, plan: _Plan, network: Network, split: Split, rows: Any, *, learn: bool
+    config: FinetuneConfig,
+    plan: _Plan,
+    network: Network,
+    split: Split,
+    rows: Any,
+    *,
+    seed: int | None = None,
 ) -> Examples:
+    """Images to learn from where there is a seed of their augmentation, whole ones else."""
     whole = config.task in ("classification", "multilabel")
     transform = None
-    if learn:
+    if seed is not None:
         low, high = config.crop_scale
         transform = augment.build(
             config.augment,
@@ -166,6 +173,7 @@ def _examples(
         len(plan.classes),
         transform=transform,
         size=plan.size if whole else None,
+        seed=seed or 0,
     )
 
 
@@ -186,8 +194,8 @@ def _one_seed(
         learned, held = hold_out(plan.train, drawn, config.holdout, seed)
         split = plan.train
     learner, network = _learner(config, plan, learned, seed)
-    train = _examples(config, plan, network, plan.train, learned, learn=True)
-    validation = _examples(config, plan, network, split, held, learn=False) if len(held) else None
+    train = _examples(config, plan, network, plan.train, learned, seed=seed)
+    validation = _examples(config, plan, network, split, held) if len(held) else None
     checkpoints = folder / "checkpoints"
     trainer = make_trainer(
         config,
@@ -199,7 +207,7 @@ def _one_seed(
         seed=seed,
     )
     trainer.train(resume_from_checkpoint=True if any(checkpoints.glob("checkpoint-*")) else None)
-    test = _examples(config, plan, network, plan.test, range(len(plan.test)), learn=False)
+    test = _examples(config, plan, network, plan.test, range(len(plan.test)))
     rows = trainer.rows(test)
     facts = {
         "seed": seed,
@@ -311,7 +319,7 @@ def _dry_run(config: FinetuneConfig, plan: _Plan) -> None:
     learner, network = _learner(config, plan, learned, seed)
     from .data import collate
 
-    examples = _examples(config, plan, network, plan.train, learned, learn=True)
+    examples = _examples(config, plan, network, plan.train, learned, seed=seed)
     batch = collate([examples[i] for i in range(min(len(examples), config.batch_size))])
     loss = learner.train()(batch["pixel_values"], batch["labels"])["loss"]
     loss.backward()
@@ -323,7 +331,7 @@ def _dry_run(config: FinetuneConfig, plan: _Plan) -> None:
         f"{len(plan.classes)} classes, {len(learned)} labelled images to learn from, {len(held)} "
         f"for validation, {len(plan.test)} for the test, {len(config.seeds)} seeds; "
         f"{trained / 1e6:.2f} of {total / 1e6:.2f} million weights learn at {plan.size} pixels; "
-        f"the first loss is {float(loss):.3f}. Nothing was written."
+        f"the first loss is {loss.item():.3f}. Nothing was written."
     )
 
 

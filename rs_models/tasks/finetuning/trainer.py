@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from .config import FinetuneConfig
 from .data import Examples, collate
@@ -15,6 +15,16 @@ from .learner import Learner, parameter_groups
 from .scoring import Row, headline, rows_of
 
 SCORE = "score"
+
+
+class _Epoch(TrainerCallback):
+    """Tells the training images which epoch it is."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **keys: Any) -> None:
+        self.examples.epoch.fill_(int(state.epoch or 0))
 
 
 class FinetuneTrainer(Trainer):
@@ -160,7 +170,7 @@ def make_trainer(
         disable_tqdm=False,
         ddp_find_unused_parameters=False,
     )
-    callbacks: list[Any] = []
+    callbacks: list[Any] = [_Epoch(train)]
     if looks and config.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
     return FinetuneTrainer(
