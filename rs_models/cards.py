@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from .assets import asset
 from .card_facts import Facts, is_in_domain, principal_components, read_facts, write_facts
+from .card_phrases import draws, protocols
 from .errors import UserError
 from .evaluation.results import Result, read_all, table
 from .pages import RESULTS, bibtex
@@ -24,6 +25,11 @@ MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
 # What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
 STAMP = "figures/inputs.sha256"
+_TASK_TYPES = {
+    "mIoU": "image-segmentation",
+    "AP50": "object-detection",
+    "mAP": "image-feature-extraction",
+}
 _ARCHITECTURES = {"resnet": "ResNet", "swin": "Swin Transformer", "vit": "Vision Transformer"}
 
 
@@ -155,8 +161,8 @@ def _body(
         run=facts.run,
         recipe=_recipe(facts.run),
         figures=drawn,
-        protocols=_protocols(mine),
-        draws=_draws(mine),
+        protocols=protocols(mine),
+        draws=draws(mine),
         table=table(shown),
         domains=_domains(mine, said),
         measured_on=sorted({result.data for result in mine}),
@@ -188,34 +194,6 @@ def _recipe(run: Mapping[str, Any]) -> str:
     return yaml.safe_dump(
         dict(run), sort_keys=False, allow_unicode=True, default_flow_style=None
     ).strip()
-
-
-def _protocols(results: Sequence[Result]) -> list[str]:
-    """One phrase a protocol, with the settings that its results record."""
-    said = {}
-    for result in results:
-        used, base = result.settings, result.protocol.partition("@")[0]
-        if base.startswith("knn"):
-            vote = (
-                f", temperature {used['temperature']}" if used.get("temperature") else ", counted"
-            )
-            said[result.protocol] = f"`{result.protocol}` votes of {used['k']} neighbours{vote}"
-        elif "images_per_class" in used:
-            said[result.protocol] = (
-                f"`{result.protocol}`: logistic regression on {used['images_per_class']} labels a "
-                f"class (C {used['c']:g})"
-            )
-        else:
-            said[result.protocol] = f"`{result.protocol}`: logistic regression on all labels"
-    return [said[key] for key in sorted(said, key=lambda key: (len(key), key))]
-
-
-def _draws(results: Sequence[Result]) -> str:
-    counts = {len(result.values) for result in results if len(result.values) > 1}
-    interval = "the 95 % bootstrap interval over the test images"
-    if not counts:
-        return f"Brackets hold {interval}."
-    return f"Brackets hold {interval}; with few labels ± is the deviation of {max(counts)} draws."
 
 
 def _domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
@@ -250,7 +228,7 @@ def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool
     started = facts.run.get("init_from")
     rows = [
         EvalResult(
-            task_type="image-classification",
+            task_type=_TASK_TYPES.get(result.metric, "image-classification"),
             dataset_type=result.data,
             dataset_name=result.data,
             dataset_split="test",

@@ -94,19 +94,22 @@ class Predictor:
             return self.stride
         return max(1, tile // _CELLS)
 
-    def prepared(self, pixels: Tensor, valid: Tensor) -> Tensor:
+    def prepared(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalised tiles; what holds nothing becomes the mean.
 
         Args:
             pixels: (B, C, H, W) as stored.
-            valid: (B, H, W) bool.
+            valid: (B, H, W) bool; None where all of it is.
         """
-        pixels = pixels.to(self.device)
-        scaled = pixels.float() / self.preprocessing.value_range[1]
-        x = self.preprocessing.normalised(scaled)
-        if not bool(valid.all()):
-            x = x * valid.to(self.device)[:, None]
-        return x.contiguous(memory_format=torch.channels_last)
+        known = self.preprocessing
+        x = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last, copy=True)
+        std = torch.tensor(known.image_std, device=x.device)[:, None, None]
+        mean = torch.tensor(known.image_mean, device=x.device)[:, None, None]
+        # In place, and both divisions in one: this is the work beside the network's.
+        x.mul_(1 / (known.value_range[1] * std)).sub_(mean / std)
+        if valid is not None:
+            x.mul_(valid.to(self.device)[:, None])
+        return x
 
     def __call__(self, x: Tensor) -> Any:
         """Probabilities or vectors (B, K, h, w) float32, or a detector's output."""

@@ -69,7 +69,7 @@ def test_a_scene_takes_little_longer_than_the_bare_model_on_its_tiles(tmp_path):
     settings = {"tile": 256, "overlap": 64, "batch_size": 4, "progress": False}
     tiles = 4 * 6
     batch = torch.from_numpy(np.stack([pixels(256, 256, seed=i) for i in range(4)]))
-    x = model.prepared(batch, torch.ones(4, 256, 256, dtype=torch.bool))
+    x = model.prepared(batch)
 
     def bare():
         for _ in range(tiles // 4):
