@@ -29,7 +29,8 @@ def model_folder(source: str | os.PathLike[str], *, pretraining: bool = False) -
     """The folder with the weights: of a run, or the one given.
 
     Args:
-        source: A run's folder (with `export/` and `pretraining/`), or one of those itself.
+        source: A run's folder (with `export/` and `pretraining/`, or of fine-tuning with `model/`),
+            or one of those itself.
         pretraining: Whether the whole method is meant.
 
     Raises:
@@ -37,6 +38,8 @@ def model_folder(source: str | os.PathLike[str], *, pretraining: bool = False) -
     """
     source = Path(source)
     part = source / ("pretraining" if pretraining else "export")
+    if not pretraining and not part.is_dir() and (source / "finetune.yaml").is_file():
+        part = source / "model"
     folder = part if part.is_dir() else source
     if not (folder / "config.json").is_file():
         raise UserError(
@@ -88,7 +91,13 @@ def stage_model(
         raise UserError(f"{folder} has no model.safetensors: there is nothing to load.")
     for path in weights:
         check_weights(path)
-    pages = model_card(source, results, repo_id=repo_id, pretraining=pretraining, tag=tag)
+    tuned = _is_tuned(folder)
+    if tuned and not (folder / "README.md").is_file():
+        raise UserError(f"{folder} has no README.md, which fine-tuning writes: run it again.")
+    if tuned:
+        pages = {"README.md": (folder / "README.md").read_bytes()}
+    else:
+        pages = model_card(source, results, repo_id=repo_id, pretraining=pretraining, tag=tag)
     for path in files:
         if _MODEL_FILES.fullmatch(path.name):
             shutil.copyfile(path, target / path.name)
@@ -117,12 +126,19 @@ def _check_config(folder: Path, *, pretraining: bool) -> None:
         raise UserError(f"{folder} holds a plain model and not a whole method.")
     if is_method and not pretraining:
         raise UserError(f"{folder} holds a whole method: push it with --pretraining.")
+    if "finetuned" in config:  # its own card says what it comes from, which may be others' weights
+        return
     if "rs_models" not in config:
         raise UserError(
             f"{path} does not say where the weights come from (key rs_models): export the model "
             "with `rs-models export`."
         )
     validate_provenance(config["rs_models"])
+
+
+def _is_tuned(folder: Path) -> bool:
+    """Whether fine-tuning made a model: its card is there and is not ours to render."""
+    return "finetuned" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def check_weights(path: Path) -> None:

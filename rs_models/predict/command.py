@@ -69,7 +69,11 @@ def main(argv: Sequence[str]) -> int:
     scenes = _scenes(options.scenes)
     state = PartialState()
     with state.main_process_first():
-        predictor = load_predictor(options.model, precision=options.precision)
+        predictor = load_predictor(
+            options.model,
+            task="embedding" if options.kind == "embeddings" else None,
+            precision=options.precision,
+        )
     names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area")
     settings: dict[str, Any] = {name: getattr(options, name) for name in names}
     settings |= {

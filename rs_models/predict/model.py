@@ -129,7 +129,11 @@ class Predictor:
 
 
 def load_predictor(
-    name_or_path: str, *, revision: str | None = None, precision: str = "no"
+    name_or_path: str,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    precision: str = "no",
 ) -> Predictor:
     """A model by name: what it is stands in its config.
 
@@ -137,6 +141,7 @@ def load_predictor(
         name_or_path: A folder that fine-tuning wrote, a Hub id of a segmentation, classification or
             detection model of transformers, or any encoder that `load_encoder` knows, for
             embeddings.
+        task: "embedding" takes the backbone of a classifier; None is what the config says.
         revision: Branch, tag or commit on the Hub.
         precision: "no" or "bf16".
 
@@ -150,10 +155,10 @@ def load_predictor(
         config: Any = AutoConfig.from_pretrained(source, revision=revision)
         made = (getattr(config, "architectures", None) or [""])[0]
         auto = next((found for end, found in _TASKS.items() if made.endswith(end)), None)
-    if auto is None:
+    if auto is None or task == "embedding":
         with no_progress_bars():
             return _embedder(name_or_path, revision, precision)
-    task, auto_class = auto
+    found, auto_class = auto
     try:
         with no_progress_bars():
             model, info = auto_class.from_pretrained(
@@ -174,7 +179,7 @@ def load_predictor(
     preprocessing = recorded(model.config)
     if preprocessing is None:
         preprocessing = Preprocessing.of(processor_record(source, revision, model.config))
-    return from_model(model, task, preprocessing, name=name_or_path, precision=precision)
+    return from_model(model, found, preprocessing, name=name_or_path, precision=precision)
 
 
 def from_model(

@@ -99,7 +99,9 @@ def predict(
         UserError: A scene, bands, model or settings that do not fit, a corrupt block, or no room.
     """
     predictor = (
-        model if isinstance(model, Predictor) else load_predictor(model, precision=precision)
+        model
+        if isinstance(model, Predictor)
+        else load_predictor(model, task=_task(kind), precision=precision)
     )
     predictor.to(device)
     kind = _kind(kind, predictor)
@@ -143,6 +145,11 @@ def predict(
         return made
     finally:
         opened.close()
+
+
+def _task(kind: str | None) -> str | None:
+    """Task to load a model for: only embeddings are not what its config says."""
+    return "embedding" if kind == "embeddings" else None
 
 
 def _kind(kind: str | None, predictor: Predictor) -> str:

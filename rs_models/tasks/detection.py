@@ -326,17 +326,13 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
             UserError: An unknown setting, a backbone without a pyramid, or whatever
                 `backbones.load` says.
         """
+        _check_settings(settings)  # before anything is loaded
         return cls.over(backbones.load(name_or_path, bands=bands), **settings)
 
     @classmethod
     def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
         """The same over a native backbone in memory, whose weights are copied."""
-        known = {field.name for field in dataclasses.fields(FasterRcnnConfig)} | {"num_labels"}
-        unknown = sorted(set(settings) - known)
-        if unknown:
-            raise UserError(
-                f"FasterRcnnConfig has no setting {', '.join(unknown)}: see its docstring."
-            )
+        _check_settings(settings)
         backbones.stage_dims(backbone.config)  # refuses a ViT
         try:
             config = FasterRcnnConfig(backbone_config=backbone.config.to_dict(), **settings)
@@ -345,6 +341,13 @@ class FasterRcnnForObjectDetection(PreTrainedModel):
         model = cls(config)
         model.backbone.load_state_dict(backbone.state_dict())
         return model.eval()
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(FasterRcnnConfig)} | {"num_labels"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(f"FasterRcnnConfig has no setting {', '.join(unknown)}: see its docstring.")
 
 
 def _target(

@@ -201,19 +201,14 @@ class SegmentationModel(PreTrainedModel):
         Raises:
             UserError: An unknown setting, or whatever `backbones.load` says.
         """
-        trained = backbones.load(name_or_path, bands=bands)
-        return cls.over(trained, **settings)
+        _check_settings(cls.config_class, settings)  # before anything is loaded
+        return cls.over(backbones.load(name_or_path, bands=bands), **settings)
 
     @classmethod
     def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
         """The same over a native backbone in memory, whose weights are copied."""
         config_class = cls.config_class
-        known = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
-        unknown = sorted(set(settings) - known)
-        if unknown:
-            raise UserError(
-                f"{config_class.__name__} has no setting {', '.join(unknown)}: see its docstring."
-            )
+        _check_settings(config_class, settings)
         try:
             config = config_class(backbone_config=backbone.config.to_dict(), **settings)
         except StrictDataclassError as error:
@@ -231,6 +226,15 @@ class SegmentationModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initial values of the decoder; the backbone has transformers' own."""
         init_decoder_weights(module)
+
+
+def _check_settings(config_class: type[SegmentationConfig], settings: dict[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(
+            f"{config_class.__name__} has no setting {', '.join(unknown)}: see its docstring."
+        )
 
 
 class DeepLabV3PlusForSemanticSegmentation(SegmentationModel):

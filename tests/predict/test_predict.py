@@ -311,6 +311,21 @@ def test_boxes_come_once_each_in_map_coordinates(tmp_path):
     assert min(abs(x - lon[0]) + abs(y - lat[0]) for x, y in ring) < 1e-7
 
 
+def test_a_classifiers_backbone_gives_embeddings_when_asked(tmp_path):
+    from rs_models.tasks.classification import over
+
+    backbone = nano("resnet_nano")
+    backbone.config.rs_models = provenance(backbone)
+    over(backbone, {0: "a", 1: "b"}).save_pretrained(tmp_path / "m")
+    scene = write(tmp_path / "scene.tif", pixels(64, 64))
+    done = predict(scene, str(tmp_path / "m"), tmp_path / "c.tif", progress=False)
+    assert done.kind == "classes"
+    done = predict(
+        scene, str(tmp_path / "m"), tmp_path / "e.tif", kind="embeddings", progress=False
+    )
+    assert done.kind == "embeddings" and len(read(tmp_path / "e.tif")) == 128
+
+
 def test_a_classifier_gives_a_class_a_cell(tmp_path):
     class Brightness(PixelModel):
         def forward(self, x):

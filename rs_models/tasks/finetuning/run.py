@@ -19,6 +19,7 @@ from ...errors import UserError
 from ...evaluation.results import Result, write
 from ...export import no_progress_bars, processor_settings, processor_size
 from . import augment
+from .card import card
 from .config import FinetuneConfig, check, protocol_name
 from .data import (
     Examples,
@@ -92,6 +93,9 @@ def finetune(config: FinetuneConfig, *, command: str = "rs_models.finetune") -> 
     shutil.rmtree(output / "model", ignore_errors=True)
     shutil.copytree(first, output / "model")
     result = _result(config, plan, runs, used, command)
+    made = json.loads((output / "model" / "config.json").read_text(encoding="utf-8"))
+    text = card(result, plan.classes, made["architectures"][0])
+    (output / "model" / "README.md").write_text(text, encoding="utf-8")
     write(result, config.results_dir or output / "results")
     return result
 
@@ -234,8 +238,15 @@ def _save(
 ) -> None:
     """The network and its image processor, as transformers loads them."""
     model, task = network.model, config.task
-    record = getattr(model.config, "rs_models", None) or {}
+    of_backbone = getattr(model.config, "backbone_config", None)
+    record = getattr(model.config, "rs_models", None) or getattr(of_backbone, "rs_models", {})
     model.config.rs_models = {**record, **network.preprocessing.record()}
+    model.config.finetuned = {
+        "task": task,
+        "from": plan.start.name,
+        "data": data_name(config.data),
+        "protocol": protocol_name(config),
+    }
     size = plan.size
     if task in ("classification", "multilabel"):
         model.config.rs_models["train_size"] = size

@@ -48,6 +48,15 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
     assert read_all(tmp_path / "run" / "results") == [result]
     assert not list((tmp_path / "run").glob("seed-*/checkpoints"))
 
+    from rs_models.staging import stage_model
+
+    (tmp_path / "staged").mkdir()
+    stage_model(tmp_path / "run", tmp_path / "staged", repo_id="rs/scenes", results=[])
+    text = (tmp_path / "staged" / "README.md").read_text()
+    assert "pipeline_tag: image-classification" in text and f"{result.mean:.1f} ±" in text
+    assert "on 24 labelled images" in text and "| airport |" in text
+    assert (tmp_path / "staged" / "LICENSE").is_file()
+
     pipe = transformers.pipeline("image-classification", str(tmp_path / "run" / "model"))
     split = run_module.open_split(
         FinetuneData("synthetic:num=60,size=32"), "test", "classification", ("red", "green", "blue")
