@@ -79,6 +79,9 @@ def finetune(config: FinetuneConfig, *, command: str = "rs_models.finetune") -> 
     if config.dry_run:
         _dry_run(config, plan)
         return None
+    # What does not fit is found here, before the folder is taken.
+    first_labels = draw(plan.train, config.labels, config.seeds[0])
+    _learner(config, plan, first_labels, config.seeds[0])
     if state.is_main_process:
         _claim(output, config)
     state.wait_for_everyone()
@@ -353,13 +356,14 @@ def _claim(output: Path, config: FinetuneConfig) -> None:
     if path.is_file():
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
         changed = [key for key in mine if theirs.get(key) != mine[key]]
-        if changed:
+        if changed and any(output.glob("seed-*/*")):
             raise UserError(
                 f"{output} holds another run ({', '.join(changed)} differ): choose another "
                 "output_dir, or remove it."
             )
-        return
-    if output.is_dir() and any(output.iterdir()):
+        if not changed:
+            return
+    elif output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output} is not empty and holds no run: choose another output_dir.")
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(mine, sort_keys=False), encoding="utf-8")

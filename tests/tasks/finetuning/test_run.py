@@ -72,10 +72,10 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
 
 def test_finished_seeds_are_not_repeated_and_other_settings_refused(tmp_path, monkeypatch):
     first = finetune(config(tmp_path / "run"))
-    built = []
-    monkeypatch.setattr(run_module, "_learner", lambda *a: built.append(a))
+    trained = []
+    monkeypatch.setattr(run_module, "make_trainer", lambda *a, **k: trained.append(a))
     again = finetune(config(tmp_path / "run"))
-    assert not built and again.values == first.values
+    assert not trained and again.values == first.values
     with pytest.raises(UserError, match=r"holds another run \(max_steps differ\)"):
         finetune(config(tmp_path / "run", max_steps=5))
     (tmp_path / "full").mkdir()
@@ -217,4 +217,4 @@ def test_bad_input_ends_in_a_sentence_and_nothing_is_written(tmp_path, capsys, a
     assert main(["finetune", *base, *arguments]) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
-    assert not (tmp_path / "run" / "results").exists()
+    assert not (tmp_path / "run").exists()
