@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 
 from ..errors import UserError
@@ -18,7 +20,7 @@ from .scene import Scene
 from .tiles import Grid
 from .vectors import write_boxes, write_polygons
 from .work import Work
-from .writing import Partial, write_cog
+from .writing import GDAL, Partial, write_cog
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ def predict(
         raise UserError(f"Polygons are made of classes, not of {kind}.")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: it must be 1 or more.")
-    opened = Scene.open(str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt)
-    try:
+    found = Scene.open(str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt)
+    with rasterio.Env(**GDAL), closing(found) as opened:
         grid = _grid(opened, predictor, tile, overlap)
         job = _job(opened, predictor, grid, kind, batch_size, threshold)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +135,8 @@ def predict(
         )
         if kind == "boxes":
             boxes, scores, labels = _merged(partial, grid)
-            found = write_boxes(boxes, scores, labels, opened.raster, output, predictor.names)
-            made = dataclasses.replace(made, boxes=found)
+            count = write_boxes(boxes, scores, labels, opened.raster, output, predictor.names)
+            made = dataclasses.replace(made, boxes=count)
         else:
             _write_raster(partial, opened, grid, predictor, kind)
         if polygons:
@@ -143,8 +145,6 @@ def predict(
             made = dataclasses.replace(made, polygons=count)
         partial.remove()
         return made
-    finally:
-        opened.close()
 
 
 def _task(kind: str | None) -> str | None:

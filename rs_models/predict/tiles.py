@@ -126,17 +126,24 @@ class Blender:
         self._sum[:, :, start : start + self.side] += result
 
     def finish(self, row: int) -> np.ndarray:
-        """Blended cells that no later row of tiles touches, (K, rows, columns); moves on."""
+        """Blended cells that no later row of tiles touches, (K, rows, columns).
+
+        A view that `advance` overwrites, so that a wide scene has one buffer and no second.
+        """
         first, last = self.grid.band(row)
         count, columns = last - first, self.grid.cells[1]
-        done = self._sum[:, :count, :columns] / (
-            self._along[first:last, None] * self._across[None, :columns]
-        )
+        done = self._sum[:, :count, :columns]
+        weights = self._along[first:last, None] * self._across[None, :columns]
+        for channel in done:
+            channel /= weights
+        return done
+
+    def advance(self) -> None:
+        """Moves on to the next row of tiles."""
         left = self.side - self.step
-        for channel in self._sum:  # one at a time: no second buffer
+        for channel in self._sum:
             channel[:left] = channel[self.step :].copy()
             channel[left:] = 0
-        return done
 
 
 def _sums(line: np.ndarray, count: int, step: int) -> np.ndarray:

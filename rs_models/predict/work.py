@@ -8,13 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import rasterio
 import torch
 
 from .model import Predictor, boxes_of
 from .scene import Scene
 from .tiles import Blender, Grid
-from .writing import NODATA, Partial
+from .writing import GDAL, NODATA, Partial
 
+_ROWS = 64
 _AHEAD = 3  # batches that are read while one is computed
 
 
@@ -82,6 +84,8 @@ class Work:
                 band = blender.finish(batch.row) if blender is not None else None
                 if batch.row >= done:
                     self.partial.put(batch.row, self._encoded(band, batch.row))
+                if blender is not None:
+                    blender.advance()
         bar.close()
         return computed
 
@@ -111,6 +115,10 @@ class Work:
             reading.close()
 
     def _read(self, scene: Scene, row: int, columns: range) -> Batch:
+        with rasterio.Env(**GDAL):  # settings are a thread's own
+            return self._read_batch(scene, row, columns)
+
+    def _read_batch(self, scene: Scene, row: int, columns: range) -> Batch:
         grid = self.grid
         top, left = row * grid.step, columns.start * grid.step
         width = (len(columns) - 1) * grid.step + grid.tile
@@ -187,14 +195,17 @@ class Work:
             none, kind = (NODATA, np.uint8) if count < NODATA else (65535, np.uint16)
             if band is None:
                 return np.full((1, *valid.shape), none, kind)
-            found = band.argmax(0).astype(kind)
+            found = np.empty(valid.shape, kind)
+            for top in range(0, len(found), _ROWS):  # argmax alone is eight bytes a pixel
+                rows = slice(top, top + _ROWS)
+                found[rows] = band[:, rows].argmax(0)
             found[~valid] = none
             return found[None]
         if band is None:
             width = count or _width(self.predictor)
             return np.full((width, *valid.shape), np.nan, np.float32)
         band[:, ~valid] = np.nan
-        return band.astype(np.float32)
+        return band
 
     def _valid(self, first: int, last: int) -> np.ndarray:
         """Cells that hold data, (rows, columns): those where any pixel does."""

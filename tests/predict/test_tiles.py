@@ -29,7 +29,8 @@ def test_constant_tiles_blend_into_the_constant_everywhere(height, width, tile, 
     for row in range(grid.rows):
         for column in range(grid.columns):
             blender.add(column, value[:, None, None] * grid.weights())
-        rows.append(blender.finish(row))
+        rows.append(blender.finish(row).copy())
+        blender.advance()
     whole = np.concatenate(rows, axis=1)
     assert whole.shape == (2, *grid.cells)
     np.testing.assert_allclose(whole[0], 0.3, rtol=1e-6)
