@@ -124,7 +124,7 @@ def help_text() -> str:
         lines += ["", f"{group}:"]
         for name, command in commands.items():
             example = command.example
-            shown = example if example.startswith("eval") else f"rs-models {example}"
+            shown = example if example.startswith('eval "') else f"rs-models {example}"
             lines.append(f"  {name:<{width}}  {command.what:<{said}}  {shown}")
     lines += ["", "Exit codes: 0 done, 1 failed (network, server, a dead run), 2 bad input."]
     return "\n".join(lines)

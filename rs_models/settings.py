@@ -233,9 +233,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
                 continue
         raise UserError(f"{key} should be {_type_name(hint)}, not {value!r}")
     if origin is typing.Literal:
-        # YAML reads a bare `no` as false; for a choice that has "no" it means that word.
-        if value is False and "no" in args:
-            value = "no"
+        # YAML reads a bare `no` or `false` as a truth value; for a choice that has the word (no
+        # mixed precision, the method FALSE) it means that.
+        if value is False:
+            value = next((word for word in ("no", "false") if word in args), value)
         if value in args:
             return value
         raise UserError(f"{key} should be one of {', '.join(map(str, args))}, not {value!r}")

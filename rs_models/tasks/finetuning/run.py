@@ -344,7 +344,7 @@ def _dry_run(config: FinetuneConfig, plan: _Plan) -> None:
         f"{protocol_name(config)}: "
         f"{len(plan.classes)} classes, {len(learned)} labelled images to learn from, {len(held)} "
         f"for validation, {len(plan.test)} for the test, {len(config.seeds)} seeds; "
-        f"{trained / 1e6:.2f} of {total / 1e6:.2f} million weights learn at {plan.size} pixels; "
+        f"{trained:,} of {total:,} weights learn at {plan.size} pixels; "
         f"the first loss is {loss.item():.3f}. Nothing was written."
     )
 

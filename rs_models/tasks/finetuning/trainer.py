@@ -170,8 +170,8 @@ def make_trainer(
         disable_tqdm=False,
         ddp_find_unused_parameters=False,
     )
-    # Without a launcher the Trainer would split batches over all GPUs by torch's DataParallel, which
-    # cannot split boxes: several GPUs are accelerate's, one process each.
+    # Without a launcher the Trainer would split batches over all GPUs by torch's DataParallel,
+    # which cannot split boxes: several GPUs are accelerate's, one process each.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     callbacks: list[Any] = [_Epoch(train)]
     if looks and config.patience is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rs_models.errors import UserError
-from rs_models.settings import build
+from rs_models.settings import build, parse
 from rs_models.tasks.finetuning.config import (
     PROTOCOLS,
     FinetuneConfig,
@@ -61,6 +61,8 @@ def test_every_preset_is_a_valid_setting_of_its_task():
             config = build(FinetuneConfig, {"task": task, **preset(name, task), "protocol": name})
             check(config)
             assert protocol_name(config).startswith(f"{name}-")
+    # YAML takes the bare word for a truth value.
+    assert parse(FinetuneConfig, ["protocol=false", "task=segmentation"]).protocol == "false"
     with pytest.raises(UserError, match="is for segmentation, not for detection"):
         preset("glcnet", "detection")
 
