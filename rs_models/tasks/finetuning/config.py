@@ -26,6 +26,8 @@ class FinetuneData:
         columns: Our column name to the data's, e.g. `{mask: annotation}`.
         classes: Class names of masks, which carry none; null numbers them.
         ignored_classes: Mask values beside 255 that are neither learned nor counted.
+        place: Column that says where an image is. Then each place of the train split is tested in
+            turn by what was learned of all others, with the first seed; `test_split` is not opened.
     """
 
     name: str = "synthetic"
@@ -38,6 +40,7 @@ class FinetuneData:
     columns: dict[str, Any] = field(default_factory=dict)
     classes: list[str] | None = None
     ignored_classes: list[int] = field(default_factory=list)
+    place: str | None = None
 
 
 @dataclass
@@ -317,4 +320,4 @@ def protocol_name(config: FinetuneConfig) -> str:
         first = config.task
     if config.protocol is None and config.tune == "frozen":
         first = "frozen" if config.task == "classification" else f"{first}-frozen"
-    return f"{first}-{amount}"
+    return f"{first}-{amount}" + ("-leave-one-out" if config.data.place else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Split:
         classes: Names of the classes; None where masks carry none.
         labels: (N,) class of each image, in classification.
         ignored: Mask values that become 255.
+        places: (N,) where each image is, if asked for.
     """
 
     rows: Any
@@ -49,6 +51,17 @@ class Split:
     classes: list[str] | None
     labels: np.ndarray | None
     ignored: Sequence[int] = ()
+    places: np.ndarray | None = None
+
+    def select(self, rows: np.ndarray, name: str) -> Split:
+        """The same of some rows."""
+        return dataclasses.replace(
+            self,
+            rows=self.rows.select(rows),
+            name=name,
+            labels=None if self.labels is None else self.labels[rows],
+            places=None if self.places is None else self.places[rows],
+        )
 
     def __len__(self) -> int:
         """Number of images."""
@@ -129,6 +142,14 @@ def open_split(data: FinetuneData, split: str, task: str, bands: Sequence[str]) 
             f"{', '.join(features)}): name it with data.columns, or choose another task."
         )
     reader = RowReader(features, bands)
+    places = None
+    if data.place is not None:
+        if data.place not in features:
+            raise UserError(
+                f"{data.name} has no column {data.place!r} for data.place: it has "
+                f"{', '.join(features)}."
+            )
+        places = np.asarray([str(place) for place in rows[data.place]])
     rows = reader.undecoded(rows.select_columns([*reader.columns, wanted]))
     if isinstance(reader.feature, BandArray):
         rows = rows.with_format("numpy")  # else pixels come as lists, far slower
@@ -148,6 +169,7 @@ def open_split(data: FinetuneData, split: str, task: str, bands: Sequence[str]) 
         classes=_class_names(features, wanted, data.classes),
         labels=labels,
         ignored=data.ignored_classes if wanted == "mask" else (),
+        places=places,
     )
 
 

@@ -86,13 +86,14 @@ def finetune(config: FinetuneConfig, *, command: str = "rs_models.finetune") -> 
         _claim(output, config)
     state.wait_for_everyone()
     runs, used = [], []
-    for seed in config.seeds:
-        rows, facts = _one_seed(config, plan, seed, output / f"seed-{seed}")
+    folds = _folds(config, plan, output)
+    for seed, part, folder in folds:
+        rows, facts = _one_seed(config, part, seed, folder)
         runs.append(rows)
         used.append(facts)
     if not state.is_main_process:
         return None
-    first = output / f"seed-{config.seeds[0]}" / "model"
+    first = folds[0][2] / "model"
     shutil.rmtree(output / "model", ignore_errors=True)
     shutil.copytree(first, output / "model")
     result = _result(config, plan, runs, used, command)
@@ -103,13 +104,35 @@ def finetune(config: FinetuneConfig, *, command: str = "rs_models.finetune") -> 
     return result
 
 
+def _folds(config: FinetuneConfig, plan: _Plan, output: Path) -> list[tuple[int, _Plan, Path]]:
+    """Seed, data and folder of each run: one a seed, or one a place that is left out."""
+    places = plan.train.places
+    if places is None:
+        return [(seed, plan, output / f"seed-{seed}") for seed in config.seeds]
+    folds = []
+    for number, place in enumerate(sorted(set(places.tolist()))):
+        name = f"{data_name(config.data)} ({place})"
+        here, others = np.flatnonzero(places == place), np.flatnonzero(places != place)
+        part = dataclasses.replace(
+            plan,
+            train=plan.train.select(others, f"{data_name(config.data)} (all but {place})"),
+            test=plan.train.select(here, name),
+        )
+        folds.append((config.seeds[0], part, output / f"place-{number}"))
+    return folds
+
+
 def _plan(config: FinetuneConfig) -> _Plan:
     data = config.data
     start = find_start(config)
     known = start.preprocessing
     bands = resolve_bands(data.bands or (known.bands if known else "rgb"))
     train = open_split(data, data.train_split, config.task, bands)
-    test = open_split(data, data.test_split, config.task, bands)
+    test = train
+    if data.place is None:
+        test = open_split(data, data.test_split, config.task, bands)
+    elif len(set(train.places if train.places is not None else ())) < 2:
+        raise UserError(f"{train.name} is of one place: there is none to leave out.")
     validation = None
     if data.validation_split is not None:
         validation = open_split(data, data.validation_split, config.task, bands)
@@ -218,6 +241,7 @@ def _one_seed(
     rows = trainer.rows(test)
     facts = {
         "seed": seed,
+        "tested_on": plan.test.name,
         "labelled_images": len(drawn),
         "draw": hash_indices(drawn),
         "validation_images": len(held),
@@ -277,7 +301,7 @@ def _result(
     task = config.task
     every = [all_scores(task, rows) for rows in runs]
     values = [round(headline(task, rows), 4) for rows in runs]
-    ends, samples = interval(task, runs)
+    ends, samples = interval(task, runs, same_images=plan.train.places is None)
     settings = {
         key: value
         for key, value in dataclasses.asdict(config).items()
@@ -292,7 +316,7 @@ def _result(
         "classes": len(plan.classes),
         "ignored_classes": config.data.ignored_classes,
         "validation": config.data.validation_split or "held out from the labelled images",
-        "test_images": len(plan.test),
+        "test_images": sum(map(len, runs)) if config.data.place else len(plan.test),
         "bootstrap_samples": samples,
         "seeds": config.seeds,
         "runs": used,
@@ -356,7 +380,7 @@ def _claim(output: Path, config: FinetuneConfig) -> None:
     if path.is_file():
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
         changed = [key for key in mine if theirs.get(key) != mine[key]]
-        if changed and any(output.glob("seed-*/*")):
+        if changed and any(output.glob("*-*/*")):
             raise UserError(
                 f"{output} holds another run ({', '.join(changed)} differ): choose another "
                 "output_dir, or remove it."

@@ -99,17 +99,22 @@ def headline(task: str, rows: Sequence[Row]) -> float:
     return 100 * float(all_scores(task, rows)[METRICS[task][1]])
 
 
-def interval(task: str, runs: Sequence[Sequence[Row]], *, seed: int = 0) -> tuple[list[float], int]:
+def interval(
+    task: str, runs: Sequence[Sequence[Row]], *, same_images: bool = True, seed: int = 0
+) -> tuple[list[float], int]:
     """95% interval of the runs' mean when the test images are drawn again with replacement.
 
     Args:
         task: See `FinetuneConfig.task`.
-        runs: Rows of the same test images, one list a seed.
+        runs: Rows of test images, one list a seed or place.
+        same_images: Whether they are the same images in each, which are then drawn together.
         seed: Of the resamples.
 
     Returns:
         [low, high] in percent, and the number of resamples.
     """
+    if not same_images:
+        return _interval_of_groups(task, runs, seed)
     samples = _SAMPLES.get(task, BOOTSTRAP_SAMPLES)
     rng = np.random.default_rng(seed)
     count = len(runs[0])
@@ -127,6 +132,19 @@ def interval(task: str, runs: Sequence[Sequence[Row]], *, seed: int = 0) -> tupl
             means.append(np.mean([100 * scores(matrix)[key] for matrix in summed]))
         else:
             means.append(np.mean([headline(task, [rows[i] for i in drawn]) for rows in runs]))
+    return [round(float(end), 4) for end in np.nanpercentile(means, [2.5, 97.5])], samples
+
+
+def _interval_of_groups(
+    task: str, runs: Sequence[Sequence[Row]], seed: int
+) -> tuple[list[float], int]:
+    """The same where each run has images of its own."""
+    samples = min(_SAMPLES.get(task, 200), 200)
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(samples):
+        drawn = [[rows[i] for i in rng.integers(len(rows), size=len(rows))] for rows in runs]
+        means.append(np.mean([headline(task, rows) for rows in drawn]))
     return [round(float(end), 4) for end in np.nanpercentile(means, [2.5, 97.5])], samples
 
 

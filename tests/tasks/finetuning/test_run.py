@@ -193,6 +193,30 @@ def test_detection(tmp_path):
         assert found["label"] in {"house", "car", "plane", "ship"}
 
 
+def test_each_place_is_left_out_in_turn(tmp_path):
+    import datasets
+
+    from rs_models.data import load
+
+    rows = load("synthetic:num=36,size=32", "train")
+    places = [("oslo", "rome", "lima")[i % 3] for i in range(36)]
+    features = datasets.Features({**rows.features, "town": datasets.Value("string")})
+    towns = rows.add_column("town", places).cast(features)
+    (tmp_path / "data").mkdir()
+    towns.to_parquet(tmp_path / "data" / "train.parquet")
+    data = FinetuneData(str(tmp_path / "data"), label="towns", place="town")
+    result = finetune(config(tmp_path / "run", "segmentation", data=data, labels=8))
+    assert result.protocol == "segmentation-8-leave-one-out" and len(result.values) == 3
+    runs = result.settings["runs"]
+    assert [run["tested_on"] for run in runs] == ["towns (lima)", "towns (oslo)", "towns (rome)"]
+    assert result.settings["test_images"] == 36
+    for number in range(3):
+        kept = json.loads((tmp_path / "run" / f"place-{number}" / "test.json").read_text())
+        assert len(kept["rows"]) == 12
+    with pytest.raises(UserError, match="no column 'city'"):
+        finetune(config(tmp_path / "x", data=FinetuneData(str(tmp_path / "data"), place="city")))
+
+
 def test_several_labels_an_image(tmp_path):
     result = finetune(config(tmp_path / "run", "multilabel", seeds=[0]))
     assert result.protocol == "multilabel-10" and result.metric == "mAP"
