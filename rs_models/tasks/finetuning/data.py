@@ -18,10 +18,10 @@ from torchvision import tv_tensors
 from ...bands import band_statistics, default_value_range
 from ...data import load
 from ...data.features import BandArray, CorruptImageError, RowReader
-from ...data.sampling import few_shot_draw, image_draw, share_draw
+from ...data.synthetic import LAND_COVER
 from ...errors import UserError
 from ..preprocessing import Preprocessing
-from .config import FinetuneData, parse_labels
+from .config import FinetuneData
 
 IGNORED = 255
 _KEPT_BYTES = 2 * 1024**3  # decoded images that a process keeps
@@ -153,6 +153,9 @@ def open_split(data: FinetuneData, split: str, task: str, bands: Sequence[str]) 
     rows = reader.undecoded(rows.select_columns([*reader.columns, wanted]))
     if isinstance(reader.feature, BandArray):
         rows = rows.with_format("numpy")  # else pixels come as lists, far slower
+    given = data.classes
+    if given is None and wanted == "mask" and data.name.split(":")[0] == "synthetic":
+        given = list(LAND_COVER)
     labels = None
     if task == "classification":
         labels = np.asarray(rows.with_format("numpy")["label"][:])
@@ -166,53 +169,11 @@ def open_split(data: FinetuneData, split: str, task: str, bands: Sequence[str]) 
         name=f"{data.name} ({split})",
         task=task,
         reader=reader,
-        classes=_class_names(features, wanted, data.classes),
+        classes=_class_names(features, wanted, given),
         labels=labels,
         ignored=data.ignored_classes if wanted == "mask" else (),
         places=places,
     )
-
-
-def draw(split: Split, labels: str | int, seed: int) -> np.ndarray:
-    """Rows of the labelled images, sorted; see `FinetuneConfig.labels`.
-
-    Raises:
-        UserError: More than there are.
-    """
-    kind, amount = parse_labels(labels)
-    if kind == "all":
-        return np.arange(len(split))
-    if kind == "class":
-        assert split.labels is not None  # `check` has seen to it
-        return few_shot_draw(split.labels, int(amount), seed, class_names=split.classes)
-    if kind == "share" and split.labels is not None:
-        return share_draw(split.labels, amount, seed)
-    count = max(1, round(amount * len(split))) if kind == "share" else int(amount)
-    return image_draw(len(split), count, seed)
-
-
-def hold_out(
-    split: Split, rows: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Parts drawn rows into those to learn from and those for validation.
-
-    Of classes the same share each is held out, and none of a class with too few; of fewer than five
-    other images none.
-    """
-    order = np.random.default_rng([seed, len(rows)]).permutation(len(rows))
-    if split.labels is None:
-        count = round(share * len(rows)) if len(rows) >= 5 else 0
-        held = order[:count]
-    else:
-        classes = split.labels[rows]
-        held = np.concatenate(
-            [
-                order[classes[order] == label][: round(share * (classes == label).sum())]
-                for label in np.unique(classes)
-            ]
-        )
-    kept = np.setdiff1d(np.arange(len(rows)), held)
-    return rows[kept], np.sort(rows[held])
 
 
 def statistics(

@@ -27,10 +27,9 @@ from .data import (
     class_count,
     content_hash,
     data_name,
-    draw,
-    hold_out,
     open_split,
 )
+from .draws import draw, hold_out
 from .learner import Learner, Network, Start, balanced_weights, build, find_start
 from .scoring import METRICS, Row, all_scores, headline, interval
 from .trainer import make_trainer

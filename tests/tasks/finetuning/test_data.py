@@ -14,11 +14,10 @@ from rs_models.tasks.finetuning.data import (
     class_count,
     collate,
     content_hash,
-    draw,
-    hold_out,
     open_split,
     statistics,
 )
+from rs_models.tasks.finetuning.draws import draw, hold_out
 from rs_models.tasks.preprocessing import Preprocessing
 
 RGB = ("red", "green", "blue")
