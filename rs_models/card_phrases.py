@@ -7,6 +7,13 @@ from typing import Any
 
 from .evaluation.results import Result
 
+# Metric -> the Hub's name for what it measures; accuracy is of images' classes.
+TASK_TYPES = {
+    "mIoU": "image-segmentation",
+    "AP50": "object-detection",
+    "mAP": "image-feature-extraction",
+}
+
 
 def protocols(results: Sequence[Result]) -> list[str]:
     """One phrase a protocol, with the settings that its results record."""

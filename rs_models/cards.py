@@ -14,7 +14,7 @@ from typing import Any
 from . import __version__
 from .assets import asset
 from .card_facts import Facts, is_in_domain, principal_components, read_facts, write_facts
-from .card_phrases import draws, protocols
+from .card_phrases import TASK_TYPES, draws, protocols
 from .errors import UserError
 from .evaluation.results import Result, read_all, table
 from .pages import RESULTS, bibtex
@@ -25,11 +25,6 @@ MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
 # What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
 STAMP = "figures/inputs.sha256"
-_TASK_TYPES = {
-    "mIoU": "image-segmentation",
-    "AP50": "object-detection",
-    "mAP": "image-feature-extraction",
-}
 _ARCHITECTURES = {"resnet": "ResNet", "swin": "Swin Transformer", "vit": "Vision Transformer"}
 
 
@@ -228,7 +223,7 @@ def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool
     started = facts.run.get("init_from")
     rows = [
         EvalResult(
-            task_type=_TASK_TYPES.get(result.metric, "image-classification"),
+            task_type=TASK_TYPES.get(result.metric, "image-classification"),
             dataset_type=result.data,
             dataset_name=result.data,
             dataset_split="test",
