@@ -223,6 +223,8 @@ def _one_seed(
         learned, held = hold_out(plan.train, drawn, config.holdout, seed)
         split = plan.train
     learner, network = _learner(config, plan, learned, seed)
+    if len(learned) == 1:  # twice, under other crops: BatchNorm needs a variance
+        learned = np.repeat(learned, 2)
     train = _examples(config, plan, network, plan.train, learned, seed=seed)
     validation = _examples(config, plan, network, split, held) if len(held) else None
     checkpoints = folder / "checkpoints"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -34,6 +34,23 @@ class FinetuneTrainer(Trainer):
         """Keep the settings; the rest is the Trainer's."""
         super().__init__(**keys)
         self.settings, self.num_classes = settings, num_classes
+
+    def get_train_dataloader(self) -> Any:
+        """Without a last, smaller batch, which may be one image: BatchNorm needs a variance.
+
+        Which images that leaves out changes by epoch. Evaluation, under the same setting of the
+        Trainer's, must see all of them.
+        """
+        self.args.dataloader_drop_last = len(cast(Any, self.train_dataset)) > self._together
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.args.dataloader_drop_last = False
+
+    @property
+    def _together(self) -> int:
+        """Images in a step over all processes."""
+        return self.settings.batch_size * self.accelerator.num_processes
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Adam, AdamW or SGD over head and backbone."""
@@ -139,7 +156,8 @@ def make_trainer(
     """
     from accelerate import PartialState
 
-    batches = math.ceil(len(train) / (config.batch_size * PartialState().num_processes))
+    together = config.batch_size * PartialState().num_processes
+    batches = max(1, len(train) // together)  # see `get_train_dataloader`
     steps = config.max_steps or max(1, math.ceil(config.epochs * batches))
     every = max(1, steps // config.evaluations)
     looks = validation is not None

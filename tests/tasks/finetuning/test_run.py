@@ -217,6 +217,14 @@ def test_each_place_is_left_out_in_turn(tmp_path):
         finetune(config(tmp_path / "x", data=FinetuneData(str(tmp_path / "data"), place="city")))
 
 
+@pytest.mark.parametrize("labels", [1, 5])
+def test_batches_of_one_image_do_not_stop_a_run(tmp_path, labels):
+    """ASPP pools an image to one value a channel: five images in batches of four leave one."""
+    settings = {"seeds": [0], "holdout": 0.0, "max_steps": 3}
+    result = finetune(config(tmp_path / "run", "segmentation", labels=labels, **settings))
+    assert result.settings["runs"][0]["steps"] == 3
+
+
 def test_several_labels_an_image(tmp_path):
     result = finetune(config(tmp_path / "run", "multilabel", seeds=[0]))
     assert result.protocol == "multilabel-10" and result.metric == "mAP"
