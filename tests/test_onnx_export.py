@@ -40,7 +40,7 @@ def close(found, wanted):
     np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("name", ["resnet_nano", "vit_nano"])
+@pytest.mark.parametrize("name", ["resnet_nano", pytest.param("vit_nano", marks=pytest.mark.slow)])
 def test_a_backbone_takes_any_batch_and_size(tmp_path, name, capsys):
     backbone = nano(name)
     folder = export(backbone, tmp_path / "m", provenance=provenance(backbone), timm=False)

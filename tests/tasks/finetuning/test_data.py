@@ -181,4 +181,6 @@ def test_statistics_and_hash_are_of_the_pixels(tmp_path):
         {"image": Image(), "label": ClassLabel(names=["a", "b"])},
     )
     assert content_hash(split) == content_hash(opened(other, "classification"))
-    assert content_hash(split) != content_hash(opened(FinetuneData("synthetic"), "classification"))
+    assert content_hash(split) != content_hash(
+        opened(FinetuneData("synthetic:num=12,size=32"), "classification")
+    )

@@ -12,7 +12,7 @@ import transformers
 from rs_models.cli import main
 from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
-from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune
+from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune, scoring
 from rs_models.tasks.finetuning import run as run_module
 
 SMALL = {
@@ -178,7 +178,8 @@ def test_segmentation(tmp_path, head):
     assert mask.shape == (64, 96)
 
 
-def test_detection(tmp_path):
+def test_detection(tmp_path, monkeypatch):
+    monkeypatch.setitem(scoring._SAMPLES, "detection", 5)  # each is an evaluation by COCO's rules
     result = finetune(config(tmp_path / "run", "detection", seeds=[0]))
     assert result.protocol == "detection-10" and result.metric == "AP50"
     pipe = transformers.pipeline("object-detection", str(tmp_path / "run" / "model"))
