@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .evaluation.results import Result
+from .evaluation.results import Result, protocol_order
 
 # Metric -> the Hub's name for what it measures; accuracy is of images' classes.
 TASK_TYPES = {
@@ -48,7 +48,7 @@ def protocols(results: Sequence[Result]) -> list[str]:
             )
         else:
             said[result.protocol] = f"`{result.protocol}`: logistic regression on all labels"
-    return [said[key] for key in sorted(said, key=lambda key: (len(key), key))]
+    return [said[key] for key in sorted(said, key=protocol_order)]
 
 
 def _tuned(used: Mapping[str, Any]) -> str:

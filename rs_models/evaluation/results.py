@@ -314,14 +314,16 @@ def table(results: Sequence[Result]) -> str:
     blocks = []
     for data in sorted({result.data for result in results}):
         rows = [result for result in results if result.data == data]
-        protocols = sorted({result.protocol for result in rows}, key=_protocol_order)
+        protocols = sorted({result.protocol for result in rows}, key=protocol_order)
         models = sorted(
             {result.model for result in rows}, key=lambda name: (not _is_yardstick(name), name)
         )
         cells = {(result.model, result.protocol): _cell(result) for result in rows}
         metrics = {result.metric for result in rows}
         of = {result.protocol: result.metric for result in rows}
-        titles = [f"{name} ({of[name]})" if len(metrics) > 1 else name for name in protocols]
+        # Accuracy goes without saying, beside others.
+        plain = "accuracy" if len(metrics) > 1 else next(iter(metrics))
+        titles = [name if of[name] == plain else f"{name} ({of[name]})" for name in protocols]
         origin = {result.model: _origin(result) for result in rows}
         lines = [
             f"**{data}**, {' and '.join(sorted(metrics))} in %:",
@@ -336,7 +338,8 @@ def table(results: Sequence[Result]) -> str:
     return "\n\n".join(blocks)
 
 
-def _protocol_order(protocol: str) -> tuple[int, str]:
+def protocol_order(protocol: str) -> tuple[int, str]:
+    """Sorting key of protocols, as tables have them."""
     base = protocol.partition("@")[0]
     return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
 
