@@ -58,10 +58,16 @@ def test_runs_that_cannot_be_are_refused(argv, words):
         parse(RunConfig, argv).check()
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "training/configs").glob("*.yaml")), ids=str)
+# The others are settings of other scripts, with tests of their own.
+RECIPES = [
+    path
+    for path in sorted((ROOT / "training/configs").glob("*.yaml"))
+    if path.stem != "probe" and not path.stem.startswith("finetune_")
+]
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(file):
-    if "model:" in file.read_text():
-        pytest.skip("settings of another script")
     config = parse(RunConfig, ["--config", str(file)])
     config.check()
     assert config.expand()
