@@ -111,6 +111,7 @@ class ViewMaker:
         self.recipe = recipe
         self.bands = tuple(bands)
         self.value_range = (float(low), float(high))
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
         self.backend = backend
         # (x / high - mean) / std as one multiplication and one addition.
         std = torch.tensor(image_std, dtype=torch.float64)
@@ -177,6 +178,22 @@ class ViewMaker:
             cells, targets = cut(crops[0], puzzle.grid, puzzle.margin, table, draws)
             crops = [cells]
         return ViewBatch(crops=crops, boxes=boxes, targets=targets, index=index, labels=labels)
+
+    def draw(
+        self, batch: int, height: int, width: int, seed: int
+    ) -> tuple[list[ViewParams], torch.Tensor | None]:
+        """The numbers behind the views that a call with the same seed makes, to look at.
+
+        Args:
+            batch: Images B.
+            height: Of the images in pixels.
+            width: Of the images in pixels.
+            seed: Of the call.
+
+        Returns:
+            One draw a view of the recipe, and the boxes of `ViewBatch`, or None.
+        """
+        return self._draw(batch, height, width, torch.Generator().manual_seed(seed))
 
     def _draw(
         self, batch: int, height: int, width: int, generator: torch.Generator

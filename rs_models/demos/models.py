@@ -1,0 +1,122 @@
+"""Models of the Spaces, by name: what can be chosen, and what is loaded stays loaded."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import backbones
+from ..errors import UserError
+from ..evaluation.features import Encoder, load_encoder
+from ..zoo import ZOO, namespace, resolve
+from .uploads import square
+
+VARIABLE = "RS_MODELS_DEMO_MODELS"
+"""Names or folders of models, separated by commas: the choice of a Space in place of the zoo."""
+
+_DENSE_SIDE = 384
+
+
+def choices() -> list[str]:
+    """Names that a Space offers, the default first.
+
+    Those of `RS_MODELS_DEMO_MODELS` where it is set. Else the models of the zoo that are here or
+    published; else, so that the page says what it waits for, all of them.
+    """
+    given = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    if given:
+        return given
+    ids = [model.repo_id for model in ZOO]
+    local = [name for name in ids if Path(resolve(name)).is_dir()]
+    published = [model.repo_id for model in ZOO if model.published]
+    return list(dict.fromkeys(local + published)) or ids
+
+
+def labelled(names: list[str]) -> list[tuple[str, str]]:
+    """Short labels for a menu: (label, name). A run's `export` is called by its run."""
+    labels = []
+    for name in names:
+        parts = [part for part in Path(name).parts if part not in ("export", "model", "/")]
+        labels.append(name if name.startswith(f"{namespace()}/") else parts[-1] if parts else name)
+    unique = [name if labels.count(label) > 1 else label for label, name in zip(labels, names)]
+    return list(zip(unique, names, strict=True))
+
+
+@lru_cache(maxsize=6)
+def encoder(name: str) -> Encoder:
+    """A frozen encoder of red, green and blue, loaded once.
+
+    Raises:
+        UserError: Nothing by that name, one that learns from training images, or other bands.
+    """
+    name = str(name or "").strip()
+    if not name:
+        raise UserError("Choose a model first.")
+    found = load_encoder(name)
+    if not isinstance(found, Encoder):
+        raise UserError(f"{name} learns from training images first: choose a model with weights.")
+    if found.bands != ("red", "green", "blue"):
+        raise UserError(
+            f"{name} takes the bands {', '.join(found.bands)}; this page shows red, green, blue."
+        )
+    found.model.eval()
+    return found
+
+
+def batch(pictures: list[np.ndarray], side: int) -> Tensor:
+    """Central squares (B, 3, side, side) uint8 of pictures (H, W, 3)."""
+    squares = np.stack([square(picture, side) for picture in pictures])
+    return torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()
+
+
+def features(model: Encoder, pictures: list[np.ndarray], *, batch_size: int = 64) -> np.ndarray:
+    """Pooled features (N, D) float32 of pictures (H, W, 3) uint8, at the model's train size."""
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            part = pictures[start : start + batch_size]
+            found.append(model(batch(part, model.train_size)).numpy())
+    return np.concatenate(found)
+
+
+def has_dense(model: Encoder) -> bool:
+    """Whether its feature map can be read: native backbones of transformers."""
+    native: Any = getattr(getattr(model.model, "config", None), "model_type", None)
+    return native in backbones.NATIVE_TYPES
+
+
+def dense(model: Encoder, picture: np.ndarray, *, side: int = _DENSE_SIDE) -> np.ndarray:
+    """The last feature map of a picture's central square.
+
+    Args:
+        model: With a native backbone.
+        picture: (H, W, 3) uint8.
+        side: Pixels that the square is brought to.
+
+    Returns:
+        (D, h, w) float32.
+
+    Raises:
+        UserError: A model whose feature map is not known.
+    """
+    if not has_dense(model):
+        raise UserError(
+            f"{model.name} has no feature map that this page can read: choose a ResNet, Swin or "
+            "ViT of transformers."
+        )
+    native: Any = model.model
+    with torch.inference_mode():
+        return backbones.dense(native, normalised(model, batch([picture], side)))[0].numpy()
+
+
+def normalised(model: Encoder, images: Tensor) -> Tensor:
+    """Stored images (B, C, H, W) as the model wants them, at their own size."""
+    mean = torch.tensor(model.image_mean)[:, None, None]
+    std = torch.tensor(model.image_std)[:, None, None]
+    return (images.float() / model.value_range[1] - mean) / std

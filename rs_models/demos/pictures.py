@@ -1,0 +1,162 @@
+"""Pictures of what models see: principal components, masks, boxes. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Okabe and Ito's colours, told apart with the usual colour blindnesses, then Tol's muted ones.
+COLOURS: tuple[tuple[int, int, int], ...] = (
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167),
+    (240, 228, 66), (0, 0, 0), (136, 34, 85), (17, 119, 51), (136, 204, 238), (153, 153, 51),
+)  # fmt: skip
+
+# What the synthetic scenes' land cover looks like on a map.
+LAND_COVER_COLOURS: dict[str, tuple[int, int, int]] = {
+    "tree": (22, 101, 52),
+    "grass": (134, 200, 90),
+    "crop": (230, 200, 60),
+    "soil": (146, 100, 60),
+    "sand": (245, 225, 170),
+    "water": (30, 110, 200),
+    "building": (200, 50, 50),
+    "pavement": (120, 120, 130),
+    "vehicle": (190, 60, 200),
+}
+
+
+def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """A colour a class: land cover by its name, else `COLOURS` in turn."""
+    if all(name in LAND_COVER_COLOURS for name in names):
+        return [LAND_COVER_COLOURS[name] for name in names]
+    return [COLOURS[number % len(COLOURS)] for number in range(len(names))]
+
+
+def pca_picture(features: np.ndarray, side: int) -> np.ndarray:
+    """The three strongest components of a feature map as red, green and blue.
+
+    Args:
+        features: (D, h, w).
+        side: Pixels of the picture.
+
+    Returns:
+        (side, side, 3) uint8. Each component is stretched from its 2nd to its 98th percentile, and
+        turned so that its largest deviation is bright: a picture of the same features is the same.
+    """
+    from PIL import Image
+
+    depth, height, width = features.shape
+    flat = features.reshape(depth, -1).T.astype(np.float64)  # (h*w, D)
+    flat = flat - flat.mean(0)
+    # Of the smaller of the two Gram matrices: a map has fewer cells than a ResNet has features.
+    u, s, _ = np.linalg.svd(flat, full_matrices=False)
+    scores = np.zeros((height * width, 3))
+    count = min(3, len(s))
+    scores[:, :count] = u[:, :count] * s[:count]
+    scores *= np.where(np.abs(scores.min(0)) > scores.max(0), -1, 1)
+    low, high = np.percentile(scores, (2, 98), axis=0)
+    scaled = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
+    small = (scaled.reshape(height, width, 3) * 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def overlay(
+    picture: np.ndarray,
+    mask: np.ndarray,
+    colours: Sequence[tuple[int, int, int]],
+    opacity: float,
+    nodata: int = 255,
+) -> np.ndarray:
+    """A class mask laid over its picture.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        mask: (H, W) class numbers.
+        colours: Of the classes.
+        opacity: From 0, the picture, to 1, the mask.
+        nodata: Class number of pixels that stay as they are.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colours)] = colours
+    mixed = picture * (1 - opacity) + table[mask] * opacity
+    mixed = np.where((mask == nodata)[..., None], picture, mixed)
+    return mixed.round().astype(np.uint8)
+
+
+def heat(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map of weights over its picture: grey where low, warm where high.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        values: (h, w), any scale.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    import matplotlib
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    low, high = np.percentile(values, (1, 99.5))
+    scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    weights = Image.fromarray((scaled * 255).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    share = np.asarray(weights)[..., None] / 255
+    grey = picture.mean(2, keepdims=True).repeat(3, 2) * 0.6
+    warm = matplotlib.colormaps["inferno"](share[..., 0])[..., :3] * 255
+    return (grey * (1 - share) + warm * share).astype(np.uint8)
+
+
+def draw_boxes(
+    picture: np.ndarray,
+    boxes: Sequence[Sequence[float]],
+    *,
+    labels: Sequence[str] | None = None,
+    colours: Sequence[tuple[int, int, int]] = COLOURS,
+    width: int | None = None,
+) -> np.ndarray:
+    """Boxes on a copy of a picture, each with a light rim so that it shows on any ground.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        boxes: x0, y0, x1, y1 in pixels.
+        labels: Short texts for their corners.
+        colours: In turn.
+        width: Of the line in pixels; None fits the picture.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    line = width or max(2, round(max(picture.shape[:2]) / 150))
+    font = ImageFont.load_default(size=max(11, round(max(picture.shape[:2]) / 22)))
+    for number, box in enumerate(boxes):
+        colour = colours[number % len(colours)]
+        x0, y0, x1, y1 = (float(v) for v in box)
+        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255), width=line + 2)
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
+        if labels:
+            where = (x0 + line + 2, y0 + line)
+            left, top, right, bottom = draw.textbbox(where, labels[number], font=font)
+            draw.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=colour)
+            ink = (255, 255, 255) if sum(colour) < 480 else (0, 0, 0)
+            draw.text(where, labels[number], fill=ink, font=font)
+    return np.asarray(image)
+
+
+def sheet(pictures: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:
+    """Pictures of one size side by side on white."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    page = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8
+    )
+    for number, picture in enumerate(pictures):
+        y, x = number // columns * (height + gap), number % columns * (width + gap)
+        page[y : y + height, x : x + width] = picture
+    return page

@@ -1,0 +1,151 @@
+"""Uploaded files as pictures: what cannot be one ends in a sentence that says what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+
+MAX_SIDE = 4000
+"""Pixels that a side of an uploaded image may have."""
+MAX_BYTES = 64 * 2**20
+"""Bytes that an upload may have."""
+
+_RASTERS = (".tif", ".tiff")
+_RGB = ("red", "green", "blue")
+_WANTED = "use a JPEG, PNG, WebP or (Geo)TIFF file"
+
+
+def read_picture(path: str | os.PathLike[str] | None, *, max_side: int = MAX_SIDE) -> np.ndarray:
+    """Reads an uploaded image.
+
+    Args:
+        path: Of the file; None where nothing was uploaded.
+        max_side: Pixels that a side may have.
+
+    Returns:
+        (H, W, 3) uint8: red, green, blue. Grey images are repeated, transparency is dropped, and a
+        photo is turned upright.
+
+    Raises:
+        UserError: Nothing uploaded, not an image, too large, corrupt, or without 8-bit red, green
+            and blue. Only the file's name is told, not where the server keeps it.
+    """
+    if path is None:
+        raise UserError("Choose an image first.")
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{file.name} is no longer here: upload it again.")
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(
+            f"{file.name} has {file.stat().st_size / 2**20:.0f} MB; "
+            f"{MAX_BYTES // 2**20} MB is the most that this page takes."
+        )
+    read = _read_raster if file.suffix.lower() in _RASTERS else _read_photo
+    return read(file, max_side)
+
+
+def check_size(name: str, width: int, height: int, max_side: int = MAX_SIDE) -> None:
+    """Refuses an image before it is decoded.
+
+    Raises:
+        UserError: A side is longer than `max_side`, or shorter than 16 pixels.
+    """
+    if max(width, height) > max_side:
+        raise UserError(
+            f"{name} is {width} x {height} pixels; {max_side} a side is the most that this page "
+            "takes. `rs-models predict` maps scenes of any size."
+        )
+    if min(width, height) < 16:
+        raise UserError(f"{name} is {width} x {height} pixels: too small to show anything.")
+
+
+def square(picture: np.ndarray, side: int) -> np.ndarray:
+    """The central square of a picture at another size.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        side: Pixels of the square.
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    cut = min(height, width)
+    top, left = (height - cut) // 2, (width - cut) // 2
+    image = Image.fromarray(picture[top : top + cut, left : left + cut])
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
+    """A picture whose longer side has at most `longest` pixels."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def _read_photo(file: Path, max_side: int) -> np.ndarray:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            check_size(file.name, *image.size, max_side)
+            if image.mode.startswith(("I", "F")):
+                raise UserError(
+                    f"{file.name} has more than 8 bits a band; the models here take 8-bit red, "
+                    "green and blue."
+                )
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{file.name} is not an image: {_WANTED}.") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{file.name} is too large: {max_side} pixels a side is the most.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{file.name} is damaged and cannot be read: save it again.") from error
+
+
+def _read_raster(file: Path, max_side: int) -> np.ndarray:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    from ..data.features import raster_bands
+
+    try:
+        raster = rasterio.open(file)
+    except RasterioError as error:
+        raise UserError(f"{file.name} is not a TIFF that can be read: {_WANTED}.") from error
+    with raster:
+        check_size(file.name, raster.width, raster.height, max_side)
+        names = raster_bands(raster)
+        if names is not None and set(_RGB) <= set(names):
+            bands = [names.index(name) + 1 for name in _RGB]
+        elif raster.count in (3, 4):
+            bands = [1, 2, 3]
+        elif raster.count == 1:
+            bands = [1, 1, 1]
+        else:
+            raise UserError(
+                f"{file.name} has {raster.count} bands and does not say which are red, green and "
+                "blue: name its bands, or save these three."
+            )
+        if raster.dtypes[bands[0] - 1] != "uint8":
+            raise UserError(
+                f"{file.name} holds {raster.dtypes[bands[0] - 1]} values; the models here take "
+                "8-bit ones: `gdal_translate -ot Byte -scale` makes them."
+            )
+        try:
+            return np.moveaxis(raster.read(bands), 0, 2)
+        except RasterioError as error:
+            raise UserError(f"{file.name} is damaged and cannot be read: save it again.") from error
