@@ -10,6 +10,8 @@ _IN_CLONE = {
     "LICENSE": "LICENSE",
     "configs": "training/configs",
     "model_card.md.j2": "model_cards/model_card.md.j2",
+    "results": "model_cards/results",
+    "spaces": "spaces",
 }
 
 
@@ -17,7 +19,7 @@ def asset(name: str) -> Path:
     """Where a file or folder is.
 
     Args:
-        name: "LICENSE", "configs" (the recipes) or "model_card.md.j2".
+        name: "LICENSE", "configs" (the recipes), "model_card.md.j2", "results" or "spaces".
     """
     packaged = _PACKAGE / name
     return packaged if packaged.exists() else _PACKAGE.parent / _IN_CLONE[name]

@@ -61,6 +61,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "onnx": Command("commands.onnx", "a model as ONNX", "onnx DIR --output MODEL.onnx"),
     },
+    "show": {
+        "demo": Command(
+            "commands.demo", "a Space on this machine", "demo scene-explorer --model DIR"
+        ),
+    },
     "convert": {
         "convert-upstream": Command(
             "convert_upstream",

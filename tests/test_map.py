@@ -66,6 +66,12 @@ def test_arrows_point_one_way(part):
             assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
+def test_only_spaces_know_the_demos():
+    for file in PACKAGE.rglob("*.py"):
+        if "demos" not in file.relative_to(PACKAGE).parts:
+            assert "demos" not in imports(file), file
+
+
 def test_the_check_sees_imports_inside_functions():
     # trainer's loop imports export inside a function; a check that missed it would see nothing.
     assert "export" in imports(PACKAGE / "trainer" / "loop.py")

@@ -241,7 +241,9 @@ def glcnet(image: np.ndarray, seed: int = 0) -> Shown:
     assert made.boxes is not None
     numbers = [str(n + 1) for n in range(method.config.patches)]
     shown = [(boxed, "The crops of both views")]
-    for view, boxes, name in zip(views, made.boxes[:, 0].tolist(), ("First", "Second"), strict=True):
+    for view, boxes, name in zip(
+        views, made.boxes[:, 0].tolist(), ("First", "Second"), strict=True
+    ):
         shown.append((draw_boxes(view, boxes, labels=numbers), f"{name} view, matched regions"))
     for n, (first, second) in enumerate(zip(*made.boxes[:, 0].tolist(), strict=True)):
         pair = sheet([_cut(views[0], first), _cut(views[1], second)], columns=2, gap=2)

@@ -109,7 +109,9 @@ def _read_photo(file: Path, max_side: int) -> np.ndarray:
     except UnidentifiedImageError as error:
         raise UserError(f"{file.name} is not an image: {_WANTED}.") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{file.name} is too large: {max_side} pixels a side is the most.") from error
+        raise UserError(
+            f"{file.name} is too large: {max_side} pixels a side is the most."
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, UserError):
             raise

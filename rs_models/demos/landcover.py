@@ -1,0 +1,146 @@
+"""Land cover from a frozen backbone: a linear classifier of its feature maps, made in seconds.
+
+What a Space segments with where no fine-tuned network is at hand. It learns from the synthetic
+scenes and their masks, so it shows what the features hold and no more: fine-tune on labels of your
+own imagery for a map.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import backbones
+from ..data.synthetic import CLASSES, LAND_COVER, draw_scene
+from ..errors import UserError
+from ..evaluation.features import Encoder
+from ..evaluation.linear import fit_probe
+from ..predict import Predictor, load_predictor
+from ..tasks.preprocessing import Preprocessing
+from .models import encoder, has_dense, normalised
+
+SCENES = 96
+"""Synthetic scenes that the classifier learns from."""
+_SIDE = 128
+_CELL = 4  # pixels of a place
+_PLACES = 24_000  # places that the classifier learns from
+_C = 0.1
+
+
+class LinearSegmenter(nn.Module):
+    """A frozen backbone's maps, brought to one grid, under a linear classifier.
+
+    Args:
+        backbone: Native.
+        weight: (D, K) over all maps' channels.
+        bias: (K,).
+    """
+
+    def __init__(self, backbone: Any, weight: Tensor, bias: Tensor) -> None:
+        """Keep the three."""
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("weight", weight.T[:, :, None, None].contiguous())
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) -> logits (B, K, H, W)."""
+        weight: Any = self.weight
+        # Linear maps commute with the resize, so the wide maps stay at their own size.
+        shape = tuple(-(-side // _CELL) for side in x.shape[-2:])
+        start, logits = 0, None
+        for part in maps(self.backbone, x):
+            own = F.conv2d(part, weight[:, start : start + part.shape[1]])
+            own = F.interpolate(own, shape, mode="bilinear", align_corners=False)
+            logits = own if logits is None else logits + own
+            start += part.shape[1]
+        assert logits is not None
+        bias: Any = self.bias
+        logits = logits + bias[:, None, None]
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def maps(backbone: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """The feature maps that the classifier reads: every stage's, or a ViT's last one."""
+    if backbone.config.model_type == "vit":
+        return (backbones.dense(backbone, x),)
+    return backbones.stages(backbone, x)
+
+
+@lru_cache(maxsize=3)
+def segmenter(name: str) -> Predictor:
+    """A segmentation model by name: a fine-tuned one as it is, a backbone under a linear head.
+
+    Raises:
+        UserError: Nothing by that name, a classifier or detector, or another kind of backbone.
+    """
+    if not name:
+        raise UserError("Choose a model first.")
+    predictor = load_predictor(name)
+    if predictor.task == "segmentation":
+        return predictor.to("cpu")
+    if predictor.task != "embedding":
+        raise UserError(f"{name} is for {predictor.task}: choose a segmentation model or backbone.")
+    return fit(encoder(name), name)
+
+
+def fit(frozen: Encoder, name: str = "", *, scenes: int = SCENES, seed: int = 0) -> Predictor:
+    """A linear land cover classifier on a frozen encoder's maps.
+
+    Args:
+        frozen: With a native backbone.
+        name: For records.
+        scenes: Synthetic scenes to learn from.
+        seed: Of the scenes and of the places drawn from them.
+
+    Returns:
+        A segmentation model of `LAND_COVER`.
+
+    Raises:
+        UserError: A model whose feature maps are not known.
+    """
+    if not has_dense(frozen):
+        raise UserError(
+            f"{name or 'This model'} has no feature map that can be read: choose a ResNet, Swin or "
+            "ViT of transformers, or a segmentation model."
+        )
+    rng = np.random.default_rng(seed)
+    kept_x: list[Tensor] = []
+    kept_y: list[Tensor] = []
+    for start in range(0, scenes, 16):
+        drawn = [
+            draw_scene(number % len(CLASSES), (seed, number), _SIDE)
+            for number in range(start, min(start + 16, scenes))
+        ]
+        images = torch.from_numpy(np.stack([image[..., :3] for image, _, _ in drawn]))
+        covers = torch.from_numpy(np.stack([cover for _, cover, _ in drawn]))
+        side = _SIDE // _CELL
+        with torch.inference_mode():
+            x = normalised(frozen, images.permute(0, 3, 1, 2))
+            parts = [
+                F.interpolate(part, (side, side), mode="bilinear", align_corners=False)
+                for part in maps(frozen.model, x)
+            ]
+        features = torch.cat(parts, 1).permute(0, 2, 3, 1).flatten(0, 2)  # (places, D)
+        labels = covers[:, _CELL // 2 :: _CELL, _CELL // 2 :: _CELL].flatten()
+        share = min(len(labels), _PLACES * len(drawn) // scenes)
+        rows = torch.from_numpy(rng.choice(len(labels), share, replace=False))
+        kept_x.append(features[rows].clone())
+        kept_y.append(labels[rows].long())
+    probe = fit_probe(torch.cat(kept_x), torch.cat(kept_y), c=_C, num_classes=len(LAND_COVER))
+    model = LinearSegmenter(frozen.model, probe.weight, probe.bias).eval()
+    return Predictor(
+        task="segmentation",
+        model=model,
+        preprocessing=Preprocessing.of(frozen),
+        names=list(LAND_COVER),
+        name=f"{name or frozen.name}, linear head on synthetic land cover",
+        revision=frozen.revision,
+        stride=1,
+        forward=model,
+    ).to("cpu")

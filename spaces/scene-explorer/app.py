@@ -1,0 +1,123 @@
+"""Scene explorer: what scene is it, what looks like it, and what does the model see?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from rs_models.demos import explorer, models, page
+from rs_models.demos.pictures import pca_picture
+from rs_models.demos.uploads import read_picture, square
+from rs_models.errors import UserError
+
+EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.jpg"))
+CLASSES = {"Built-in classes": "built-in", "My classes": "own", "Both": "both"}
+
+
+@page.told
+def explore(
+    image: str, model: str, classes: str, own: explorer.OwnClasses
+) -> tuple[dict[str, float], list[tuple[np.ndarray, str]], np.ndarray | None, str]:
+    """Class probabilities, nearest images and a picture of the features."""
+    picture = read_picture(image)
+    data = explorer.data_name()
+    shares = explorer.classify(model, picture, own, CLASSES[classes], data)
+    near = explorer.neighbours(model, picture, data)
+    best, share = max(shares.items(), key=lambda item: item[1])
+    said = f"**{best}** with {share:.0%}, of {len(shares)} classes; "
+    said += f"{sum(name == near[0][1] for _, name, _ in near)} of the {len(near)} nearest images "
+    said += f"are {near[0][1]}."
+    encoder = models.encoder(model)
+    view = pca_picture(models.dense(encoder, picture), 448) if models.has_dense(encoder) else None
+    if view is None:
+        said += " This model's feature map cannot be read, so there is no picture of it."
+    gallery = [(thumb, f"{name}, cosine {value:.2f}") for thumb, name, value in near]
+    return shares, gallery, view, said
+
+
+@page.told
+def add_class(
+    name: str, files: list[str], model: str, own: explorer.OwnClasses
+) -> tuple[explorer.OwnClasses, str, str, None, str]:
+    """Learn a class of the user's from a handful of images."""
+    pictures = [square(read_picture(file), 256) for file in files or []]
+    own = explorer.add_class(own, model, name, pictures)
+    listed = ", ".join(f"{name} ({len(x)})" for name, x in own.features.items())
+    choice = "My classes" if len(own.features) > 1 else "Both"
+    return own, f"Your classes: {listed}.", "", None, choice
+
+
+def start_over() -> tuple[explorer.OwnClasses, str, str]:
+    """Forget the user's classes."""
+    return explorer.OwnClasses(), "No class of yours yet.", "Built-in classes"
+
+
+def build() -> gr.Blocks:
+    """The page."""
+    names = models.choices()
+    with page.blocks("Scene explorer") as demo:
+        own = gr.State(explorer.OwnClasses())
+        gr.Markdown(
+            "# Scene explorer\nDrop an aerial or satellite image: its scene class from a few "
+            "labelled images, the images that look most like it, and its features as colours. "
+            "The model has learned without a single label."
+        )
+        with gr.Row():
+            with gr.Column(scale=2):
+                image = page.picture_input("Your image")
+                model = gr.Dropdown(models.labelled(names), value=names[0], label="Model")
+                classes = gr.Radio(list(CLASSES), value="Built-in classes", label="Tell apart")
+                run = gr.Button("Explore", variant="primary")
+                gr.Examples(EXAMPLES, image, label="Examples")
+                with gr.Accordion("Add a class of your own", open=False):
+                    name = gr.Textbox(label="Name of the class", max_length=60)
+                    files = gr.File(
+                        label="A handful of images of it",
+                        file_count="multiple",
+                        file_types=["image", ".tif", ".tiff"],
+                        height=140,
+                    )
+                    with gr.Row():
+                        add = gr.Button("Add class")
+                        forget = gr.Button("Start over")
+                    listed = gr.Markdown("No class of yours yet.", elem_classes="said")
+            with gr.Column(scale=3):
+                said = gr.Markdown("Choose an image to begin.", elem_classes="said")
+                label = gr.Label(label="Scene class", num_top_classes=5)
+                near = gr.Gallery(
+                    label="Nearest images", columns=4, height="auto", object_fit="contain"
+                )
+                view = gr.Image(
+                    label="Features: three principal components as red, green and blue",
+                    interactive=False,
+                    buttons=["download", "fullscreen"],
+                )
+        given, shown = [image, model, classes, own], [label, near, view, said]
+        run.click(explore, given, shown, api_name="explore")
+        image.upload(explore, given, shown, api_visibility="private")
+        add.click(
+            add_class,
+            [name, files, model, own],
+            [own, listed, name, files, classes],
+            api_name="add_class",
+        )
+        forget.click(start_over, None, [own, listed, classes], api_name="start_over")
+    return demo
+
+
+def warm() -> None:
+    """Load the first model and its index before anybody asks."""
+    try:
+        explorer.index(models.choices()[0], explorer.data_name())
+    except UserError as error:
+        print(f"Not ready: {error}")
+
+
+demo = build()
+
+if __name__ == "__main__":
+    warm()
+    page.launch(demo, server_name=os.environ.get("GRADIO_SERVER_NAME"))
