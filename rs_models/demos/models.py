@@ -44,7 +44,10 @@ def labelled(names: list[str]) -> list[tuple[str, str]]:
     for name in names:
         parts = [part for part in Path(name).parts if part not in ("export", "model", "/")]
         labels.append(name if name.startswith(f"{namespace()}/") else parts[-1] if parts else name)
-    unique = [name if labels.count(label) > 1 else label for label, name in zip(labels, names)]
+    unique = [
+        name if labels.count(label) > 1 else label
+        for label, name in zip(labels, names, strict=True)
+    ]
     return list(zip(unique, names, strict=True))
 
 

@@ -1,0 +1,130 @@
+"""What every page has in common: looks, limits, errors in a sentence, no file left behind."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .uploads import MAX_BYTES
+
+# Before gradio is imported: its own telemetry is not ours to send.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+QUEUE = 64
+"""Requests that may wait; a further one is told to come back."""
+_log = logging.getLogger(__name__)
+
+_CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.legend { width: 100%; border-collapse: collapse; }
+.legend caption { text-align: left; padding-bottom: .4em; }
+.legend th, .legend td { padding: .3em .5em; text-align: left;
+  border-bottom: 1px solid var(--border-color-primary); }
+.legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
+  vertical-align: -0.15em; margin-right: .5em; border: 1px solid var(--border-color-primary); }
+.said { min-height: 1.5em; }
+"""
+
+
+def workspace() -> Path:
+    """A folder of this process for uploads and results; removed when it ends.
+
+    Called before any component is made: gradio asks for the folder then.
+    """
+    folder = os.environ.get("RS_MODELS_DEMO_WORKSPACE")
+    if not folder or not Path(folder).is_dir():
+        folder = tempfile.mkdtemp(prefix="rs-models-demo-")
+        os.environ["RS_MODELS_DEMO_WORKSPACE"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    return Path(folder)
+
+
+def blocks(title: str) -> Any:
+    """An empty page; what it wrote is deleted ten minutes after (`RS_MODELS_DEMO_KEEP` seconds)."""
+    workspace()
+    import gradio as gr
+
+    keep = int(os.environ.get("RS_MODELS_DEMO_KEEP", "600"))
+    return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(max(1, keep // 10), keep))
+
+
+def result_folder() -> Path:
+    """A fresh folder for files that the user downloads, deleted with the page's own."""
+    return Path(tempfile.mkdtemp(dir=workspace()))
+
+
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A page's function whose errors reach the user as a sentence, never as a stack trace."""
+    import gradio as gr
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except gr.Error:
+            raise
+        except UserError as error:
+            raise gr.Error(str(error), duration=None, print_exception=False) from None
+        except MemoryError:
+            raise gr.Error("This is too large for this machine: try a smaller image.") from None
+        except Exception:
+            _log.exception("A page's function failed")
+            raise gr.Error(
+                "Something went wrong on our side; the log has the details. Try another image.",
+                print_exception=False,
+            ) from None
+
+    return wrapped
+
+
+def picture_input(label: str, **settings: Any) -> Any:
+    """An image upload that hands over the file as it is: our reader tells what is wrong with it."""
+    import gradio as gr
+from gradio.events import Dependency
+
+    class Picture(gr.Image):
+        is_template = True  # the browser's side is gr.Image's
+
+        def preprocess(self, payload: Any) -> str | None:
+            return None if payload is None else payload.path
+
+    return Picture(
+        label=label, type="filepath", sources=["upload", "clipboard"], height=300, **settings
+    )
+
+
+def launch(page: Any, **settings: Any) -> Any:
+    """Starts a page: queue and upload limits, system fonts, no API beyond the named ones.
+
+    Args:
+        page: The blocks.
+        settings: Of `Blocks.launch`, in place of ours.
+    """
+    import gradio as gr
+
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
+    theme = gr.themes.Default(
+        primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
+    )
+    page.queue(max_size=QUEUE, default_concurrency_limit=2)
+    values: dict[str, Any] = {
+        "theme": theme,
+        "css": _CSS,
+        "max_file_size": MAX_BYTES,
+        "show_error": True,
+        "ssr_mode": False,
+        "share": False,
+        "quiet": True,
+        "footer_links": ["api"],
+    }
+    return page.launch(**(values | settings))
