@@ -24,7 +24,7 @@ from ..predict import Predictor, load_predictor
 from ..tasks.preprocessing import Preprocessing
 from .models import encoder, has_dense, normalised
 
-SCENES = 96
+SCENES = 192
 """Synthetic scenes that the classifier learns from."""
 _SIDE = 128
 _CELL = 4  # pixels of a place

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import UserError
 from .uploads import MAX_BYTES
 
@@ -31,7 +33,12 @@ _CSS = """
 .legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
   vertical-align: -0.15em; margin-right: .5em; border: 1px solid var(--border-color-primary); }
+.scrolled { overflow-x: auto; max-width: 100%; }
+.scrolled td, .scrolled th { white-space: nowrap; }
 .said { min-height: 1.5em; }
+.gradio-container .caption-label { white-space: normal !important; overflow: visible !important;
+  max-width: 100% !important; font-size: .75rem; line-height: 1.2; }
+.gradio-container .tabitem, .gradio-container .column, .gradio-container .block { min-width: 0; }
 """
 
 
@@ -63,6 +70,19 @@ def result_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=workspace()))
 
 
+def kept(picture: np.ndarray) -> str:
+    """A picture (H, W, 3) uint8 as a file of its own for the page to show.
+
+    Gradio names files by their content, so two users with the same result would write one file
+    while the other reads it.
+    """
+    from PIL import Image
+
+    path = result_folder() / "picture.webp"
+    Image.fromarray(picture).save(path, quality=90, method=0)
+    return str(path)
+
+
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
     """A page's function whose errors reach the user as a sentence, never as a stack trace."""
     import gradio as gr
@@ -91,15 +111,12 @@ def picture_input(label: str, **settings: Any) -> Any:
     """An image upload that hands over the file as it is: our reader tells what is wrong with it."""
     import gradio as gr
 
-    class Picture(gr.Image):
-        is_template = True  # the browser's side is gr.Image's
-
-        def preprocess(self, payload: Any) -> str | None:
-            return None if payload is None else payload.path
-
-    return Picture(
+    made: Any = gr.Image(
         label=label, type="filepath", sources=["upload", "clipboard"], height=300, **settings
     )
+    # Its own opens the file first, and says "Error" where it cannot.
+    made.preprocess = lambda payload: None if payload is None else payload.path
+    return made
 
 
 def launch(page: Any, **settings: Any) -> Any:

@@ -72,6 +72,7 @@ def rsisc(image: np.ndarray, seed: int = 0) -> Shown:
     method = _method("rsisc", signal="relative_position")
     made = _maker(method)(source, seed)
     cells = _pixels(made.crops[0], method.config)
+    assert made.targets is not None
     grid, order = method.config.puzzle_grid, int(made.targets[0])
     shown.append(
         (
@@ -328,7 +329,7 @@ def attention(picture: np.ndarray, encoder: Encoder) -> list[tuple[np.ndarray, s
 @lru_cache(maxsize=16)
 def _method(name: str, size: int = SIDE, **settings: Any) -> Any:
     """A method with its defaults around a small backbone: only its recipe is used."""
-    small = {"sticl": {"queue_size": 16}, "last": {"prototypes": 16}}.get(name, {})
+    small: dict[str, Any] = {"sticl": {"queue_size": 16}, "last": {"prototypes": 16}}.get(name, {})
     config_class, model_class = method_classes(name)
     config = config_class(
         backbone_config=backbones.backbone_config("resnet_mini", bands="rgb", image_size=size),
@@ -361,7 +362,7 @@ def _two_views(
     maker: ViewMaker, source: Tensor, seed: int
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
     """The image with both crops, and the views."""
-    params, _ = maker.draw(1, *source.shape[-2:], seed)
+    params, _ = maker.draw(1, source.shape[-2], source.shape[-1], seed)
     boxes = [_corners(drawn.box[0].tolist()) for drawn in params]
     boxed = draw_boxes(_image(source), boxes, labels=["1", "2"], colours=[_ORANGE, _GREEN])
     std = torch.tensor(maker.image_std)[:, None, None]

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import gradio as gr
-import numpy as np
 
 from rs_models.demos import compare, explorer, models, page
 from rs_models.demos.pictures import pca_picture
@@ -28,7 +27,7 @@ def side_by_side(names: list[str]) -> tuple:
 
 
 @page.told
-def features(image: str, names: list[str]) -> list[tuple[np.ndarray, str]]:
+def features(image: str, names: list[str]) -> list[tuple[str, str]]:
     """The features of one image under each model."""
     _check(names)
     picture = read_picture(image)
@@ -36,7 +35,8 @@ def features(image: str, names: list[str]) -> list[tuple[np.ndarray, str]]:
     for name in names:
         encoder = models.encoder(name)
         if models.has_dense(encoder):
-            shown.append((pca_picture(models.dense(encoder, picture), 384), compare.label(name)))
+            view = pca_picture(models.dense(encoder, picture), 384)
+            shown.append((page.kept(view), compare.label(name)))
     if not shown:
         raise UserError("None of these models has a feature map that can be read.")
     return shown
@@ -68,9 +68,7 @@ def build() -> gr.Blocks:
             run = gr.Button("Compare", variant="primary")
             said = gr.Markdown("Press Compare to begin.", elem_classes="said")
             curve = gr.Plot(label="Accuracy with few labels")
-            table = gr.Dataframe(
-                label="The same as numbers", headers=compare.COLUMNS, interactive=False
-            )
+            table = gr.HTML(label="The same as numbers")
             run.click(side_by_side, chosen, [curve, table, said], api_name="compare")
         with gr.Tab("Features of an image"):
             image = page.picture_input("Your image")
@@ -81,9 +79,7 @@ def build() -> gr.Blocks:
         with gr.Tab("Leaderboard"):
             gr.Markdown("What was measured, as in the models' cards; in %.")
             data = gr.Dropdown(list(boards), value=next(iter(boards), None), label="Data set")
-            board = gr.Dataframe(
-                compare.board(next(iter(boards), None)), label="Results", interactive=False
-            )
+            board = gr.HTML(compare.board(next(iter(boards), None)), label="Results")
             data.change(compare.board, data, board, api_name="leaderboard")
     return demo
 

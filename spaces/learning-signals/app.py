@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import gradio as gr
-import numpy as np
 
 from rs_models.demos import models, page, signals_shown
 from rs_models.demos.uploads import read_picture, shrunk
@@ -25,7 +24,7 @@ def learning_signal(
     seed: float,
     scope: str,
     threshold: float,
-) -> tuple[list[tuple[np.ndarray, str]], str]:
+) -> tuple[list[tuple[str, str]], str]:
     """Pictures of a method's signal with captions, and what is to be seen."""
     name, seed = METHODS[method], int(seed)
     picture = shrunk(read_picture(image), 1024)
@@ -42,7 +41,7 @@ def learning_signal(
         shown = signals_shown.last(picture, models.encoder(model), seed)
     else:
         shown = getattr(signals_shown, name)(picture, seed)
-    return shown.pictures, shown.said
+    return [(page.kept(view), caption) for view, caption in shown.pictures], shown.said
 
 
 def about(method: str) -> str:

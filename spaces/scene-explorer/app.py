@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import gradio as gr
-import numpy as np
 
 from rs_models.demos import explorer, models, page
 from rs_models.demos.pictures import pca_picture
@@ -20,7 +19,7 @@ CLASSES = {"Built-in classes": "built-in", "My classes": "own", "Both": "both"}
 @page.told
 def explore(
     image: str, model: str, classes: str, own: explorer.OwnClasses
-) -> tuple[dict[str, float], list[tuple[np.ndarray, str]], np.ndarray | None, str]:
+) -> tuple[dict[str, float], list[tuple[str, str]], str | None, str]:
     """Class probabilities, nearest images and a picture of the features."""
     picture = read_picture(image)
     data = explorer.data_name()
@@ -31,10 +30,12 @@ def explore(
     said += f"{sum(name == near[0][1] for _, name, _ in near)} of the {len(near)} nearest images "
     said += f"are {near[0][1]}."
     encoder = models.encoder(model)
-    view = pca_picture(models.dense(encoder, picture), 448) if models.has_dense(encoder) else None
-    if view is None:
+    view = None
+    if models.has_dense(encoder):
+        view = page.kept(pca_picture(models.dense(encoder, picture), 448))
+    else:
         said += " This model's feature map cannot be read, so there is no picture of it."
-    gallery = [(thumb, f"{name}, cosine {value:.2f}") for thumb, name, value in near]
+    gallery = [(page.kept(thumb), f"{name}, cosine {value:.2f}") for thumb, name, value in near]
     return shares, gallery, view, said
 
 

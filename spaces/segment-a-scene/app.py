@@ -26,7 +26,7 @@ def segment(
     model: str,
     opacity: float,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[np.ndarray, str, str, str, str, dict]:
+) -> tuple[str | None, str, str, str, str, dict]:
     """Map of classes, legend with areas, and the files."""
     import rasterio
 
@@ -63,11 +63,12 @@ def segment(
     return blend(state, opacity), table, said, str(written), str(polygons), state
 
 
-def blend(state: dict | None, opacity: float) -> np.ndarray | None:
+def blend(state: dict | None, opacity: float) -> str | None:
     """The map over its image."""
     if not state:
         return None
-    return overlay(state["picture"], state["mask"], palette(state["names"]), opacity / 100)
+    colours = palette(state["names"])
+    return page.kept(overlay(state["picture"], state["mask"], colours, opacity / 100))
 
 
 def legend(mask: np.ndarray, names: list[str], hectares: dict[str, float] | None) -> str:

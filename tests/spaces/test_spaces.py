@@ -1,0 +1,261 @@
+"""Each Space as its users meet it: by a client, by thirty at once, and in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.support.models import nano, provenance
+
+SPACES = sorted(folder.parent.name for folder in (ROOT / "spaces").glob("*/app.py"))
+EXAMPLE = ROOT / "spaces" / "learning-signals" / "examples" / "residential.jpg"
+MOSAIC = ROOT / "spaces" / "segment-a-scene" / "examples" / "mosaic_utm32.tif"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+def test_the_folders_can_be_uploaded_as_they_are():
+    assert SPACES == ["compare", "learning-signals", "scene-explorer", "segment-a-scene"]
+    for name in SPACES:
+        folder = ROOT / "spaces" / name
+        header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+        assert header["sdk"] == "gradio" and header["app_file"] == "app.py"
+        assert len(header["short_description"]) <= 120
+        assert "rs-models[demo]" in (folder / "requirements.txt").read_text()
+        assert list((folder / "examples").iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [(["nothing"], "is no demo"), (["compare", "--port", "0"], "from 1 to 65535")],
+)
+def test_the_command_refuses_in_a_sentence(argv, said, capsys):
+    from rs_models.cli import main
+
+    assert main(["demo", *argv]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """The Spaces on loopback with two small models: name -> address."""
+    from transformers import ViTImageProcessor
+
+    folders = []
+    for name in ("resnet_mini", "vit_mini_patch8"):
+        model = nano(name, image_size=64)
+        model.config.rs_models = provenance(model)
+        folder = tmp_path_factory.mktemp("models") / name
+        model.save_pretrained(folder)
+        ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+        folders.append(str(folder))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RS_MODELS_DEMO_MODELS", ",".join(folders))
+    patch.setenv("RS_MODELS_DEMO_DATA", "synthetic:num=72,size=48")
+    patch.setenv("RS_MODELS_DEMO_KEEP", "600")
+    from rs_models.demos import page
+
+    pages, addresses = [], {}
+    for name in SPACES:
+        made = runpy.run_path(str(ROOT / "spaces" / name / "app.py"), run_name=name)["demo"]
+        _, address, _ = page.launch(made, prevent_thread_lock=True, server_name="127.0.0.1")
+        pages.append(made)
+        addresses[name] = address
+    yield addresses
+    for made in pages:
+        made.close()
+    patch.undo()
+
+
+def client(address):
+    from gradio_client import Client
+
+    return Client(address, verbose=False)
+
+
+@pytest.mark.slow
+def test_every_named_endpoint_answers(started, tmp_path):
+    from gradio_client import handle_file
+
+    example = handle_file(str(EXAMPLE))
+    explorer = client(started["scene-explorer"])
+    label, near, view, said = explorer.predict(example, api_name="/explore")
+    assert len(label["confidences"]) == 5 and len(near) == 8 and Path(view).is_file()
+    assert label["label"] in said
+    for name in ("roofs", "fields"):
+        listed = explorer.predict(name, [example, example], api_name="/add_class")
+    assert "roofs (2), fields (2)" in listed[0]
+    label, *_ = explorer.predict(example, api_name="/explore", classes="My classes")
+    assert {one["label"] for one in label["confidences"]} == {"roofs", "fields"}
+    assert "No class" in explorer.predict(api_name="/start_over")[0]
+
+    segment = client(started["segment-a-scene"])
+    _, legend, said, tiff, polygons = segment.predict(handle_file(str(MOSAIC)), api_name="/segment")
+    assert "Hectares" in legend and "768 x 768" in said
+    import rasterio
+
+    with rasterio.open(tiff) as raster:
+        assert raster.crs.to_epsg() == 32632 and raster.shape == (768, 768)
+    shapes = json.loads(Path(polygons).read_text())["features"]
+    area = sum(shape["properties"]["area_m2"] for shape in shapes)
+    assert area == pytest.approx((768 * 0.5) ** 2, rel=0.01)
+    assert Path(segment.predict(10, api_name="/blend")).is_file()
+
+    signals = client(started["learning-signals"])
+    for method in ("RSISC", "TOV", "FALSE", "STICL", "GLCNet", "LaST"):
+        assert method in signals.predict(method, api_name="/about")
+        gallery, said = signals.predict(
+            image=example, method=method, scene=None, api_name="/learning_signal"
+        )
+        assert len(gallery) >= 2 and said and all(one["caption"] for one in gallery)
+
+    compare = client(started["compare"])
+    plot, table, said = compare.predict(api_name="/compare")
+    assert plot["type"] == "matplotlib" and table.count("<tr>") == 3 and "ahead" in said
+    assert len(compare.predict(example, api_name="/features")) == 2
+    assert "rsisc-resnet-mini-aid" in compare.predict("aid96", api_name="/leaderboard")
+
+
+@pytest.mark.slow
+def test_bad_uploads_end_in_a_sentence(started, tmp_path):
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    (tmp_path / "notes.png").write_text("not pixels")
+    (tmp_path / "scene.tif").write_bytes(MOSAIC.read_bytes()[:5000])
+    for space, call in (
+        ("scene-explorer", {"api_name": "/explore"}),
+        ("compare", {"api_name": "/features"}),
+    ):
+        with pytest.raises(AppError, match=r"notes.png is not an image: use a JPEG"):
+            client(started[space]).predict(handle_file(str(tmp_path / "notes.png")), **call)
+    with pytest.raises(AppError, match=r"^scene.tif is") as error:
+        client(started["segment-a-scene"]).predict(
+            handle_file(str(tmp_path / "scene.tif")), api_name="/segment"
+        )
+    assert "/" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_thirty_users_at_once(started):
+    import psutil
+    from gradio_client import handle_file
+
+    example, failed = handle_file(str(EXAMPLE)), []
+    client(started["scene-explorer"]).predict(example, api_name="/explore")
+    before = psutil.Process().memory_info().rss
+
+    def use():
+        try:
+            label, *_ = client(started["scene-explorer"]).predict(example, api_name="/explore")
+            assert label["confidences"]
+        except Exception as error:
+            failed.append(error)
+
+    users = [threading.Thread(target=use) for _ in range(30)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not failed, failed[0]
+    assert psutil.Process().memory_info().rss - before < 1.5 * 2**30
+
+
+@pytest.mark.slow
+def test_no_file_is_left_behind(started, monkeypatch):
+    from gradio.route_utils import delete_files_created_by_app
+    from gradio_client import handle_file
+
+    from rs_models.demos import page
+
+    monkeypatch.setenv("RS_MODELS_DEMO_MODELS", os.environ["RS_MODELS_DEMO_MODELS"])
+    made = runpy.run_path(str(ROOT / "spaces" / "segment-a-scene" / "app.py"), run_name="x")["demo"]
+    _, address, _ = page.launch(made, prevent_thread_lock=True, server_name="127.0.0.1")
+    before = set(page.workspace().rglob("*.*"))
+    client(address).predict(handle_file(str(MOSAIC)), api_name="/segment")
+    left = {path for path in page.workspace().rglob("*.*") if path.is_file()} - before
+    assert any(path.suffix == ".geojson" for path in left)
+    delete_files_created_by_app(made, age=None)  # what its schedule calls
+    made.close()
+    assert not [path for path in left if path.exists()]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        # Debian's Chromium, as root in a container.
+        yield play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
+def test_a_person_with_a_browser(started, browser, tmp_path, width, scheme):
+    asked, broken = set(), []
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, accept_downloads=True
+    )
+
+    def open_page(name):
+        page = context.new_page()
+        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(started[name])
+        page.wait_for_selector("h1")
+        return page
+
+    def wait(page, text):
+        page.wait_for_function("t => document.body.innerText.includes(t)", arg=text, timeout=90_000)
+        page.wait_for_timeout(300)
+        shots = os.environ.get("RS_MODELS_SCREENSHOTS")
+        if shots:
+            name = f"{len(list(Path(shots).glob('*.png'))):02d}.png"
+            page.screenshot(path=Path(shots) / name, full_page=True)
+
+    page = open_page("scene-explorer")
+    page.set_input_files("input[type=file] >> nth=0", EXAMPLE)
+    wait(page, "nearest images are")
+    bad = tmp_path / "photo.png"
+    bad.write_text("not pixels")
+    page = open_page("scene-explorer")
+    page.set_input_files("input[type=file] >> nth=0", bad)
+    wait(page, "photo.png is not an image")
+    assert "Traceback" not in page.inner_text("body")
+
+    page = open_page("segment-a-scene")
+    page.set_input_files("input[type=file] >> nth=0", MOSAIC)
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Segment", exact=True).click()
+    wait(page, "Hectares")
+    with page.expect_download() as download:
+        page.get_by_text("Download GeoJSON").click()
+    assert json.loads(Path(download.value.path()).read_text())["features"]
+
+    page = open_page("learning-signals")
+    page.set_input_files("input[type=file] >> nth=0", EXAMPLE)
+    page.get_by_label("GLCNet").check()
+    page.wait_for_timeout(1000)
+    start = time.monotonic()
+    page.get_by_role("button", name="Show the signal").click()
+    wait(page, "numbered regions")
+    assert time.monotonic() - start < 10
+
+    page = open_page("compare")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    wait(page, "is ahead here")
+    # No page scrolls sideways, on a phone neither.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert asked == {address.split("/")[2] for address in started.values()}
+    assert not broken
+    context.close()
