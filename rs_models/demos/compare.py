@@ -23,7 +23,7 @@ SHOTS = (1, 2, 5, 10, 20)
 NEIGHBOURS = 10
 COLUMNS = ["model", *(f"{n} labels a class" for n in SHOTS), f"mAP@{NEIGHBOURS}"]
 _SEEDS = 5
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def curves(measured: list[Measured]) -> Any:
             list(one.few_labels.values()),
             yerr=list(one.deviation.values()),
             marker="osD^vP"[number % 6],
-            color=_COLOURS[number % 6],
+            color=LINES[number % 6],
             capsize=3,
             label=one.label,
         )

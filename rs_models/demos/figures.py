@@ -1,0 +1,168 @@
+"""The pictures of README and documentation: `python -m rs_models.demos.figures --output DIR`.
+
+All are made here from the synthetic scenes, the training code and the results files. FALSE's and
+LaST's need a model's features; `features.png` compares the models that are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.synthetic import CLASSES, draw_scene
+from ..settings import run_script
+from . import compare, models, signals_shown
+from .pictures import pca_picture
+
+SIZE = 384
+# Class and seed of the scene that shows each method, chosen by looking at them.
+SCENES = {
+    "rsisc": ("harbor", 42),
+    "tov": ("farmland", 42),
+    "sticl": ("residential", 41),
+    "glcnet": ("harbor", 42),
+    "last": ("airport", 44),
+}
+
+
+def scene(name: str, seed: int) -> np.ndarray:
+    """A synthetic scene (384, 384, 3) uint8."""
+    return draw_scene(CLASSES.index(name), seed, SIZE)[0][..., :3]
+
+
+def signal(method: str, model: str, seed: int = 3) -> signals_shown.Shown:
+    """The learning signal of a method on its scene.
+
+    Args:
+        method: A key of `papers.PAPERS`.
+        model: For FALSE's embeddings and LaST's attention.
+        seed: Of the draw.
+    """
+    if method == "false":
+        batch = [scene(CLASSES[n % 6], 50 + n) for n in range(12)]
+        encoder = models.encoder(model)
+        return signals_shown.false(batch, encoder, seed, scope="row", threshold=0.5)
+    image = scene(*SCENES[method])
+    if method == "sticl":
+        return signals_shown.sticl(image, scene("beach", 43), seed)
+    if method == "last":
+        return signals_shown.last(image, models.encoder(model), seed)
+    return getattr(signals_shown, method)(image, seed)
+
+
+def panel(shown: Sequence[tuple[np.ndarray, str]], columns: int = 4) -> Any:
+    """Pictures with captions as one figure."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (picture, caption) in zip(grid.flat, shown, strict=False):
+        axes.imshow(picture, interpolation="nearest" if len(picture) < 200 else "antialiased")
+        axes.set_title(_wrapped(caption), fontsize=9)
+    return figure
+
+
+def features(names: Sequence[str]) -> Any:
+    """Scenes above, principal components of each model's features below."""
+    shown = [("harbor", 42), ("residential", 41), ("farmland", 42), ("river", 45)]
+    pictures = [(scene(*one), one[0]) for one in shown]
+    for name in names:
+        encoder = models.encoder(name)
+        for number, (picture, _) in enumerate(pictures[: len(shown)]):
+            view = pca_picture(models.dense(encoder, picture), SIZE)
+            pictures.append((view, compare.label(name) if number == 0 else ""))
+    return panel(pictures, columns=len(shown))
+
+
+def few_labels(data: str, leading: int = 4) -> Any | None:
+    """Accuracy against labels a class from the results files, with free baselines."""
+    from matplotlib.figure import Figure
+
+    results = [r for r in compare.leaderboards().get(data, []) if r.protocol.startswith("linear-n")]
+    if not results:
+        return None
+    at: dict[str, dict[int, tuple[float, float]]] = {}
+    for result in results:
+        shots = int(result.protocol.removeprefix("linear-n"))
+        at.setdefault(result.model, {})[shots] = (result.mean, result.std or 0.0)
+    ranked = sorted(at, key=lambda model: -max(at[model].items())[1][0])
+    own = [model for model in ranked if not model.startswith("baseline:")][:leading]
+    free = [m for m in ranked if m in ("baseline:random-convolutions", "baseline:image-statistics")]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, model in enumerate([*own, *free]):
+        shots = sorted(at[model])
+        axes.errorbar(
+            shots,
+            [at[model][n][0] for n in shots],
+            yerr=[at[model][n][1] for n in shots],
+            marker="osD^vP"[number % 6],
+            linestyle="--" if model in free else "-",
+            color="#777777" if model in free else compare.LINES[number % 6],
+            capsize=3,
+            label=model,
+        )
+    axes.set_xscale("log")
+    axes.set_xticks([5, 20, 50], ["5", "20", "50"])
+    axes.minorticks_off()
+    axes.set_xlabel("labels a class")
+    axes.set_ylabel(f"accuracy on {data} in %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes all figures."""
+    parser = argparse.ArgumentParser(prog="python -m rs_models.demos.figures", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--false", default=models.choices()[0], help="model of FALSE's embeddings")
+    parser.add_argument("--last", default=models.choices()[0], help="model of LaST's attention")
+    parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Callable[[], Any]] = {
+        f"signal_{method}": lambda method=method: panel(
+            signal(method, options.last if method == "last" else options.false).pictures[:8]
+        )
+        for method in ("rsisc", "tov", "false", "sticl", "glcnet", "last")
+    }
+    made["features"] = lambda: features(options.models.split(","))
+    made["few_labels_aid96"] = lambda: few_labels("aid96")
+    for name, function in made.items():
+        figure = function()
+        if figure is not None:
+            path = options.output / f"{name}.png"
+            # No date or version inside: the same code writes the same bytes.
+            figure.savefig(path, dpi=110, metadata={"Software": None}, facecolor="white")
+            if name != "features":  # smooth colours would show steps
+                _compress(path)
+            print(path)
+    return 0
+
+
+def _compress(path: Path) -> None:
+    """256 colours: a quarter of the bytes, and no difference to be seen at this size."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
+    small.save(path, optimize=True)
+
+
+def _wrapped(caption: str, width: int = 34) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(caption, width)[:2])
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main, sys.argv[1:]))
