@@ -1,6 +1,9 @@
 """Pages rendered from data: results, methods and citations between the markers of a page.
 
 python -m rs_models.pages [README.md] [--results model_cards/results] [--check]
+
+The README holds the blocks of `BLOCKS`; the pages of the documentation those of `DOCS_BLOCKS` too,
+which link to nothing outside `docs/`.
 """
 
 from __future__ import annotations
@@ -8,9 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,7 @@ _SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "l
 
 
 def render(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> bool:
-    """Writes each block of `BLOCKS` that a page has markers for.
+    """Writes each block of `BLOCKS` and `DOCS_BLOCKS` that a page has markers for.
 
     Args:
         page: Markdown file with `<!-- NAME:begin -->` and `<!-- NAME:end -->` of one block or more.
@@ -74,7 +79,8 @@ def _rendered(path: Path, results: Path) -> tuple[str, list[str]]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot read the page {path}: {error.strerror}.") from error
-    names = [name for name in BLOCKS if any(marker in text for marker in markers(name))]
+    blocks = {**BLOCKS, **DOCS_BLOCKS}
+    names = [name for name in blocks if any(marker in text for marker in markers(name))]
     if not names:
         raise UserError(
             f"{path} has no place for {' or '.join(BLOCKS)}: add the lines "
@@ -93,7 +99,7 @@ def _rendered(path: Path, results: Path) -> tuple[str, list[str]]:
         old, found, after = rest.partition(end)
         if not found:
             raise UserError(f"{path} has {end} before {begin}: swap them.")
-        content = BLOCKS[name](measured)
+        content = blocks[name](measured)
         new = f"\n{content}\n" if content else "\n"
         if new != old:
             stale.append(name)
@@ -125,11 +131,7 @@ def methods(results: Sequence[Result]) -> str:
         (paper.label, *(f"[`{path}`]({path})" for path in (paper.recipe, paper.small_recipe)))
         for paper in PAPERS.values()
     ]
-    baselines = [
-        (f"{base.name} ([arXiv](https://arxiv.org/abs/{base.arxiv}))", f"`{base.arguments}`")
-        for paper in PAPERS.values()
-        for base in paper.baselines
-    ]
+    baselines = [row for paper in PAPERS.values() for row in _baselines(paper)]
     results_head = f"our models on {_SHOWN_DATA}: {shown}, accuracy in %"
     head = ("method", "paper", "learns from", "settings and defaults", results_head)
     return "\n\n".join(
@@ -213,9 +215,93 @@ BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
 }
 
 
+# --- blocks of the documentation -----------------------------------------------------------------
+
+
+def method_settings(results: Sequence[Result] = (), *, method: str) -> str:
+    """Markdown table of what users of a method turn first, and of the baselines among its settings.
+
+    Args:
+        results: Not looked at.
+        method: A key of `PAPERS`.
+    """
+    paper = PAPERS[method]
+    rows = [(f"`{key}`", f"`{_yaml(value)}`") for key, value in paper.settings.items()]
+    parts = [_markdown(("setting", "default"), rows)]
+    if paper.baselines:
+        parts.append(_markdown(("baseline", "is a setting"), _baselines(paper)))
+    return "\n\n".join(parts)
+
+
+def method_recipes(results: Sequence[Result] = (), *, method: str) -> str:
+    """The commands that run a method's recipes, as one Markdown code block.
+
+    Args:
+        results: Not looked at.
+        method: A key of `PAPERS`.
+    """
+    paper = PAPERS[method]
+    recipes = (("the paper's scale, GPUs", paper.recipe), ("small, CPU cores", paper.small_recipe))
+    lines = [
+        f"# {what}\naccelerate launch training/pretrain.py --config {path} \\\n"
+        "  data.name=path/to/tiles"
+        for what, path in recipes
+    ]
+    return "\n".join(["```bash", *lines, "```"])
+
+
+def method_results(results: Sequence[Result], *, method: str) -> str:
+    """Markdown tables of what was measured of a method's models, one a data set.
+
+    Args:
+        results: In any order; those of our own models are shown, by their names' first part.
+        method: A key of `PAPERS`.
+    """
+    own = [result for result in results if method_of(result.model) == method]
+    return table(own) or "None of its models was measured yet."
+
+
+def method_citation(results: Sequence[Result] = (), *, method: str) -> str:
+    """A method's paper, code and BibTeX.
+
+    Args:
+        results: Not looked at.
+        method: A key of `PAPERS`.
+    """
+    return f"{_source(PAPERS[method])}.\n\n```bibtex\n{bibtex(method)}\n```"
+
+
+def _without_files(block: Callable[[Sequence[Result]], str], results: Sequence[Result]) -> str:
+    """A block whose links to files of the repository are their texts only."""
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", block(results))
+
+
+# As `BLOCKS`, for the pages in docs/: `settings-tov` and so on, and the README's tables unlinked.
+DOCS_BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
+    **{f"docs-{name}": partial(_without_files, BLOCKS[name]) for name in ("methods", "zoo")},
+    **{
+        f"{name}-{method}": partial(block, method=method)
+        for name, block in (
+            ("settings", method_settings),
+            ("recipes", method_recipes),
+            ("results", method_results),
+            ("citation", method_citation),
+        )
+        for method in PAPERS
+    },
+}
+
+
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def _baselines(paper: Paper) -> list[tuple[str, str]]:
+    return [
+        (f"{base.name} ([arXiv](https://arxiv.org/abs/{base.arxiv}))", f"`{base.arguments}`")
+        for base in paper.baselines
+    ]
 
 
 def _source(paper: Paper) -> str:
