@@ -1,6 +1,6 @@
 """Pages rendered from data: results, methods and citations between the markers of a page.
 
-python -m rs_models.pages [README.md] [--results model_cards/results] [--check]
+`python -m rs_models.pages [README.md] [--results model_cards/results] [--check]` does it.
 
 The README holds the blocks of `BLOCKS`; the pages of the documentation those of `DOCS_BLOCKS` too,
 which link to nothing outside `docs/`.

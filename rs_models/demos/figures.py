@@ -7,6 +7,7 @@ LaST's need a model's features; `features.png` compares the models that are name
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,11 +100,11 @@ def few_labels(data: str, leading: int = 4) -> Any | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for number, model in enumerate([*own, *free]):
-        shots = sorted(at[model])
+        labels = sorted(at[model])
         axes.errorbar(
-            shots,
-            [at[model][n][0] for n in shots],
-            yerr=[at[model][n][1] for n in shots],
+            labels,
+            [at[model][n][0] for n in labels],
+            yerr=[at[model][n][1] for n in labels],
             marker="osD^vP"[number % 6],
             linestyle="--" if model in free else "-",
             color="#777777" if model in free else compare.LINES[number % 6],
@@ -129,12 +130,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Callable[[], Any]] = {
-        f"signal_{method}": lambda method=method: panel(
-            signal(method, options.last if method == "last" else options.false).pictures[:8]
-        )
-        for method in ("rsisc", "tov", "false", "sticl", "glcnet", "last")
-    }
+    made: dict[str, Callable[[], Any]] = {}
+    for method in ("rsisc", "tov", "false", "sticl", "glcnet", "last"):
+        model = options.last if method == "last" else options.false
+        shown = functools.partial(signal, method, model)
+        made[f"signal_{method}"] = lambda shown=shown: panel(shown().pictures[:8])  # type: ignore
     made["features"] = lambda: features(options.models.split(","))
     made["few_labels_aid96"] = lambda: few_labels("aid96")
     for name, function in made.items():

@@ -1,0 +1,81 @@
+"""The documentation: whole, current, true to the commands there are, and readable offline."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rs_models import pages
+from rs_models.cli import COMMANDS
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def _nav(entry) -> list[str]:
+    if isinstance(entry, str):
+        return [entry]
+    values = entry.values() if isinstance(entry, dict) else entry
+    return [page for value in values for page in _nav(value)]
+
+
+def test_every_page_is_in_the_navigation_and_is_there():
+    nav = _nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(nav) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_rendered_parts_are_current(page):
+    if "<!-- " in page.read_text(encoding="utf-8"):
+        pages.check(page, ROOT / pages.RESULTS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_and_files_that_pages_name_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"(?:^|`)rs-models ([a-z][a-z-]*)", text, re.MULTILINE):
+        assert name in COMMANDS, f"{page.name}: rs-models {name}"
+    for name in re.findall(r"training/[\w/]+\.(?:py|yaml)", text):
+        assert (ROOT / name).is_file(), f"{page.name}: {name}"
+
+
+class _Assets(HTMLParser):
+    """What a page loads without being asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        loads = tag in ("script", "img", "source", "iframe") or (
+            tag == "link" and values.get("rel") in ("stylesheet", "preload", "preconnect", "icon")
+        )
+        if loads:
+            self.found += [values[key] for key in ("src", "href") if values.get(key)]
+
+
+@pytest.mark.slow
+def test_the_site_builds_with_strict_links_and_asks_no_host(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr[-3000:]
+    site = list((tmp_path / "site").rglob("*.html"))
+    assert len(site) >= len(PAGES)
+    for page in site:
+        parser = _Assets()
+        parser.feed(page.read_text(encoding="utf-8"))
+        assert parser.found
+        away = [asset for asset in parser.found if re.match(r"(https?:)?//", asset)]
+        assert not away, f"{Path(page).name} loads {away}"
