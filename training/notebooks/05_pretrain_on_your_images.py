@@ -1,0 +1,153 @@
+# %% [markdown]
+# # 5. Pretrain on your own images
+#
+# You get: a backbone trained on a folder of images without any label, the views that it learned
+# from, its loss, and what it is worth beside random weights. Four minutes on two CPU cores.
+
+# %%
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from PIL import Image
+
+from rs_models import backbones
+from rs_models.data import load
+from rs_models.data.synthetic import CLASSES, draw_scene
+from rs_models.demos import signals_shown
+from rs_models.evaluation.features import Encoder, load_encoder
+from rs_models.evaluation.knn import knn_accuracy
+from rs_models.settings import build
+from rs_models.trainer import RunConfig, pretrain
+
+SMALL = bool(os.environ.get("RS_MODELS_NOTEBOOK_SMALL"))
+WORK = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## A folder of images
+#
+# Here synthetic scenes stand in for yours: set `FOLDER` to your own (class folders or flat, any
+# size; GeoTIFF tiles work too). Nothing below looks at a label.
+
+# %%
+FOLDER = WORK / "images"
+FOLDER.mkdir()
+for number in range(96 if SMALL else 960):
+    image = draw_scene(number % len(CLASSES), (1, number), 64)[0][..., :3]
+    Image.fromarray(image).save(FOLDER / f"{number:04d}.png")
+
+# %% [markdown]
+# ## What the model will see
+#
+# Two views of one image are a pair; the training pulls their features together and pushes those of
+# other images away. These are made by the training code itself.
+
+# %%
+example = draw_scene(CLASSES.index("harbor"), 42, 384)[0][..., :3]
+shown = signals_shown.tov(example).pictures[:3]
+figure, grid = plt.subplots(1, 3, figsize=(9, 3.3))
+for axes, (picture, caption) in zip(grid, shown, strict=True):
+    axes.imshow(picture)
+    axes.set_title(caption, fontsize=10)
+    axes.axis("off")
+figure.tight_layout()
+
+# %% [markdown]
+# ## Pretrain
+#
+# The same as `accelerate launch training/pretrain.py --config ... data.name=FOLDER`. Another method
+# is another `name`: rsisc, tov, false, sticl, glcnet, last.
+
+# %%
+LABELLED = f"synthetic:num={60 if SMALL else 600},size=64,seed=5"
+export = pretrain(
+    build(
+        RunConfig,
+        {
+            "output_dir": str(WORK / "run"),
+            "method": {
+                "name": "tov",
+                "temperature": 0.1,
+                "view_settings": {"grey_probability": 0.1, "blur_probability": 0.0},
+            },
+            "backbone": "resnet_mini",
+            "image_size": 32,
+            "data": {"name": str(FOLDER)},
+            "epochs": 1 if SMALL else 20,
+            "batch_size": 32 if SMALL else 64,
+            "optimizer": {
+                "name": "adamw",
+                "lr": 6.0e-3,
+                "weight_decay": 0.01,
+                "warmup_epochs": 0.5,
+            },
+            "evaluation": {"name": LABELLED, "every": 1 if SMALL else 4},
+        },
+    )
+)
+print("export:", export.relative_to(WORK))
+
+# %% [markdown]
+# ## Loss, and whether the features stay alive
+#
+# `rank` is the effective rank of the features: near 1 they have collapsed, and the run would stop.
+
+# %%
+lines = [json.loads(line) for line in next(WORK.rglob("metrics.jsonl")).open()]
+lines = [line for line in lines if "loss" in line]
+figure, grid = plt.subplots(1, 2, figsize=(9, 3))
+steps = [line["step"] for line in lines]
+grid[0].plot(steps, [line["loss"] for line in lines])
+grid[0].set(xlabel="step", ylabel="loss")
+rank = next(key for key in lines[-1] if "rank" in key)
+grid[1].plot(steps, [line[rank] for line in lines])
+grid[1].set(xlabel="step", ylabel="effective rank")
+figure.tight_layout()
+
+# %% [markdown]
+# ## What is it worth?
+#
+# Nearest neighbours on labelled scenes that were in no training: during the run, and beside the
+# same network with random weights.
+
+# %%
+curve = [json.loads(line) for line in next(WORK.rglob("knn.jsonl")).open()]
+rows = {split: load(LABELLED, split) for split in ("train", "test")}
+
+
+def accuracy(encoder):
+    """Accuracy of the vote of 20 neighbours, in %."""
+    found = {}
+    for split, part in rows.items():
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in part["image"]]))
+        with torch.inference_mode():
+            batches = [encoder(images) for images in pixels.permute(0, 3, 1, 2).split(64)]
+        found[split] = torch.cat(batches).numpy(), np.asarray(part["label"])
+    return knn_accuracy(*found["train"], *found["test"], k=20)
+
+
+def random_weights(like):
+    """The small ResNet untrained, with another encoder's preprocessing."""
+    torch.manual_seed(0)
+    return Encoder.from_model(
+        backbones.build("resnet_mini").eval(),
+        bands=like.bands,
+        value_range=like.value_range,
+        image_mean=like.image_mean,
+        image_std=like.image_std,
+        train_size=like.train_size,
+    )
+
+
+encoder = load_encoder(str(export))
+trained, random = accuracy(encoder), accuracy(random_weights(encoder))
+figure, axes = plt.subplots(figsize=(6, 3.2))
+axes.plot([line["step"] for line in curve], [line["knn20"] for line in curve], marker="o")
+axes.axhline(random, color="grey", linestyle="--", label="random weights, test images")
+axes.set(xlabel="step", ylabel="k-NN accuracy in %")
+axes.legend(frameon=False)
+print(f"test images: {trained:.1f} % trained, {random:.1f} % random weights")
