@@ -254,8 +254,6 @@ def test_a_person_with_a_browser(started, browser, tmp_path, width, scheme):
     page = open_page("compare")
     page.get_by_role("button", name="Compare", exact=True).click()
     wait(page, "is ahead here")
-    # No page scrolls sideways, on a phone neither.
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert asked == {address.split("/")[2] for address in started.values()}
     assert not broken
     context.close()
