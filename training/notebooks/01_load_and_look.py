@@ -30,7 +30,7 @@ NUM = 60 if SMALL else 480
 # %%
 from rs_models.zoo import resolve
 
-model = AutoModel.from_pretrained(resolve(MODEL)).eval()
+model = AutoModel.from_pretrained(resolve(MODEL), use_safetensors=True).eval()
 processor = AutoImageProcessor.from_pretrained(resolve(MODEL))
 rows = load(f"synthetic:num={NUM},size=96", "train")
 with torch.inference_mode():
