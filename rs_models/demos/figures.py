@@ -15,9 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import card_figures
+from ..assets import asset
 from ..data.synthetic import CLASSES, draw_scene
+from ..evaluation.baselines import PREFIX
+from ..evaluation.results import read_all
 from ..settings import run_script
-from . import compare, models, signals_shown
+from . import models, signals_shown
 from .pictures import pca_picture
 
 SIZE = 384
@@ -79,46 +83,23 @@ def features(names: Sequence[str]) -> Any:
         encoder = models.encoder(name)
         for number, (picture, _) in enumerate(pictures[: len(shown)]):
             view = pca_picture(models.dense(encoder, picture), SIZE)
-            pictures.append((view, compare.label(name) if number == 0 else ""))
+            pictures.append((view, models.encoder(name).name if number == 0 else ""))
     return panel(pictures, columns=len(shown))
 
 
 def few_labels(data: str, leading: int = 4) -> Any | None:
-    """Accuracy against labels a class from the results files, with free baselines."""
-    from matplotlib.figure import Figure
-
-    results = [r for r in compare.leaderboards().get(data, []) if r.protocol.startswith("linear-n")]
-    if not results:
-        return None
-    at: dict[str, dict[int, tuple[float, float]]] = {}
+    """Accuracy against labels a class: the best of our models, and free baselines."""
+    results = [
+        result
+        for result in read_all(asset("results"))
+        if result.data == data and result.protocol.startswith("linear-n")
+    ]
+    best: dict[str, float] = {}
     for result in results:
-        shots = int(result.protocol.removeprefix("linear-n"))
-        at.setdefault(result.model, {})[shots] = (result.mean, result.std or 0.0)
-    ranked = sorted(at, key=lambda model: -max(at[model].items())[1][0])
-    own = [model for model in ranked if not model.startswith("baseline:")][:leading]
-    free = [m for m in ranked if m in ("baseline:random-convolutions", "baseline:image-statistics")]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, model in enumerate([*own, *free]):
-        labels = sorted(at[model])
-        axes.errorbar(
-            labels,
-            [at[model][n][0] for n in labels],
-            yerr=[at[model][n][1] for n in labels],
-            marker="osD^vP"[number % 6],
-            linestyle="--" if model in free else "-",
-            color="#777777" if model in free else compare.LINES[number % 6],
-            capsize=3,
-            label=model,
-        )
-    axes.set_xscale("log")
-    axes.set_xticks([5, 20, 50], ["5", "20", "50"])
-    axes.minorticks_off()
-    axes.set_xlabel("labels a class")
-    axes.set_ylabel(f"accuracy on {data} in %")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
-    return figure
+        best[result.model] = max(best.get(result.model, 0.0), result.mean)
+    ranked = sorted((m for m in best if not m.startswith(PREFIX)), key=lambda m: -best[m])[:leading]
+    shown = {*ranked, f"{PREFIX}random-convolutions", f"{PREFIX}image-statistics"}
+    return card_figures.few_labels(ranked[0], [r for r in results if r.model in shown])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -139,23 +120,12 @@ def main(argv: Sequence[str]) -> int:
     made["few_labels_aid96"] = lambda: few_labels("aid96")
     for name, function in made.items():
         figure = function()
-        if figure is not None:
-            path = options.output / f"{name}.png"
-            # No date or version inside: the same code writes the same bytes.
-            figure.savefig(path, dpi=110, metadata={"Software": None}, facecolor="white")
-            if name != "features":  # smooth colours would show steps
-                _compress(path)
-            print(path)
+        if figure is None:
+            continue
+        path = options.output / f"{name}.webp"
+        figure.savefig(path, dpi=110, facecolor="white", pil_kwargs={"quality": 82, "method": 6})
+        print(path)
     return 0
-
-
-def _compress(path: Path) -> None:
-    """256 colours: a quarter of the bytes, and no difference to be seen at this size."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
-    small.save(path, optimize=True)
 
 
 def _wrapped(caption: str, width: int = 34) -> str:
