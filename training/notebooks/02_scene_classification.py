@@ -11,11 +11,10 @@ import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
-from rs_models import backbones
 from rs_models.data import load
-from rs_models.evaluation.features import Encoder, load_encoder
+from rs_models.data.cache import build_cache
+from rs_models.evaluation.features import extract, load_encoder
 from rs_models.evaluation.fewshot import few_shot
 from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune
 
@@ -30,37 +29,14 @@ TRAIN = f"synthetic:num={120 if SMALL else 600},size=64"
 # Every encoder gets the same five draws of labels; the band is their standard deviation.
 
 # %%
-train, test = load(TRAIN, "train"), load(TRAIN, "test")
-names = train.features["label"].names
+train, test = (build_cache(load(TRAIN, split), progress=False) for split in ("train", "test"))
+names, y, test_y = train.classes, train.labels.numpy(), test.labels.numpy()
 shots = (1, 5) if SMALL else (1, 2, 5, 10, 20)
-
-
-def features(encoder, rows):
-    """Pooled features (N, D) of all rows."""
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in rows["image"]]))
-    with torch.inference_mode():
-        return torch.cat([encoder(part) for part in pixels.permute(0, 3, 1, 2).split(64)]).numpy()
-
-
-def random_weights(like):
-    """The small ResNet untrained, with another encoder's preprocessing."""
-    torch.manual_seed(0)
-    return Encoder.from_model(
-        backbones.build("resnet_mini").eval(),
-        bands=like.bands,
-        value_range=like.value_range,
-        image_mean=like.image_mean,
-        image_std=like.image_std,
-        train_size=like.train_size,
-    )
-
-
-pretrained = load_encoder(MODEL)
-encoders = {"pretrained": pretrained, "random weights": random_weights(pretrained)}
+encoders = {"pretrained": MODEL, "random weights": "baseline:random-resnet_mini"}
 figure, axes = plt.subplots(figsize=(6, 3.8))
-for label, encoder in encoders.items():
-    x, test_x = features(encoder, train), features(encoder, test)
-    y, test_y = np.asarray(train["label"]), np.asarray(test["label"])
+for label, name in encoders.items():
+    encoder = load_encoder(name).fit(train)  # a baseline takes the images' statistics
+    x, test_x = (extract(encoder, images, progress=False) for images in (train, test))
     draws = np.array(
         [100 * few_shot(x, y, test_x, test_y, n=n).correct.mean(1) for n in shots]
     )  # (n, draws)
@@ -104,7 +80,8 @@ from transformers import pipeline
 
 classify = pipeline("image-classification", model=f"{WORK}/finetune/model")
 count = 60 if SMALL else 360
-images, truth = list(test["image"])[:count], np.asarray(test["label"])[:count]
+rows = load(TRAIN, "test").select(range(count))
+images, truth = list(rows["image"]), np.asarray(rows["label"])
 found = [names.index(answer[0]["label"]) for answer in classify(images, batch_size=32)]
 matrix = np.zeros((len(names), len(names)), int)
 np.add.at(matrix, (truth, found), 1)

@@ -11,16 +11,14 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
-import torch
 from PIL import Image
 
-from rs_models import backbones
 from rs_models.data import load
+from rs_models.data.cache import build_cache
 from rs_models.data.synthetic import CLASSES, draw_scene
 from rs_models.demos import signals_shown
-from rs_models.evaluation.features import Encoder, load_encoder
-from rs_models.evaluation.knn import knn_accuracy
+from rs_models.evaluation.features import load_encoder
+from rs_models.evaluation.protocols import run
 from rs_models.settings import build
 from rs_models.trainer import RunConfig, pretrain
 
@@ -116,35 +114,11 @@ figure.tight_layout()
 
 # %%
 curve = [json.loads(line) for line in next(WORK.rglob("knn.jsonl")).open()]
-rows = {split: load(LABELLED, split) for split in ("train", "test")}
-
-
-def accuracy(encoder):
-    """Accuracy of the vote of 20 neighbours, in %."""
-    found = {}
-    for split, part in rows.items():
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in part["image"]]))
-        with torch.inference_mode():
-            batches = [encoder(images) for images in pixels.permute(0, 3, 1, 2).split(64)]
-        found[split] = torch.cat(batches).numpy(), np.asarray(part["label"])
-    return knn_accuracy(*found["train"], *found["test"], k=20)
-
-
-def random_weights(like):
-    """The small ResNet untrained, with another encoder's preprocessing."""
-    torch.manual_seed(0)
-    return Encoder.from_model(
-        backbones.build("resnet_mini").eval(),
-        bands=like.bands,
-        value_range=like.value_range,
-        image_mean=like.image_mean,
-        image_std=like.image_std,
-        train_size=like.train_size,
-    )
-
-
-encoder = load_encoder(str(export))
-trained, random = accuracy(encoder), accuracy(random_weights(encoder))
+train, test = (build_cache(load(LABELLED, split), progress=False) for split in ("train", "test"))
+trained, random = (
+    run(load_encoder(name), train, test, protocols=["knn20"], progress=False)[0].mean
+    for name in (str(export), "baseline:random-resnet_mini")
+)
 figure, axes = plt.subplots(figsize=(6, 3.2))
 axes.plot([line["step"] for line in curve], [line["knn20"] for line in curve], marker="o")
 axes.axhline(random, color="grey", linestyle="--", label="random weights, test images")
