@@ -9,11 +9,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ..data import load
+from ..data.cache import ImageCache, build_cache, default_cache_dir
 from ..errors import UserError
+from ..evaluation.features import extract
 from ..evaluation.fewshot import FEW_SHOT_C
 from ..evaluation.linear import fit_probe
 from .models import encoder, features
-from .uploads import shrunk, square
 
 DATA_VARIABLE = "RS_MODELS_DEMO_DATA"
 """Name or folder of the labelled images that a Space searches; unset, the synthetic scenes."""
@@ -22,7 +24,6 @@ PER_CLASS = 20
 MAX_OWN = 40
 """Images that a user's class may have, and `MAX_CLASSES` classes a user."""
 MAX_CLASSES = 20
-_THUMB = 96
 _MAX_INDEX = 3000
 
 
@@ -31,18 +32,18 @@ class Index:
     """Labelled images with their features under one model.
 
     Attributes:
-        thumbs: (N, 96, 96, 3) uint8.
+        thumbs: (N, S, S, 3) uint8, at the model's training size.
         labels: (N,) class numbers.
         names: Of the classes.
         features: (N, D) float32.
-        data: Name of the data set.
+        directions: (N, D) the features at length one.
     """
 
     thumbs: np.ndarray
     labels: np.ndarray
     names: list[str]
     features: np.ndarray
-    data: str
+    directions: np.ndarray
 
 
 @dataclass
@@ -63,35 +64,34 @@ def data_name() -> str:
     return os.environ.get(DATA_VARIABLE, "").strip() or "synthetic:num=480,size=96"
 
 
-@lru_cache(maxsize=2)
-def images(name: str) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
-    """Labelled pictures, class numbers and class names of a data set's training split.
+@lru_cache(maxsize=8)
+def cached(data: str, split: str, size: int) -> ImageCache:
+    """Labelled images of a data set, decoded once to central squares of `size` pixels.
 
     Raises:
-        UserError: Data that is not there or has no labels.
+        UserError: Data or a split that is not there, or without labels.
     """
-    from ..data import load
-
-    rows = load(name, "train")
+    rows = load(data, split)
     if "label" not in rows.column_names:
-        raise UserError(f"{name} has no labels: choose a labelled data set.")
-    names = list(rows.features["label"].names)
+        raise UserError(f"{data} has no labels: choose a labelled data set.")
     if len(rows) > _MAX_INDEX:
         rows = rows.shuffle(seed=0).select(range(_MAX_INDEX))
-    pictures = [shrunk(np.asarray(image.convert("RGB")), 256) for image in rows["image"]]
-    return pictures, np.asarray(rows["label"]), names
+    return build_cache(rows, image_size=size, progress=False)
 
 
 @lru_cache(maxsize=6)
 def index(model: str, data: str) -> Index:
-    """The data set under a model; computed once."""
-    pictures, labels, names = images(data)
+    """The training images under a model; computed once, and kept beside the decoded images."""
+    frozen = encoder(model)
+    images = cached(data, "train", frozen.train_size)
+    assert images.labels is not None and images.classes is not None
+    found = extract(frozen, images, cache_dir=default_cache_dir() / "features", progress=False)
     return Index(
-        thumbs=np.stack([square(picture, _THUMB) for picture in pictures]),
-        labels=labels,
-        names=names,
-        features=features(encoder(model), pictures),
-        data=data,
+        thumbs=images.images.permute(0, 2, 3, 1).numpy(),
+        labels=images.labels.numpy(),
+        names=images.classes,
+        features=found,
+        directions=_directions(found),
     )
 
 
@@ -139,42 +139,36 @@ def classify(
     Raises:
         UserError: Own classes of another model, or fewer than two classes.
     """
-    xs: list[np.ndarray] = []
-    names: list[str] = []
+    if which in ("own", "both") and own.features and own.model != model:
+        raise UserError("Your classes were added with another model: add them again.")
+    pairs: list[tuple[str, np.ndarray]] = []
     if which in ("built-in", "both"):
         known = index(model, data)
         for number, name in enumerate(known.names):
-            xs.append(known.features[known.labels == number][:PER_CLASS])
-            names.append(name)
+            pairs.append((name, known.features[known.labels == number][:PER_CLASS]))
     if which in ("own", "both"):
-        if own.features and own.model != model:
-            raise UserError("Your classes were added with another model: add them again.")
+        taken = {name for name, _ in pairs}
         for name, mine in own.features.items():
-            xs.append(mine)
-            names.append(f"{name} (yours)" if name in names else name)
-    pairs = [(x, name) for x, name in zip(xs, names, strict=True) if len(x)]
+            pairs.append((f"{name} (yours)" if name in taken else name, mine))
+    pairs = [(name, x) for name, x in pairs if len(x)]
     if len(pairs) < 2:
         raise UserError("Two classes or more can be told apart: add another one.")
-    probe = _probe(tuple(x.tobytes() for x, _ in pairs), pairs[0][0].shape[1])
-    logits = torch.from_numpy(features(encoder(model), [picture])) @ probe[0] + probe[1]
-    shares = logits.softmax(1)[0].tolist()
-    return {name: share for (_, name), share in zip(pairs, shares, strict=True)}
-
-
-@lru_cache(maxsize=32)
-def _probe(classes: tuple[bytes, ...], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fitted once for the same labelled features."""
-    xs = [np.frombuffer(part, np.float32).reshape(-1, width) for part in classes]
-    y = np.concatenate([np.full(len(x), number) for number, x in enumerate(xs)])
-    probe = fit_probe(np.concatenate(xs), y, c=FEW_SHOT_C, num_classes=len(xs))
-    return probe.weight, probe.bias
+    x = np.concatenate([x for _, x in pairs])
+    y = np.repeat(np.arange(len(pairs)), [len(x) for _, x in pairs])
+    probe = fit_probe(x, y, c=FEW_SHOT_C, num_classes=len(pairs))
+    logits = torch.from_numpy(features(encoder(model), [picture])) @ probe.weight + probe.bias
+    return {
+        name: share for (name, _), share in zip(pairs, logits.softmax(1)[0].tolist(), strict=True)
+    }
 
 
 def neighbours(model: str, picture: np.ndarray, data: str, k: int = 8) -> list[tuple]:
-    """The most similar images: (thumb (96, 96, 3) uint8, class name, cosine), best first."""
+    """The most similar images: (thumb (S, S, 3) uint8, class name, cosine), best first."""
     known = index(model, data)
-    x = features(encoder(model), [picture])[0]
-    unit = known.features / np.linalg.norm(known.features, axis=1, keepdims=True).clip(1e-12)
-    cosine = unit @ (x / max(float(np.linalg.norm(x)), 1e-12))
+    cosine = known.directions @ _directions(features(encoder(model), [picture]))[0]
     best = np.argsort(-cosine, kind="stable")[:k]
     return [(known.thumbs[i], known.names[known.labels[i]], float(cosine[i])) for i in best]
+
+
+def _directions(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)

@@ -7,6 +7,7 @@ own imagery for a map.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import backbones
+from ..bands import SENSORS
 from ..data.synthetic import CLASSES, LAND_COVER, draw_scene
 from ..errors import UserError
-from ..evaluation.features import Encoder
 from ..evaluation.linear import fit_probe
 from ..predict import Predictor, load_predictor
-from ..tasks.preprocessing import Preprocessing
-from .models import encoder, has_dense, normalised
 
 SCENES = 192
 """Synthetic scenes that the classifier learns from."""
@@ -81,20 +80,19 @@ def segmenter(name: str) -> Predictor:
     """
     if not name:
         raise UserError("Choose a model first.")
-    predictor = load_predictor(name)
+    predictor = load_predictor(name).to("cpu")
     if predictor.task == "segmentation":
-        return predictor.to("cpu")
+        return predictor
     if predictor.task != "embedding":
         raise UserError(f"{name} is for {predictor.task}: choose a segmentation model or backbone.")
-    return fit(encoder(name), name)
+    return fit(predictor)
 
 
-def fit(frozen: Encoder, name: str = "", *, scenes: int = SCENES, seed: int = 0) -> Predictor:
-    """A linear land cover classifier on a frozen encoder's maps.
+def fit(embedder: Predictor, *, scenes: int = SCENES, seed: int = 0) -> Predictor:
+    """A linear land cover classifier on a frozen backbone's maps.
 
     Args:
-        frozen: With a native backbone.
-        name: For records.
+        embedder: A backbone of red, green and blue.
         scenes: Synthetic scenes to learn from.
         seed: Of the scenes and of the places drawn from them.
 
@@ -102,13 +100,15 @@ def fit(frozen: Encoder, name: str = "", *, scenes: int = SCENES, seed: int = 0)
         A segmentation model of `LAND_COVER`.
 
     Raises:
-        UserError: A model whose feature maps are not known.
+        UserError: A model whose feature maps are not known, or of other bands.
     """
-    if not has_dense(frozen):
+    if getattr(embedder.model.config, "model_type", None) not in backbones.NATIVE_TYPES:
         raise UserError(
-            f"{name or 'This model'} has no feature map that can be read: choose a ResNet, Swin or "
-            "ViT of transformers, or a segmentation model."
+            f"{embedder.name} has no feature map that can be read: choose a ResNet, Swin or ViT of "
+            "transformers, or a segmentation model."
         )
+    if embedder.preprocessing.bands != SENSORS["rgb"]:
+        raise UserError(f"{embedder.name} takes other bands than red, green and blue.")
     rng = np.random.default_rng(seed)
     kept_x: list[Tensor] = []
     kept_y: list[Tensor] = []
@@ -121,10 +121,10 @@ def fit(frozen: Encoder, name: str = "", *, scenes: int = SCENES, seed: int = 0)
         covers = torch.from_numpy(np.stack([cover for _, cover, _ in drawn]))
         side = _SIDE // _CELL
         with torch.inference_mode():
-            x = normalised(frozen, images.permute(0, 3, 1, 2))
+            x = embedder.prepared(images.permute(0, 3, 1, 2))
             parts = [
                 F.interpolate(part, (side, side), mode="bilinear", align_corners=False)
-                for part in maps(frozen.model, x)
+                for part in maps(embedder.model, x)
             ]
         features = torch.cat(parts, 1).permute(0, 2, 3, 1).flatten(0, 2)  # (places, D)
         labels = covers[:, _CELL // 2 :: _CELL, _CELL // 2 :: _CELL].flatten()
@@ -133,14 +133,13 @@ def fit(frozen: Encoder, name: str = "", *, scenes: int = SCENES, seed: int = 0)
         kept_x.append(features[rows].clone())
         kept_y.append(labels[rows].long())
     probe = fit_probe(torch.cat(kept_x), torch.cat(kept_y), c=_C, num_classes=len(LAND_COVER))
-    model = LinearSegmenter(frozen.model, probe.weight, probe.bias).eval()
-    return Predictor(
+    model = LinearSegmenter(embedder.model, probe.weight, probe.bias).eval()
+    return dataclasses.replace(
+        embedder,
         task="segmentation",
         model=model,
-        preprocessing=Preprocessing.of(frozen),
         names=list(LAND_COVER),
-        name=f"{name or frozen.name}, linear head on synthetic land cover",
-        revision=frozen.revision,
+        name=f"{embedder.name}, linear head on synthetic land cover",
         stride=1,
         forward=model,
-    ).to("cpu")
+    )

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import backbones
+from ..data.resize import resize_and_crop
 from ..errors import UserError
 from ..evaluation.features import Encoder, load_encoder
+from ..tasks.preprocessing import Preprocessing
 from ..zoo import ZOO, namespace, resolve
-from .uploads import square
 
 VARIABLE = "RS_MODELS_DEMO_MODELS"
 """Names or folders of models, separated by commas: the choice of a Space in place of the zoo."""
@@ -74,7 +75,7 @@ def encoder(name: str) -> Encoder:
 
 def batch(pictures: list[np.ndarray], side: int) -> Tensor:
     """Central squares (B, 3, side, side) uint8 of pictures (H, W, 3)."""
-    squares = np.stack([square(picture, side) for picture in pictures])
+    squares = np.stack([resize_and_crop(picture, side) for picture in pictures])
     return torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()
 
 
@@ -120,6 +121,5 @@ def dense(model: Encoder, picture: np.ndarray, *, side: int = _DENSE_SIDE) -> np
 
 def normalised(model: Encoder, images: Tensor) -> Tensor:
     """Stored images (B, C, H, W) as the model wants them, at their own size."""
-    mean = torch.tensor(model.image_mean)[:, None, None]
-    std = torch.tensor(model.image_std)[:, None, None]
-    return (images.float() / model.value_range[1] - mean) / std
+    known = Preprocessing.of(model)
+    return known.normalised(images.float() / known.value_range[1])

@@ -25,7 +25,7 @@ QUEUE = 64
 _log = logging.getLogger(__name__)
 
 _CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(1180px, 100vw) !important; margin: 0 auto !important; }
 .legend { width: 100%; border-collapse: collapse; }
 .legend caption { text-align: left; padding-bottom: .4em; }
 .legend th, .legend td { padding: .3em .5em; text-align: left;
@@ -33,8 +33,8 @@ _CSS = """
 .legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
   vertical-align: -0.15em; margin-right: .5em; border: 1px solid var(--border-color-primary); }
-.scrolled { overflow-x: auto; max-width: min(100%, calc(100vw - 4rem)); }
-.scrolled td, .scrolled th { white-space: nowrap; }
+.gradio-container .prose table { display: block; overflow-x: auto; max-width: 100%; }
+.gradio-container .prose td, .gradio-container .prose th { white-space: nowrap; }
 .said { min-height: 1.5em; }
 .gradio-container .caption-label { white-space: normal !important; overflow: visible !important;
   max-width: 100% !important; font-size: .75rem; line-height: 1.2; }
@@ -42,16 +42,14 @@ _CSS = """
 """
 
 
+@functools.cache
 def workspace() -> Path:
     """A folder of this process for uploads and results; removed when it ends.
 
     Called before any component is made: gradio asks for the folder then.
     """
-    folder = os.environ.get("RS_MODELS_DEMO_WORKSPACE")
-    if not folder or not Path(folder).is_dir():
-        folder = tempfile.mkdtemp(prefix="rs-models-demo-")
-        os.environ["RS_MODELS_DEMO_WORKSPACE"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix="rs-models-demo-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder
     return Path(folder)
 
@@ -140,7 +138,7 @@ def launch(page: Any, **settings: Any) -> Any:
         "show_error": True,
         "ssr_mode": False,
         "share": False,
-        "quiet": True,
+        "state_session_capacity": 200,  # a session may hold a map
         "footer_links": ["api"],
     }
     return page.launch(**(values | settings))

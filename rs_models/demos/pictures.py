@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Okabe and Ito's colours, told apart with the usual colour blindnesses, then Tol's muted ones.
-COLOURS: tuple[tuple[int, int, int], ...] = (
-    (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167),
-    (240, 228, 66), (0, 0, 0), (136, 34, 85), (17, 119, 51), (136, 204, 238), (153, 153, 51),
-)  # fmt: skip
+from .. import card_figures
+
+# Those of the cards' plots, told apart with the usual colour blindnesses.
+COLOURS: tuple[tuple[int, ...], ...] = tuple(
+    tuple(bytes.fromhex(c[1:])) for c in card_figures.COLOURS
+)
 
 # What the synthetic scenes' land cover looks like on a map.
-LAND_COVER_COLOURS: dict[str, tuple[int, int, int]] = {
+LAND_COVER_COLOURS: dict[str, tuple[int, ...]] = {
     "tree": (22, 101, 52),
     "grass": (134, 200, 90),
     "crop": (230, 200, 60),
@@ -26,7 +27,7 @@ LAND_COVER_COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
+def palette(names: Sequence[str]) -> list[tuple[int, ...]]:
     """A colour a class: land cover by its name, else `COLOURS` in turn."""
     if all(name in LAND_COVER_COLOURS for name in names):
         return [LAND_COVER_COLOURS[name] for name in names]
@@ -49,7 +50,6 @@ def pca_picture(features: np.ndarray, side: int) -> np.ndarray:
     depth, height, width = features.shape
     flat = features.reshape(depth, -1).T.astype(np.float64)  # (h*w, D)
     flat = flat - flat.mean(0)
-    # Of the smaller of the two Gram matrices: a map has fewer cells than a ResNet has features.
     u, s, _ = np.linalg.svd(flat, full_matrices=False)
     scores = np.zeros((height * width, 3))
     count = min(3, len(s))
@@ -64,7 +64,7 @@ def pca_picture(features: np.ndarray, side: int) -> np.ndarray:
 def overlay(
     picture: np.ndarray,
     mask: np.ndarray,
-    colours: Sequence[tuple[int, int, int]],
+    colours: Sequence[tuple[int, ...]],
     opacity: float,
     nodata: int = 255,
 ) -> np.ndarray:
@@ -117,7 +117,7 @@ def draw_boxes(
     boxes: Sequence[Sequence[float]],
     *,
     labels: Sequence[str] | None = None,
-    colours: Sequence[tuple[int, int, int]] = COLOURS,
+    colours: Sequence[tuple[int, ...]] = COLOURS,
     width: int | None = None,
 ) -> np.ndarray:
     """Boxes on a copy of a picture, each with a light rim so that it shows on any ground.

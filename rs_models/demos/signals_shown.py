@@ -23,9 +23,9 @@ from ..methods.rsisc import central_mask
 from ..signals.losses import suspected_false_negatives
 from ..signals.transport import transfer_batch, transfer_scene
 from ..signals.views import Recipe, ViewMaker
+from .attention import attention
 from .models import batch as squares
-from .models import has_dense, normalised
-from .pictures import COLOURS, draw_boxes, heat, sheet
+from .pictures import COLOURS, draw_boxes, sheet
 
 SIDE = 224
 """Pixels of the views, those of the papers."""
@@ -61,7 +61,8 @@ def rsisc(image: np.ndarray, seed: int = 0) -> Shown:
     shown = [(boxed, "The crops of both views"), *views]
 
     method = _method("rsisc", signal="inpainting")
-    view = _pixels(_maker(method)(source, seed).crops[0], method.config)[0]
+    maker = _maker(method)
+    view = _pixels(maker(source, seed).crops[0], maker)[0]
     mask = central_mask(torch.zeros(1, 3, SIDE, SIDE))[0, 0].bool().numpy()
     hidden = view.copy()
     hidden[mask] = 128
@@ -70,8 +71,9 @@ def rsisc(image: np.ndarray, seed: int = 0) -> Shown:
     shown += [(hidden, "Inpainting: what the network sees"), (centre, "and what it should paint")]
 
     method = _method("rsisc", signal="relative_position")
-    made = _maker(method)(source, seed)
-    cells = _pixels(made.crops[0], method.config)
+    maker = _maker(method)
+    made = maker(source, seed)
+    cells = _pixels(made.crops[0], maker)
     assert made.targets is not None
     grid, order = method.config.puzzle_grid, int(made.targets[0])
     shown.append(
@@ -212,10 +214,10 @@ def sticl(image: np.ndarray, scene: np.ndarray, seed: int = 0) -> Shown:
         shown.append((_image(moved), f"Transferred, {solver} (fast)"))
     # As in training: the query sees the image, the key sees what the transfer made of it.
     moved_source = torch.from_numpy(exact).permute(2, 0, 1)[None]
-    maker = _maker(_plain_sticl())
+    maker = _maker(_method("sticl", transfer_probability=0.0))
     query = maker(content, seed).crops[0][:1]
     key = maker(moved_source, seed).crops[0][1:]
-    views = _pixels(torch.cat([query, key]), method.config)
+    views = _pixels(torch.cat([query, key]), maker)
     shown += [(views[0], "The query's view"), (views[1], "The key's view, transferred")]
     said = (
         "A share of the keys' images "
@@ -236,17 +238,15 @@ def glcnet(image: np.ndarray, seed: int = 0) -> Shown:
     method = _method("glcnet")
     source = squares([image], _SOURCE)
     maker = _maker(method)
-    boxed, _ = _two_views(maker, source, seed)
     made = maker(source, seed)
-    views = _pixels(made.crops[0], method.config)
+    views = _pixels(made.crops[0], maker)
     assert made.boxes is not None
+    both = made.boxes[:, 0].tolist()  # a list of boxes a view
     numbers = [str(n + 1) for n in range(method.config.patches)]
-    shown = [(boxed, "The crops of both views")]
-    for view, boxes, name in zip(
-        views, made.boxes[:, 0].tolist(), ("First", "Second"), strict=True
-    ):
+    shown = [(_both_crops(maker, source, seed), "The crops of both views")]
+    for view, boxes, name in zip(views, both, ("First", "Second"), strict=True):
         shown.append((draw_boxes(view, boxes, labels=numbers), f"{name} view, matched regions"))
-    for n, (first, second) in enumerate(zip(*made.boxes[:, 0].tolist(), strict=True)):
+    for n, (first, second) in enumerate(zip(*both, strict=True)):
         pair = sheet([_cut(views[0], first), _cut(views[1], second)], columns=2, gap=2)
         shown.append((pair, f"Region {n + 1} in both views"))
     said = (
@@ -254,7 +254,7 @@ def glcnet(image: np.ndarray, seed: int = 0) -> Shown:
         "mean features after the decoder should agree (local contrast), as should mean and "
         "variance of the whole views' features (global contrast)."
     )
-    return Shown(shown, said, {"boxes": made.boxes[:, 0].tolist()})
+    return Shown(shown, said, {"boxes": both})
 
 
 def last(image: np.ndarray, encoder: Encoder, seed: int = 0) -> Shown:
@@ -275,7 +275,7 @@ def last(image: np.ndarray, encoder: Encoder, seed: int = 0) -> Shown:
     local = draw_boxes(picture, boxes[2:], colours=[COLOURS[4]], width=2)
     both = draw_boxes(local, boxes[:2], labels=["1", "2"], colours=[_ORANGE, _GREEN])
     large, small = made.crops
-    views, locals_ = _pixels(large, method.config), _pixels(small, method.config)
+    views, locals_ = _pixels(large, maker), _pixels(small, maker)
     shown = [
         (both, f"Two global crops and {len(locals_)} local ones"),
         (views[0], "Global view 1: student and teacher see it"),
@@ -291,41 +291,6 @@ def last(image: np.ndarray, encoder: Encoder, seed: int = 0) -> Shown:
     return Shown(shown, said)
 
 
-def attention(picture: np.ndarray, encoder: Encoder) -> list[tuple[np.ndarray, str]]:
-    """Where a model looks on a square picture.
-
-    Args:
-        picture: (S, S, 3) uint8.
-        encoder: With a native backbone, else nothing is returned.
-
-    Returns:
-        Of a ViT the last layer's attention of the class token, the mean and each of up to three
-        heads; else one map of the cosine of each place with the pooled feature.
-    """
-    if not has_dense(encoder):
-        return []
-    model: Any = encoder.model
-    x = normalised(encoder, torch.from_numpy(picture).permute(2, 0, 1)[None])
-    if model.config.model_type != "vit":
-        with torch.inference_mode():
-            whole, places = backbones.pooled_and_dense(model, x)
-        like = torch.cosine_similarity(places[0], whole[0][:, None, None], dim=0)
-        return [(heat(picture, like.numpy()), "How like each place is to the whole image")]
-    before = model.config._attn_implementation
-    try:
-        model.set_attn_implementation("eager")  # the others do not return their weights
-        with torch.inference_mode():
-            output = model(x, output_attentions=True, interpolate_pos_encoding=True)
-    finally:
-        model.set_attn_implementation(before)
-    side = picture.shape[0] // model.config.patch_size
-    heads = output.attentions[-1][0, :, 0, 1:].unflatten(1, (side, side)).numpy()  # (heads, h, w)
-    shown = [(heat(picture, heads.mean(0)), "Attention of the class token, mean of the heads")]
-    return shown + [
-        (heat(picture, head), f"Attention, head {n + 1}") for n, head in enumerate(heads[:3])
-    ]
-
-
 @lru_cache(maxsize=16)
 def _method(name: str, size: int = SIDE, **settings: Any) -> Any:
     """A method with its defaults around a small backbone: only its recipe is used."""
@@ -339,10 +304,6 @@ def _method(name: str, size: int = SIDE, **settings: Any) -> Any:
         **settings,
     )
     return model_class(config)
-
-
-def _plain_sticl() -> Any:
-    return _method("sticl", transfer_probability=0.0)
 
 
 def _maker(method: Any) -> ViewMaker:
@@ -362,24 +323,23 @@ def _two_views(
     maker: ViewMaker, source: Tensor, seed: int
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
     """The image with both crops, and the views."""
+    views = _pixels(maker(source, seed).crops[0], maker)
+    return _both_crops(maker, source, seed), [(views[0], "View 1"), (views[1], "View 2")]
+
+
+def _both_crops(maker: ViewMaker, source: Tensor, seed: int) -> np.ndarray:
+    """The image with the crops of both views."""
     params, _ = maker.draw(1, source.shape[-2], source.shape[-1], seed)
     boxes = [_corners(drawn.box[0].tolist()) for drawn in params]
-    boxed = draw_boxes(_image(source), boxes, labels=["1", "2"], colours=[_ORANGE, _GREEN])
+    return draw_boxes(_image(source), boxes, labels=["1", "2"], colours=[_ORANGE, _GREEN])
+
+
+def _pixels(views: Tensor, maker: ViewMaker) -> np.ndarray:
+    """Normalised views (B, 3, S, S) back as (B, S, S, 3) uint8."""
     std = torch.tensor(maker.image_std)[:, None, None]
     mean = torch.tensor(maker.image_mean)[:, None, None]
-    views = _to_bytes(maker(source, seed).crops[0] * std + mean)
-    return boxed, [(views[0], "View 1"), (views[1], "View 2")]
-
-
-def _pixels(views: Tensor, config: Any) -> np.ndarray:
-    """Normalised views (B, 3, S, S) back as (B, S, S, 3) uint8."""
-    std = torch.tensor(config.image_std)[:, None, None]
-    mean = torch.tensor(config.image_mean)[:, None, None]
-    return _to_bytes(views * std + mean)
-
-
-def _to_bytes(share: Tensor) -> np.ndarray:
-    return (share.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    share = (views * std + mean).clamp(0, 1)
+    return (share * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def _image(images: Tensor) -> np.ndarray:

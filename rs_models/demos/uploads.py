@@ -63,25 +63,6 @@ def check_size(name: str, width: int, height: int, max_side: int = MAX_SIDE) -> 
         raise UserError(f"{name} is {width} x {height} pixels: too small to show anything.")
 
 
-def square(picture: np.ndarray, side: int) -> np.ndarray:
-    """The central square of a picture at another size.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        side: Pixels of the square.
-
-    Returns:
-        (side, side, 3) uint8.
-    """
-    from PIL import Image
-
-    height, width = picture.shape[:2]
-    cut = min(height, width)
-    top, left = (height - cut) // 2, (width - cut) // 2
-    image = Image.fromarray(picture[top : top + cut, left : left + cut])
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-
-
 def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
     """A picture whose longer side has at most `longest` pixels."""
     from PIL import Image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gradio as gr
@@ -64,7 +63,7 @@ def build() -> gr.Blocks:
         gr.Markdown(
             "# What does it learn from?\nNo labels, so each method makes its own question from "
             "the images. The pictures come from the training code itself, with each method's "
-            "defaults."
+            "defaults; FALSE starts below its threshold of 0.9, so that a small batch shows pairs."
         )
         with gr.Row():
             with gr.Column(scale=2):
@@ -99,4 +98,4 @@ def build() -> gr.Blocks:
 demo = build()
 
 if __name__ == "__main__":
-    page.launch(demo, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+    page.launch(demo)

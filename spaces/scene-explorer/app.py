@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gradio as gr
 
 from rs_models.demos import explorer, models, page
 from rs_models.demos.pictures import pca_picture
-from rs_models.demos.uploads import read_picture, square
+from rs_models.demos.uploads import read_picture, shrunk
 from rs_models.errors import UserError
 
 EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.jpg"))
@@ -44,7 +43,11 @@ def add_class(
     name: str, files: list[str], model: str, own: explorer.OwnClasses
 ) -> tuple[explorer.OwnClasses, str, str, None, str]:
     """Learn a class of the user's from a handful of images."""
-    pictures = [square(read_picture(file), 256) for file in files or []]
+    if len(files or []) > explorer.MAX_OWN:
+        raise UserError(
+            f"{len(files)} images at once; {explorer.MAX_OWN} are the most a class has."
+        )
+    pictures = [shrunk(read_picture(file), 512) for file in files or []]
     own = explorer.add_class(own, model, name, pictures)
     listed = ", ".join(f"{name} ({len(x)})" for name, x in own.features.items())
     choice = "My classes" if len(own.features) > 1 else "Both"
@@ -121,4 +124,4 @@ demo = build()
 
 if __name__ == "__main__":
     warm()
-    page.launch(demo, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+    page.launch(demo)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import gradio as gr
@@ -37,15 +38,15 @@ def segment(
     predictor = landcover.segmenter(model)
     progress(0.3, "Reading the scene")
     folder = page.result_folder()
-    scene = _scene(Path(file), picture, folder)
     written = folder / f"{Path(file).stem}-classes.tif"
-    try:
-        predict(scene, predictor, written, polygons=True, batch_size=4, progress=False)
-    except UserError as error:
-        raise UserError(str(error).replace(f"{Path(scene).parent}/", "")) from error
-    finally:
-        if Path(scene).parent == folder:
-            Path(scene).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        scene = _scene(Path(file), picture, Path(scratch))
+        try:
+            predict(scene, predictor, written, polygons=True, batch_size=4, progress=False)
+        except UserError as error:
+            shutil.rmtree(folder)
+            # Where the server keeps the file is nobody's business.
+            raise UserError(str(error).replace(f"{scene.parent}/", "")) from error
     with rasterio.open(written) as raster:
         mask, has_crs = raster.read(1), raster.crs is not None
     polygons = written.with_suffix(".geojson")
@@ -105,7 +106,7 @@ def _areas(polygons: Path) -> dict[str, float]:
     return areas
 
 
-def _scene(file: Path, picture: np.ndarray, folder: Path) -> str:
+def _scene(file: Path, picture: np.ndarray, folder: Path) -> Path:
     """The uploaded GeoTIFF itself, or the picture as a TIFF."""
     import rasterio
     from rasterio.transform import Affine
@@ -116,7 +117,7 @@ def _scene(file: Path, picture: np.ndarray, folder: Path) -> str:
     if file.suffix.lower() in (".tif", ".tiff"):
         with rasterio.open(file) as raster:
             if raster_bands(raster) is not None or raster.count == 3:
-                return str(file)
+                return file
             place = {"crs": raster.crs, "transform": raster.transform}
     path = folder / f"{file.stem}-rgb.tif"
     height, width = picture.shape[:2]
@@ -126,14 +127,14 @@ def _scene(file: Path, picture: np.ndarray, folder: Path) -> str:
         out.write(np.moveaxis(picture, 2, 0))
         for band, name in enumerate(("red", "green", "blue"), 1):
             out.set_band_description(band, name)
-    return str(path)
+    return path
 
 
 def build() -> gr.Blocks:
     """The page."""
     names = models.choices()
     with page.blocks("Segment a scene") as demo:
-        state = gr.State(None)
+        state = gr.State(None, time_to_live=600)
         gr.Markdown(
             "# Segment a scene\nUpload an image or GeoTIFF of up to 4,000 pixels a side: a map of "
             "classes with the area of each, to keep as GeoTIFF and GeoJSON. A fine-tuned network "
@@ -172,7 +173,16 @@ def build() -> gr.Blocks:
     return demo
 
 
+def warm() -> None:
+    """Load the first model, and fit its head, before anybody asks."""
+    try:
+        landcover.segmenter(models.choices()[0])
+    except UserError as error:
+        print(f"Not ready: {error}")
+
+
 demo = build()
 
 if __name__ == "__main__":
-    page.launch(demo, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+    warm()
+    page.launch(demo)

@@ -10,8 +10,10 @@ from rs_models import backbones
 from rs_models.data.synthetic import CLASSES, draw_scene
 from rs_models.demos import landcover, signals_shown
 from rs_models.evaluation.features import Encoder
+from rs_models.predict import Predictor
 from rs_models.signals.regions import index_map
-from tests.support.models import nano
+from rs_models.tasks.preprocessing import Preprocessing
+from tests.support.models import nano, provenance
 
 
 def encoder(name="resnet_mini", size=64, model=None):
@@ -96,8 +98,10 @@ def test_last_shows_crops_and_where_a_model_looks(name):
 
 def test_a_linear_head_learns_the_land_cover_that_it_was_shown():
     torch.manual_seed(0)
-    frozen = encoder(size=128, model=backbones.build("resnet_mini", bands="rgb").eval())
-    predictor = landcover.fit(frozen, scenes=36)
+    frozen = backbones.build("resnet_mini", bands="rgb").eval()
+    known = Preprocessing.of(provenance(frozen, train_size=128))
+    embedder = Predictor("embedding", frozen, known, [], "random", "0", 32, frozen)
+    predictor = landcover.fit(embedder, scenes=36)
     images, covers = zip(*(draw_scene(n, (0, n), 128)[:2] for n in range(12)), strict=True)
     x = torch.from_numpy(np.stack([image[..., :3] for image in images])).permute(0, 3, 1, 2)
     found = predictor(predictor.prepared(x)).argmax(1).numpy()
