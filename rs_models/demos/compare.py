@@ -38,9 +38,9 @@ def measure(name: str, data: str) -> tuple[Result, ...]:
     protocols = [f"linear-n{n}" for n in SHOTS if n <= _fewest(train)]
     if not protocols:
         raise UserError(f"{data} has a class without images: there is nothing to compare with.")
-    measured = run(
-        frozen, train, test, protocols=[*protocols, "retrieval20"], data="here", progress=False
-    )
+    protocols.append("retrieval20")
+    title = data.partition(":")[0].rstrip("/").rpartition("/")[2]
+    measured = run(frozen, train, test, protocols=protocols, data=title, progress=False)
     return tuple(dataclasses.replace(result, model=frozen.name) for result in measured)
 
 

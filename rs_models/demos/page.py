@@ -33,7 +33,7 @@ _CSS = """
 .legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
   vertical-align: -0.15em; margin-right: .5em; border: 1px solid var(--border-color-primary); }
-.gradio-container .prose table { display: block; overflow-x: auto; max-width: 100%; }
+.gradio-container .prose table:not(.legend) { display: block; overflow-x: auto; max-width: 100%; }
 .gradio-container .prose td, .gradio-container .prose th { white-space: nowrap; }
 .said { min-height: 1.5em; }
 .gradio-container .caption-label { white-space: normal !important; overflow: visible !important;

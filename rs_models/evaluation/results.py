@@ -296,7 +296,7 @@ def _slug(text: str) -> str:
 
 
 # Order of a table's columns; other protocols follow by name.
-_ORDER = ("knn20", "knn5", "linear-n5", "linear-n20", "linear-n50", "linear")
+_ORDER = ("knn20", "knn5", "linear-n", "linear")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -338,10 +338,13 @@ def table(results: Sequence[Result]) -> str:
     return "\n\n".join(blocks)
 
 
-def protocol_order(protocol: str) -> tuple[int, str]:
-    """Sorting key of protocols, as tables have them."""
+def protocol_order(protocol: str) -> tuple[int, int, str]:
+    """Sorting key of protocols, as tables have them; few labels by their number."""
     base = protocol.partition("@")[0]
-    return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
+    shots = base.removeprefix("linear-n")
+    if shots != base and shots.isdigit():
+        return _ORDER.index("linear-n"), int(shots), protocol
+    return _ORDER.index(base) if base in _ORDER else len(_ORDER), 0, protocol
 
 
 def _is_yardstick(model: str) -> bool:

@@ -68,7 +68,7 @@ def build() -> gr.Blocks:
         with gr.Tab("Few labels and retrieval"):
             run = gr.Button("Compare", variant="primary")
             said = gr.Markdown("Press Compare to begin.", elem_classes="said")
-            curve = gr.Plot(label="Accuracy with few labels")
+            curve = gr.Plot(label="Accuracy with few labels", show_label=False)
             table = gr.Markdown()
             run.click(side_by_side, chosen, [curve, table, said], api_name="compare")
         with gr.Tab("Features of an image"):
