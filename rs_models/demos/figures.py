@@ -7,9 +7,8 @@ LaST's need a model's features; `features.png` compares the models that are name
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..assets import asset
 from ..data.synthetic import CLASSES, draw_scene
 from ..evaluation.baselines import PREFIX
 from ..evaluation.results import read_all
+from ..papers import PAPERS
 from ..settings import run_script
 from . import models, signals_shown
 from .pictures import pca_picture
@@ -83,7 +83,7 @@ def features(names: Sequence[str]) -> Any:
         encoder = models.encoder(name)
         for number, (picture, _) in enumerate(pictures[: len(shown)]):
             view = pca_picture(models.dense(encoder, picture), SIZE)
-            pictures.append((view, models.encoder(name).name if number == 0 else ""))
+            pictures.append((view, encoder.name if number == 0 else ""))
     return panel(pictures, columns=len(shown))
 
 
@@ -111,15 +111,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Callable[[], Any]] = {}
-    for method in ("rsisc", "tov", "false", "sticl", "glcnet", "last"):
-        model = options.last if method == "last" else options.false
-        shown = functools.partial(signal, method, model)
-        made[f"signal_{method}"] = lambda shown=shown: panel(shown().pictures[:8])  # type: ignore
-    made["features"] = lambda: features(options.models.split(","))
-    made["few_labels_aid96"] = lambda: few_labels("aid96")
-    for name, function in made.items():
-        figure = function()
+    made: dict[str, Any] = {
+        f"signal_{method}": panel(
+            signal(method, options.last if method == "last" else options.false).pictures[:8]
+        )
+        for method in PAPERS
+    }
+    made["features"] = features(options.models.split(","))
+    made["few_labels_aid96"] = few_labels("aid96")
+    for name, figure in made.items():
         if figure is None:
             continue
         path = options.output / f"{name}.webp"
