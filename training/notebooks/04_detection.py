@@ -32,8 +32,8 @@ print("rs_models", rs_models.__version__)
 # %%
 for split in ("train", "test"):
     rows = load(f"synthetic:num={NUM},size=128", split)
-    kept = [rows.features["label"].str2int(name) for name in ("airport", "harbor")]
-    rows = rows.filter(lambda label: label in kept, input_columns="label")
+    names = [rows.features["label"].names[label] for label in rows["label"]]
+    rows = rows.select([n for n, name in enumerate(names) if name in ("airport", "harbor")])
     rows.select_columns(["image", "objects"]).to_parquet(f"{WORK}/{split}.parquet")
 print(len(rows), "images to test on")
 
