@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. Detection
 #
-# You get: a Faster R-CNN on a self-supervised backbone that finds planes and ships, its boxes beside
-# the truth, and AP50. Five minutes on two CPU cores.
+# You get: a Faster R-CNN on a self-supervised backbone that finds planes and ships, its boxes
+# beside the truth, and AP50. Five minutes on two CPU cores.
 
 # %%
 import os
