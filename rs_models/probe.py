@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .evaluation.results import Result
 
 USAGE = """usage: rs-models evaluate [--config FILE] [key=value ...]
 
@@ -116,17 +119,46 @@ class ProbeConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Measure from the command line; the exit code."""
+    from .evaluation.results import table
+    from .pages import render
+    from .settings import parse
+
+    config = parse(ProbeConfig, argv, usage=USAGE)
+    measured = measure(config, command=f"python training/probe.py {shlex.join(argv)}".strip())
+    if config.json:
+        print(json.dumps([dataclasses.asdict(result) for result in measured], indent=2))
+    else:
+        print(table(measured))
+    if config.readme is not None:
+        render(config.readme, config.output_dir)
+    return 0
+
+
+def measure(
+    config: ProbeConfig, *, command: str = "rs_models.probe.measure", progress: bool = True
+) -> list[Result]:
+    """Measures every model by every protocol and writes the results.
+
+    Args:
+        config: Settings.
+        command: That measures it again, for the results.
+        progress: Show progress bars.
+
+    Returns:
+        Model by model, in the order of the protocols.
+
+    Raises:
+        UserError: Models, data or protocols that cannot be used; found before anything is measured
+            where it can be.
+    """
     from .data import build_cache, load, resolve_revision
     from .data.cache import default_cache_dir
     from .errors import UserError
     from .evaluation.features import load_encoder
     from .evaluation.protocols import Elsewhere, check_protocols, run
-    from .evaluation.results import table, write
+    from .evaluation.results import write
     from .evaluation.transfer import class_map
-    from .pages import render
-    from .settings import parse
 
-    config = parse(ProbeConfig, argv, usage=USAGE)
     models = [config.model] if isinstance(config.model, str) else config.model
     if config.names is not None and len(config.names) != len(models):
         raise UserError(f"names has {len(config.names)} entries for {len(models)} models")
@@ -175,22 +207,17 @@ def main(argv: Sequence[str]) -> int:
             places=places,
             data=_data_name(data),
             data_revision=resolve_revision(data.name, data.revision),
-            command=f"python training/probe.py {shlex.join(argv)}".strip(),
+            command=command,
             batch_size=config.batch_size,
             device=config.device,
             precision=config.precision,
             cache_dir=folder / "features",
+            progress=progress,
         )
         for result in results:
             write(result, config.output_dir)
         measured += results
-    if config.json:
-        print(json.dumps([dataclasses.asdict(result) for result in measured], indent=2))
-    else:
-        print(table(measured))
-    if config.readme is not None:
-        render(config.readme, config.output_dir)
-    return 0
+    return measured
 
 
 def _data_name(data: ProbeData) -> str:

@@ -77,6 +77,39 @@ def share_draw(labels: ArrayLike, share: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
+def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarray:
+    """Draw a long-tailed subset: class sizes fall exponentially from the first class to the last.
+
+    The usual benchmark of imbalance (Cui et al., CVPR 2019, arXiv 1901.05555): with sizes of at
+    most n, class k of K keeps n * imbalance ** (-k / (K - 1)) rows. Which class is which k is drawn.
+
+    Args:
+        labels: (N,) class indices; negative ones are never drawn.
+        imbalance: Size of the largest class over that of the smallest, 1 or more.
+        seed: Of the classes' order and of the rows.
+
+    Returns:
+        Sorted int64 row indices; every class has one row or more.
+
+    Raises:
+        UserError: An imbalance below 1, or no labels.
+    """
+    if not imbalance >= 1:
+        raise UserError(f"imbalance is {imbalance}: it must be 1 or more.")
+    values = np.asarray(labels)
+    classes = _classes(values)
+    order = np.random.default_rng(seed).permutation(len(classes))
+    most = min(int((values == label).sum()) for label in classes)
+    drawn = []
+    for place, number in enumerate(order):
+        label = int(classes[number])
+        share = place / max(1, len(classes) - 1)
+        keep = max(1, round(most * imbalance**-share))
+        rows = np.flatnonzero(values == label)
+        drawn.append(np.random.default_rng([seed, label]).permutation(rows)[:keep])
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
 def image_draw(n: int, count: int, seed: int) -> np.ndarray:
     """Draw images that have no single class: masks, boxes, several labels.
 

@@ -1,0 +1,168 @@
+"""From the runs' own results to one result a cell and measure, one value a pretraining seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation import results as files
+from ..evaluation.results import Result
+from .claims import SEEDS, difference, t_interval, verdict
+from .config import Claim, Job, StudyConfig, cells_of
+
+
+def write(
+    config: StudyConfig, jobs: list[Job], claims: list[Claim], failed: dict[str, str]
+) -> None:
+    """Collects, compares, draws and writes the report.
+
+    Args:
+        config: The study.
+        jobs: All of them.
+        claims: All of them.
+        failed: `<cell>/<seed>` -> why.
+    """
+    from .report import write_report
+
+    target = Path(config.results_dir)
+    collected = collect(config, jobs)
+    kept = set()
+    for result in collected:
+        kept.add(_write_if_new(result, target / "results"))
+    for path in (target / "results").glob("*.json"):
+        if path not in kept:  # of a cell that the study has no more
+            path.unlink()
+    by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
+    compared = []
+    for claim in claims:
+        found = [difference(claim, measure, by_key) for measure in claim.measures]
+        compared.append(
+            {
+                **dataclasses.asdict(claim),
+                "verdict": verdict(found[0]),
+                "differences": [dataclasses.asdict(d) if d else None for d in found],
+            }
+        )
+    cells = cells_of(config)
+    about = {
+        "name": config.name,
+        "seeds": config.seeds,
+        "cells": {name: cell.what for name, cell in cells.items()},
+        "trained": [name for name, cell in cells.items() if cell.model is None],
+        "curves": config.curves,
+        "amounts": config.amounts,
+        "base": config.base,
+        "minutes": round(_seconds(jobs) / 60, 1),
+        "failed": failed,
+        "epochs": _curves(jobs),
+    }
+    _json(target / "claims.json", compared)
+    _json(target / "study.json", about)
+    if config.report is not None:
+        write_report(target, config.report)
+
+
+def collect(config: StudyConfig, jobs: list[Job]) -> list[Result]:
+    """One result a (cell, data, protocol); `values` are the seeds' means."""
+    parts: dict[tuple[str, str, str], dict[int, Result]] = {}
+    for job in jobs:
+        for name in job.evaluations:
+            for path in sorted((Path(job.folder) / "results" / name).glob("*.json")):
+                result = files.read(path)
+                parts.setdefault((job.cell, result.data, result.protocol), {})[job.seed] = result
+    collected = []
+    for (cell, data, protocol), by_seed in sorted(parts.items()):
+        seeds = sorted(by_seed)
+        first = by_seed[seeds[0]]
+        values = [by_seed[seed].mean for seed in seeds]
+        low, high = t_interval(values)
+        if not np.isfinite(low):
+            low, high = by_seed[seeds[0]].interval
+        weights = " ".join(by_seed[seed].model_revision for seed in seeds)
+        collected.append(
+            Result.now(
+                model=cell,
+                model_revision=f"sha256:{hashlib.sha256(weights.encode()).hexdigest()[:16]}",
+                data=data,
+                data_revision=first.data_revision,
+                protocol=protocol,
+                metric=first.metric,
+                settings={
+                    "pretrained_on": first.settings.get("pretrained_on"),
+                    SEEDS: seeds,
+                    "interval": "Student's 95%, over pretraining seeds",
+                    "measured": _plain(first.settings),
+                },
+                values=values,
+                interval=[round(low, 4), round(high, 4)],
+                command=f"python training/study.py --config training/configs/{_config(config)}",
+            )
+        )
+    return collected
+
+
+def _config(config: StudyConfig) -> str:
+    return f"study_{config.name}.yaml"
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what differs from draw to draw, and without where a run lay."""
+    dropped = ("draws", "pretrained_on", "model", "output_dir", "results_dir", "labels_used")
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in dropped and not (isinstance(value, str) and "/" in value)
+    }
+
+
+def _write_if_new(result: Result, folder: Path) -> Path:
+    """Writes a result unless the file there says the same but for its date."""
+    there = {path: files.read(path) for path in folder.glob("*.json")} if folder.is_dir() else {}
+    for path, old in there.items():
+        same = dataclasses.replace(old, date=result.date, versions=result.versions)
+        if old.key == result.key and same == result:
+            return path
+    return files.write(result, folder)
+
+
+def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
+    """Cell -> [[epoch, k-NN accuracy on validation, averaged over the seeds], ...]."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for job in jobs:
+        path = Path(job.folder) / "knn.jsonl"
+        if not path.is_file():
+            continue
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        log = (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        last = json.loads(log[-1])
+        for line in lines:
+            epoch = round(last["epoch"] * line["step"] / last["step"], 2)
+            found.setdefault(job.cell, {}).setdefault(epoch, []).append(line["knn20"])
+    return {
+        cell: [[epoch, round(float(np.mean(values)), 3)] for epoch, values in sorted(by.items())]
+        for cell, by in found.items()
+    }
+
+
+def _seconds(jobs: list[Job]) -> float:
+    """Of pretraining, over all runs."""
+    from .measure import RECORD
+
+    total = 0.0
+    for folder in {job.folder for job in jobs}:
+        path = Path(folder) / RECORD
+        if path.is_file():
+            total += json.loads(path.read_text(encoding="utf-8")).get("seconds", 0)
+    return total
+
+
+def _json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

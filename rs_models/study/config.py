@@ -1,0 +1,275 @@
+"""Settings of a study, and what they expand to: one job a cell and seed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..settings import build, merge
+
+
+@dataclass
+class Evaluation:
+    """One way to measure what a run made; exactly one of the three is set.
+
+    Attributes:
+        probe: Settings of `training/probe.py` (data, protocols, source, class_map, ...).
+        finetune: Settings of `training/finetune.py`.
+        geometry: `{data: ..., images: 1000}`: alignment, uniformity and effective rank of the
+            features of test images.
+    """
+
+    probe: dict[str, Any] | None = None
+    finetune: dict[str, Any] | None = None
+    geometry: dict[str, Any] | None = None
+
+
+@dataclass
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        what: It is, in a few words, for the report.
+        like: Another cell whose settings it starts from.
+        set: Settings of `training/pretrain.py` over the study's base.
+        model: Measure this model instead of pretraining one: `baseline:...`, a folder or Hub id.
+            A baseline's random weights take the seed.
+        evaluate: Names of evaluations.
+    """
+
+    what: str = ""
+    like: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    evaluate: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Claim:
+    """What a paper says, as a difference between two cells.
+
+    Attributes:
+        paper: Key of `papers.PAPERS`.
+        says: The claim in one sentence.
+        better: Cell that should be ahead.
+        worse: Cell that should be behind.
+        measures: `<data>/<protocol>`; the first decides, the others are reported beside it.
+    """
+
+    paper: str
+    says: str
+    better: str
+    worse: str
+    measures: list[str]
+
+
+@dataclass
+class StudyConfig:
+    """A study.
+
+    Attributes:
+        name: Of the study.
+        output_dir: Folder of the runs; what is there is not done again.
+        results_dir: Folder that gets `results/`, `claims.json` and `curves.json`.
+        report: Markdown file to write; its pictures go to a folder of the same name beside it.
+            Null writes none.
+        seeds: Pretraining seeds; each cell runs once with each.
+        data: Name -> folder, Hub id or `synthetic:...`; or `{from: NAME, imbalance: 20, seed: 0}`,
+            a long-tailed subset of a training split. `$NAME` stands for it below.
+        base: Settings of every pretraining run.
+        evaluations: Name -> how to measure.
+        cells: Name -> cell.
+        claims: What is asked.
+        curves: Cells that the few-label picture shows; empty shows those that have few-label rows.
+        amounts: Cells of the picture of accuracy against pretraining images, name -> images.
+        workers: Cells at a time; null is one a GPU, or one where there is none.
+        only: Cells to run now; empty means all.
+        collect_only: Run nothing; collect, draw and write what is there.
+    """
+
+    name: str = "study"
+    output_dir: str = "outputs/study"
+    results_dir: str = "outputs/study/collected"
+    report: str | None = None
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    data: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    cells: dict[str, Any] = field(default_factory=dict)
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[str] = field(default_factory=list)
+    amounts: dict[str, Any] = field(default_factory=dict)
+    workers: int | None = None
+    only: list[str] = field(default_factory=list)
+    collect_only: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell with one seed.
+
+    Attributes:
+        cell: Its name.
+        seed: Of pretraining.
+        folder: Of the run.
+        settings: Of `training/pretrain.py`, without `output_dir`; None where nothing is trained.
+        model: What is measured instead.
+        evaluations: Name -> settings with every `$NAME` replaced.
+    """
+
+    cell: str
+    seed: int
+    folder: str
+    settings: dict[str, Any] | None
+    model: str | None
+    evaluations: dict[str, Evaluation]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what is trained; equal ones are the same run."""
+        text = json.dumps([self.settings, self.model, self.seed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cells_of(config: StudyConfig) -> dict[str, Cell]:
+    """The cells with `like` followed.
+
+    Raises:
+        UserError: A cell, evaluation or setting that is unknown, by name.
+    """
+    known = {
+        name: build(Cell, value or {}, f"cells.{name}.") for name, value in config.cells.items()
+    }
+    whole: dict[str, Cell] = {}
+
+    def resolved(name: str, seen: tuple[str, ...] = ()) -> Cell:
+        if name not in known:
+            raise UserError(f"cells.{seen[-1]}.like={name} is no cell: {', '.join(known)}")
+        if name in seen:
+            raise UserError(f"cells {' -> '.join((*seen, name))} are like each other in a circle")
+        if name not in whole:
+            cell = known[name]
+            settings: dict[str, Any] = {}
+            if cell.like is not None:
+                settings = copy.deepcopy(resolved(cell.like, (*seen, name)).set)
+            merge(settings, copy.deepcopy(cell.set))
+            whole[name] = Cell(cell.what, None, settings, cell.model, cell.evaluate)
+        return whole[name]
+
+    for name in known:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
+            raise UserError(f"cells.{name}: a name has small letters, digits, - _ and . only")
+        cell = resolved(name)
+        if cell.model is not None and (cell.set or known[name].like):
+            raise UserError(f"cells.{name}: give a model to measure, or settings to train one")
+        for evaluation in cell.evaluate:
+            if evaluation not in config.evaluations:
+                raise UserError(
+                    f"cells.{name}.evaluate names {evaluation!r}; there are: "
+                    f"{', '.join(config.evaluations)}"
+                )
+    return whole
+
+
+def claims_of(config: StudyConfig) -> list[Claim]:
+    """The claims, checked against the cells.
+
+    Raises:
+        UserError: A claim about a cell that there is none of, or without a measure.
+    """
+    claims = [build(Claim, value, f"claims[{i}].") for i, value in enumerate(config.claims)]
+    for i, claim in enumerate(claims):
+        for key in ("better", "worse"):
+            if getattr(claim, key) not in config.cells:
+                raise UserError(f"claims[{i}].{key}={getattr(claim, key)!r} is no cell")
+        if not claim.measures or not all("/" in measure for measure in claim.measures):
+            raise UserError(f"claims[{i}].measures: give one or more <data>/<protocol>")
+    return claims
+
+
+def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
+    """All jobs, seed by seed, so that an early stop leaves whole rounds.
+
+    Cells with equal settings are one run: the later ones get the first one's folder.
+
+    Args:
+        config: The study.
+        data: Name -> folder or id, see `data.prepare`.
+
+    Raises:
+        UserError: Settings that pretraining, probing or fine-tuning would refuse.
+    """
+    from ..trainer.config import RunConfig
+
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        raise UserError(f"seeds is {config.seeds}: give one or more different numbers")
+    cells = cells_of(config)
+    evaluations = {
+        name: _evaluation(name, filled(value, data)) for name, value in config.evaluations.items()
+    }
+    for name in config.only:
+        if name not in cells:
+            raise UserError(f"only names {name!r}, which is no cell: {', '.join(cells)}")
+    jobs: list[Job] = []
+    folders: dict[str, str] = {}
+    for seed in config.seeds:
+        for name, cell in cells.items():
+            settings = None
+            if cell.model is None:
+                settings = filled(copy.deepcopy(config.base), data)
+                merge(settings, filled(copy.deepcopy(cell.set), data))
+                settings["seed"] = seed
+                build(RunConfig, copy.deepcopy(settings), f"cells.{name}.set.").check()
+            job = Job(
+                cell=name,
+                seed=seed,
+                folder=str(Path(config.output_dir) / "runs" / name / f"seed-{seed}"),
+                settings=settings,
+                model=filled(cell.model, data),
+                evaluations={key: evaluations[key] for key in cell.evaluate},
+            )
+            folder = folders.setdefault(job.fingerprint, job.folder)
+            jobs.append(Job(**{**vars(job), "folder": folder}))
+    return jobs
+
+
+def filled(value: Any, data: dict[str, str]) -> Any:
+    """A value with each `$NAME` replaced by the data set it stands for.
+
+    Raises:
+        UserError: A name that `data` does not have.
+    """
+    if isinstance(value, dict):
+        return {key: filled(inner, data) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled(inner, data) for inner in value]
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in data:
+            raise UserError(f"{value} is none of the study's data: {', '.join(data)}")
+        return data[value[1:]]
+    return value
+
+
+def _evaluation(name: str, value: Any) -> Evaluation:
+    from ..probe import ProbeConfig
+    from ..tasks.finetuning.config import FinetuneConfig
+
+    if not isinstance(value, dict):
+        raise UserError(f"evaluations.{name} should be a group of settings, not {value!r}")
+    evaluation = build(Evaluation, value, f"evaluations.{name}.")
+    kinds = [key for key, settings in vars(evaluation).items() if settings is not None]
+    if len(kinds) != 1:
+        raise UserError(f"evaluations.{name}: give one of probe, finetune and geometry")
+    if evaluation.probe is not None:
+        build(ProbeConfig, copy.deepcopy(evaluation.probe), f"evaluations.{name}.probe.")
+    if evaluation.finetune is not None:
+        build(FinetuneConfig, copy.deepcopy(evaluation.finetune), f"evaluations.{name}.finetune.")
+    if evaluation.geometry is not None and set(evaluation.geometry) - {"data", "images", "split"}:
+        raise UserError(f"evaluations.{name}.geometry knows data, split and images")
+    return evaluation

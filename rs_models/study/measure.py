@@ -1,0 +1,167 @@
+"""One job: pretrain (or go on), export, evaluate. Everything that is there already is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..settings import build, merge
+from .config import Evaluation, Job
+
+RECORD = "job.json"
+
+
+def run_job(job: Job) -> str:
+    """Does what is not done of a job.
+
+    Returns:
+        "done", or "stopped" where a signal ended it early; its newest checkpoint goes on.
+
+    Raises:
+        UserError: Settings or data that cannot be used, or a folder of another run.
+        TrainingStopped: A dead run.
+    """
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = _claim(folder, job)
+    if job.settings is not None and not (folder / "export").is_dir():
+        from ..trainer import pretrain
+        from ..trainer.config import RunConfig
+
+        settings = copy.deepcopy(job.settings)
+        merge(settings, {"output_dir": str(folder), "resume": True})
+        started = time.perf_counter()
+        if pretrain(build(RunConfig, settings)) is None:
+            return "stopped"
+        record["seconds"] = round(record.get("seconds", 0) + time.perf_counter() - started, 1)
+        _write(folder / RECORD, record)
+    model = job.model or str(folder / "export")
+    for name, evaluation in job.evaluations.items():
+        target = folder / "results" / name
+        if not (target / ".done").is_file():
+            _evaluate(job, model, evaluation, target)
+            (target / ".done").touch()
+    return "done"
+
+
+def is_done(job: Job) -> bool:
+    """Whether nothing is left to do of a job."""
+    folder = Path(job.folder)
+    trained = job.settings is None or (folder / "export").is_dir()
+    return trained and all(
+        (folder / "results" / name / ".done").is_file() for name in job.evaluations
+    )
+
+
+def _claim(folder: Path, job: Job) -> dict[str, Any]:
+    """The folder's record; refuses one of other settings."""
+    path = folder / RECORD
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["fingerprint"] != job.fingerprint:
+            raise UserError(
+                f"{folder} was made with other settings: remove it, or choose another output_dir."
+            )
+        return record
+    record = {"fingerprint": job.fingerprint, "settings": job.settings, "model": job.model}
+    _write(path, record)
+    return record
+
+
+def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    if evaluation.probe is not None:
+        from ..probe import ProbeConfig, measure
+
+        probe = build(ProbeConfig, copy.deepcopy(evaluation.probe))
+        probe = replace(probe, model=model, names=[job.cell], output_dir=str(target), seed=job.seed)
+        measure(probe, progress=False)
+    elif evaluation.finetune is not None:
+        from ..tasks.finetuning.config import FinetuneConfig
+        from ..tasks.finetuning.run import finetune
+
+        tuning = build(FinetuneConfig, copy.deepcopy(evaluation.finetune))
+        # One seed for all that is random: paired cells share labels, head and order.
+        tuning = replace(
+            tuning,
+            model=model,
+            name=job.cell,
+            seeds=[job.seed],
+            output_dir=str(target / "run"),
+            results_dir=str(target),
+        )
+        finetune(tuning)
+    else:
+        assert evaluation.geometry is not None  # the config was checked
+        _geometry(job, model, evaluation.geometry, target)
+
+
+def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> None:
+    """Alignment of two views, uniformity and effective rank, as results."""
+    import torch
+
+    from ..data import build_cache, load
+    from ..data.cache import default_cache_dir
+    from ..evaluation import geometry
+    from ..evaluation.features import load_encoder
+    from ..evaluation.protocols import content_hash
+    from ..evaluation.results import Result, write
+    from ..trainer.setup import data_title
+
+    name, split = settings["data"], settings.get("split", "test")
+    count = int(settings.get("images", 1000))
+    rows = load(name, split)
+    rows = rows.shuffle(seed=0).select(range(min(count, len(rows))))
+    cache = build_cache(rows, cache_dir=default_cache_dir() / "images", progress=False)
+    encoder: Any = load_encoder(model, seed=job.seed).fit(cache)
+    images = cache.images  # (N, C, H, W)
+    found: list[list[torch.Tensor]] = [[], [], []]
+    with torch.inference_mode():
+        for start in range(0, len(images), 256):
+            batch = torch.as_tensor(images[start : start + 256])
+            for kept, view in zip(found, (batch, *_two_views(batch)), strict=True):
+                kept.append(encoder(view))
+    whole, first, second = (torch.cat(parts) for parts in found)
+    values = {
+        "alignment": geometry.alignment(first, second),
+        "uniformity": geometry.uniformity(whole),
+        "effective-rank": geometry.effective_rank(whole),
+    }
+    for protocol, value in values.items():
+        result = Result.now(
+            model=job.cell,
+            model_revision=encoder.revision or "unknown",
+            data=data_title(name),
+            data_revision=content_hash(cache),
+            protocol=protocol,
+            metric=protocol,
+            settings={
+                "pretrained_on": encoder.pretrained_on,
+                "image_size": encoder.train_size,
+                "test_images": len(cache),
+            },
+            values=[round(value, 4)],
+            interval=[round(value, 4)] * 2,
+            command="training/study.py",
+        )
+        write(result, target)
+
+
+def _two_views(images: Any) -> tuple[Any, Any]:
+    """Two crops of three quarters of the side, the second mirrored: (B, C, h, w) each.
+
+    The same for every method, so that none is measured by the views that it was trained with.
+    """
+    side = images.shape[-1] * 3 // 4
+    return images[..., :side, :side], images[..., -side:, -side:].flip(-1)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

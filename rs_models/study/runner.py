@@ -1,0 +1,100 @@
+"""A study from settings to report: run what is missing, collect, compare, write."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import UserError
+from . import collect
+from .config import Job, StudyConfig, claims_of, jobs_of
+from .data import prepare
+from .measure import is_done
+from .workers import devices, run_all
+
+FAILED = "failed.json"
+
+
+def study(config: StudyConfig) -> int:
+    """Runs every cell with every seed, as far as it is not done, and writes what came of it.
+
+    Args:
+        config: The study.
+
+    Returns:
+        How many jobs failed or are left; 0 when the study is whole.
+
+    Raises:
+        UserError: Settings that cannot be used, found before anything runs, or another process at
+            work in the folder.
+    """
+    output = Path(config.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another process is at work in {output}: wait for it.") from None
+    try:
+        claims = claims_of(config)
+        jobs = jobs_of(config, prepare(config.data, output / "data"))
+        failed = {} if config.collect_only else _run(config, jobs)
+        if not config.collect_only:
+            _remember(output, jobs, failed)
+        failed = json.loads((output / FAILED).read_text()) if (output / FAILED).is_file() else {}
+        collect.write(config, jobs, claims, failed)
+        left = sum(not is_done(job) for job in jobs)
+        print(f"{len(jobs) - left} of {len(jobs)} runs are there; results in {config.results_dir}")
+        return left
+    finally:
+        lock.release()
+
+
+def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
+    """Does what is missing; `<cell>/<seed>` -> what went wrong."""
+    missing: list[Job] = []
+    merged: dict[str, Job] = {}
+    for job in jobs:
+        if is_done(job) or (config.only and job.cell not in config.only):
+            continue
+        if job.fingerprint in merged:  # one run under two names: measured by both's evaluations
+            merged[job.fingerprint].evaluations.update(job.evaluations)
+            continue
+        merged[job.fingerprint] = job
+        missing.append(job)
+    failed: dict[str, str] = {}
+    count, guard = 0, threading.Lock()
+
+    def report(job: Job, outcome: str, seconds: float) -> None:
+        nonlocal count
+        with guard:
+            count += 1
+            if outcome != "done":
+                failed[f"{job.cell}/{job.seed}"] = outcome
+            shown = outcome if outcome in ("done", "stopped") else f"failed: {outcome}"
+            print(
+                f"[{count}/{len(missing)}] {job.cell}, seed {job.seed}: {shown}, {seconds:.0f} s",
+                flush=True,
+            )
+
+    places = devices(config.workers)
+    print(
+        f"{len(jobs) - len(missing)} of {len(jobs)} runs are there; {len(missing)} to go, "
+        f"{len(places)} at a time",
+        flush=True,
+    )
+    if missing and not run_all(missing, places, report):
+        print("stopped; the same command goes on from here", flush=True)
+    return failed
+
+
+def _remember(output: Path, jobs: list[Job], failed: dict[str, str]) -> None:
+    """Keeps why jobs failed, until they are done."""
+    path = output / FAILED
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    done = {f"{job.cell}/{job.seed}" for job in jobs if is_done(job)}
+    known = {key: why for key, why in {**known, **failed}.items() if key not in done}
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
