@@ -331,8 +331,8 @@ def parser() -> argparse.ArgumentParser:
         prog="rs-models card",
         description="Render a model's card from its facts and results.",
         epilog="""examples:
-  rs-models card outputs/tov-resnet18-aid --output card
-  rs-models card outputs/tov-resnet18-aid --collect --data ../data/rsscn7
+  rs-models card outputs/tov-resnet18 --output card
+  rs-models card outputs/tov-resnet18 --collect --data ../data/rsscn7
   rs-models card --all
   rs-models card --all --check
 

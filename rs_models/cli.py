@@ -66,7 +66,17 @@ GROUPS: dict[str, dict[str, Command]] = {
             "commands.demo", "a Space on this machine", "demo scene-explorer --model DIR"
         ),
     },
-    "convert": {
+    "collect and convert": {
+        "collect": Command(
+            "commands.collect",
+            "tiles from large scenes",
+            "collect scenes=DIR guide=MAP.tif n=2000 output=DIR",
+        ),
+        "resample": Command(
+            "commands.resample",
+            "a balanced subset by features",
+            "resample data=DIR model=DIR n=5000 output=DIR",
+        ),
         "convert-upstream": Command(
             "convert_upstream",
             "an authors' checkpoint",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Small models travel with the source tree, laid out as on the Hub.
+CLONE = Path(__file__).resolve().parent.parent / "hub"
+
 
 def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
     """Where a Hub repository lies in the local hub folder.
@@ -14,14 +17,15 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
         datasets: Of a data set, which may also lie under `datasets/`, as in the Hub's addresses.
 
     Returns:
-        `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder; None without one or without the
-        setting.
+        `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder, else `hub/<org>/<name>` of the
+        clone that this package runs from; None where neither is there.
     """
-    root = os.environ.get("RS_MODELS_HUB_DIR")
-    if not root or repo_id.count("/") != 1:
+    if repo_id.count("/") != 1:
         return None
     places = (f"datasets/{repo_id}", repo_id) if datasets else (repo_id,)
-    folders = (Path(root).expanduser() / place for place in places)
+    root = os.environ.get("RS_MODELS_HUB_DIR")
+    roots = [Path(root).expanduser()] if root else []
+    folders = (here / place for here in (*roots, CLONE) for place in places)
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

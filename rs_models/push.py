@@ -19,9 +19,9 @@ from .staging import check_folder, stage_model
 from .zoo import namespace
 
 _EXAMPLES = """examples:
-  rs-models push outputs/tov-resnet18-aid --dry-run
-  rs-models push outputs/tov-resnet18-aid --collection "rs_models zoo"
-  rs-models push outputs/tov-resnet18-aid --pretraining --private
+  rs-models push outputs/tov-resnet18 --dry-run
+  rs-models push outputs/tov-resnet18 --collection "rs_models zoo"
+  rs-models push outputs/tov-resnet18 --pretraining --private
   rs-models push converted/uc-merced --repo-type dataset --namespace my-lab
   rs-models push spaces/compare --repo-type space
 

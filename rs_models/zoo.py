@@ -68,7 +68,7 @@ ZOO: tuple[ZooModel, ...] = (
     ZooModel("glcnet-resnet50", "glcnet", "resnet50", "glcnet_resnet50.yaml", _RESISC),
     ZooModel("last-swin-tiny", "last", "swin_tiny", "last_swin_tiny.yaml", _RESISC),
     ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
-    ZooModel("tov-resnet18-aid", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
+    ZooModel("tov-resnet18", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
     ZooModel("false-resnet-mini-aid", "false", "resnet_mini", "false_mini_aid.yaml", _AID),
     ZooModel("sticl-resnet-mini-aid", "sticl", "resnet_mini", "sticl_mini_aid.yaml", _AID),
     ZooModel("glcnet-resnet-mini-aid", "glcnet", "resnet_mini", "glcnet_mini_aid.yaml", _AID),

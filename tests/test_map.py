@@ -38,6 +38,9 @@ FORBIDDEN = {
     "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
     "convert_upstream": LEFT,
     "cli": LEFT,
+    "slim": {*LEFT, "evaluation", "cards", "hub"},
+    # Runs both halves, and only its command and script know of it.
+    "study": {"cards", "hub", "demos"},
 }
 
 
@@ -70,6 +73,12 @@ def test_only_spaces_know_the_demos():
     for file in PACKAGE.rglob("*.py"):
         if "demos" not in file.relative_to(PACKAGE).parts:
             assert "demos" not in imports(file), file
+
+
+def test_nothing_knows_the_study():
+    for file in PACKAGE.rglob("*.py"):
+        if "study" not in file.relative_to(PACKAGE).parts:
+            assert "study" not in imports(file), file
 
 
 def test_the_check_sees_imports_inside_functions():

@@ -34,7 +34,7 @@ def test_our_short_names_get_the_namespace(monkeypatch):
 
 
 def test_our_names_tell_their_method():
-    assert method_of("tov-resnet18-aid") == "tov"
+    assert method_of("tov-resnet18") == "tov"
     assert method_of("mine/last-swin-tiny") == "last"
     for other in ("tov", "resnet50.a1_in1k", "facebook/dino-vits16", "baseline:random-resnet18"):
         assert method_of(other) is None
@@ -43,7 +43,7 @@ def test_our_names_tell_their_method():
 def test_models_are_found_by_what_they_are(monkeypatch):
     monkeypatch.delenv("RS_MODELS_NAMESPACE", raising=False)
     names = {model.name for model in rs_models.list_models(method="tov")}
-    assert names == {"tov-resnet50", "tov-resnet18-aid"}
+    assert names == {"tov-resnet50", "tov-resnet18"}
     assert "last-vit-mini-aid" not in {m.name for m in rs_models.list_models(task="detection")}
     assert rs_models.list_models(bands=["red", "green"]) == []
     assert rs_models.list_models(bands="rgbn") == rs_models.list_models()

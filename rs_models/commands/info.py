@@ -14,7 +14,7 @@ from ..zoo import ZOO, pinned_revision, resolve
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
   rs-models info rs/tov-resnet50 --json
-  rs-models info tov-resnet18-aid
+  rs-models info tov-resnet18
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
 

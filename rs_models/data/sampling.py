@@ -80,8 +80,8 @@ def share_draw(labels: ArrayLike, share: float, seed: int) -> np.ndarray:
 def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarray:
     """Draw a long-tailed subset: class sizes fall exponentially from the first class to the last.
 
-    The usual benchmark of imbalance (Cui et al., CVPR 2019, arXiv 1901.05555): with sizes of at
-    most n, class k of K keeps n * imbalance ** (-k / (K - 1)) rows. Which class is which k is drawn.
+    The usual benchmark of imbalance (Cui et al., CVPR 2019, arXiv 1901.05555): where the smallest
+    class has n rows, class k of K keeps n * imbalance ** (-k / (K - 1)). Which is which is drawn.
 
     Args:
         labels: (N,) class indices; negative ones are never drawn.
@@ -108,6 +108,44 @@ def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarr
         rows = np.flatnonzero(values == label)
         drawn.append(np.random.default_rng([seed, label]).permutation(rows)[:keep])
     return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def feature_balanced_draw(features: ArrayLike, n: int, *, clusters: int, seed: int) -> np.ndarray:
+    """Draw rows evenly over k-means clusters of their features (TOV's feature-guided resampling).
+
+    What repeats in a collection falls into few clusters, and a plain draw is full of it; drawing
+    cluster by cluster covers what there is and stays balanced without any label. Features are
+    brought to unit length first, as they are compared elsewhere.
+
+    Args:
+        features: (N, D) floats.
+        n: Rows to draw, at most N.
+        clusters: Number of clusters, at most N; more of them cover finer.
+        seed: Of the clusters' starts and of the draw.
+
+    Returns:
+        (n,) sorted int64 row indices. Clusters that are smaller than their share give all they
+        have, the others the rest.
+
+    Raises:
+        UserError: More rows or clusters than there are, or features that are not finite.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    x = np.asarray(features, np.float64)
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise UserError("features must be finite numbers, one row an image.")
+    if not 1 <= n <= len(x) or not 1 <= clusters <= len(x):
+        raise UserError(f"{n} rows of {clusters} clusters are asked for, but there are {len(x)}.")
+    x = x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
+    _, member = kmeans2(x, clusters, iter=30, minit="++", missing="warn", seed=seed)
+    rng = np.random.default_rng(seed)
+    queues = [rng.permutation(np.flatnonzero(member == k)) for k in range(clusters)]
+    # Round by round one of each cluster, in an order that is drawn once.
+    queues = [queues[k] for k in rng.permutation(clusters)]
+    rounds = max(map(len, queues))
+    drawn = [queue[r] for r in range(rounds) for queue in queues if r < len(queue)]
+    return np.sort(np.asarray(drawn[:n], np.int64))
 
 
 def image_draw(n: int, count: int, seed: int) -> np.ndarray:

@@ -155,7 +155,8 @@ class Work:
         if found.shape[2:] != (side, side):
             found = torch.nn.functional.interpolate(found, (side, side), mode="nearest")
         weights = torch.from_numpy(grid.weights()).to(found.device)
-        weighted = (found * weights).cpu().numpy()
+        with torch.inference_mode():  # in place: fresh memory costs as the product does
+            weighted = found.mul_(weights).cpu().numpy()
         yield from zip(columns, weighted, strict=True)
 
     def _in_scene(self, boxes: dict[str, torch.Tensor], row: int, column: int) -> np.ndarray:
@@ -198,7 +199,8 @@ class Work:
             found = np.empty(valid.shape, kind)
             for top in range(0, len(found), _ROWS):  # argmax alone is eight bytes a pixel
                 rows = slice(top, top + _ROWS)
-                found[rows] = band[:, rows].argmax(0)
+                # torch's uses all cores; the first of equal scores wins in both.
+                found[rows] = torch.from_numpy(band[:, rows]).argmax(0).numpy()
             found[~valid] = none
             return found[None]
         if band is None:

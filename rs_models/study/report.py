@@ -1,7 +1,211 @@
-"""Placeholder."""
+"""The report of a study: every number in it is read from the collected results."""
 
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from ..evaluation.results import Result, read_all
+from ..papers import PAPERS
+from .claims import HOLDS, MISSING, REVERSED, SEEDS, UNKNOWN
+from .figures import figures
+
+Key = tuple[str, str, str]
 
 
-def write_report(target: Path, report: str) -> None:
-    pass
+def write_report(collected: Path, report: str | os.PathLike[str]) -> None:
+    """Writes the Markdown file and, in a folder of its name beside it, the pictures.
+
+    Args:
+        collected: Folder with `results/`, `claims.json` and `study.json`.
+        report: Markdown file.
+    """
+    path = Path(report)
+    folder = path.parent / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = _results(collected)
+    about, claims = read(collected, "study.json"), read(collected, "claims.json")
+    drawn = figures(about, claims, results)
+    for name, content in drawn.items():
+        (folder / f"{path.stem}_{name}").write_bytes(content)
+    text = report_text(collected, [f"figures/{path.stem}_{name}" for name in drawn])
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def read(collected: Path, name: str) -> Any:
+    """One of the study's own files."""
+    return json.loads((collected / name).read_text(encoding="utf-8"))
+
+
+def report_text(collected: Path, pictures: Sequence[str]) -> str:
+    """The report as Markdown, from the results alone.
+
+    Args:
+        collected: Folder with `results/`, `claims.json` and `study.json`.
+        pictures: Paths to show, relative to the report; their stems end in what they show.
+    """
+    about, claims = read(collected, "study.json"), read(collected, "claims.json")
+    results = _results(collected)
+    seeds = about["seeds"]
+    counted = {
+        word: sum(claim["verdict"] == word for claim in claims)
+        for word in (HOLDS, REVERSED, UNKNOWN, MISSING)
+    }
+    base = about["base"]
+    runs = sum(
+        len(_seeds_of(cell, results)) for cell in about["trained"] if _seeds_of(cell, results)
+    )
+    lines = [
+        "# Does each paper's idea help?",
+        "",
+        "*Written by `training/study.py` from `model_cards/studies`; do not edit it by hand.*",
+        "",
+        f"Of {len(claims)} claims, at this small scale: {counted[HOLDS]} hold, "
+        f"{counted[REVERSED]} turn out the other way round, {counted[UNKNOWN]} cannot be told, "
+        f"{counted[MISSING]} were not measured.",
+        "",
+        f"{runs} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
+        f"{base.get('image_size')} pixels, {base.get('epochs')} epochs of 6,000 images or as many "
+        f"steps, {len(seeds)} seeds, {about['minutes']:.0f} minutes of training in all. Such short "
+        "runs say which idea helps early, not where long training ends. Rates were not tuned cell "
+        "by cell.",
+        "",
+        "```bash",
+        f"python training/study.py --config training/configs/study_{about['name']}.yaml",
+        "```",
+        "",
+        "## Claims",
+        "",
+        claims_table(claims),
+        "",
+        "A difference is that of two cells with the same seed, so with the same start, order, "
+        "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
+        f"wide for {len(seeds)}. A claim *holds* where it leaves out zero. With {len(claims)} "
+        "claims one such interval in twenty does so by chance: they are not corrected for that.",
+        "",
+    ]
+    for picture in pictures:
+        lines += [f"![{_ALT[_shown(picture)]}]({picture})", ""]
+    lines += ["## Paper by paper", ""]
+    for key, paper in PAPERS.items():
+        mine = [claim for claim in claims if claim["paper"] == key]
+        if mine:
+            lines += [f"### {paper.label}", "", *_sentences(mine, results, about["cells"]), ""]
+    lines += ["## All cells", "", _cells_table(about["cells"], results), ""]
+    if about["failed"]:
+        lines += ["## Not there", ""]
+        lines += [f"- {cell}: {why}" for cell, why in sorted(about["failed"].items())]
+        lines += [""]
+    return "\n".join(lines)
+
+
+_ALT = {
+    "claims": "Paired differences of all claims with their intervals",
+    "few_labels": "Accuracy against labels a class",
+    "amount": "Accuracy against pretraining images, and against epochs",
+    "geometry": "Alignment against uniformity, and effective rank",
+}
+
+
+def _shown(picture: str) -> str:
+    return next(name for name in _ALT if Path(picture).stem.endswith(name))
+
+
+def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table: a row a claim, by the measure that decides."""
+    lines = ["| paper | claim | measured by | difference, points | at this scale |"]
+    lines.append("|---" * 5 + "|")
+    for claim in claims:
+        first = claim["differences"][0]
+        lines.append(
+            f"| {PAPERS[claim['paper']].label} | {claim['says']} | {claim['measures'][0]} | "
+            f"{_difference(first)} | {_bold(claim['verdict'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _bold(verdict: str) -> str:
+    return f"**{verdict}**" if verdict in (HOLDS, REVERSED) else verdict
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+
+
+def _sentences(
+    claims: Sequence[Mapping[str, Any]],
+    results: Mapping[Key, Result],
+    cells: Mapping[str, str],
+) -> list[str]:
+    lines = []
+    for claim in claims:
+        told = []
+        for measure, found in zip(claim["measures"], claim["differences"], strict=True):
+            data, _, protocol = measure.partition("/")
+            sides = [results.get((claim[key], data, protocol)) for key in ("better", "worse")]
+            if found is None or sides[0] is None or sides[1] is None:
+                told.append(f"{measure} was not measured")
+                continue
+            told.append(
+                f"{measure} {sides[0].mean:.1f} against {sides[1].mean:.1f} ({_difference(found)})"
+            )
+        lines.append(
+            f"- *{claim['says']}* {cells[claim['better']]} against {cells[claim['worse']]}: "
+            f"{'; '.join(told)}. {_VERDICTS[claim['verdict']]}"
+        )
+    return lines
+
+
+_VERDICTS = {
+    HOLDS: "**Holds.**",
+    REVERSED: "**The reverse holds.**",
+    UNKNOWN: "Cannot be told at this scale.",
+    MISSING: "Not measured.",
+}
+
+
+def _cells_table(cells: Mapping[str, str], results: Mapping[Key, Result]) -> str:
+    columns = sorted({(data, protocol) for _, data, protocol in results}, key=_column_order)
+    titles = [f"{data} {protocol}" for data, protocol in columns]
+    lines = [f"| cell | what | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
+    for cell, what in cells.items():
+        values = [results.get((cell, data, protocol)) for data, protocol in columns]
+        shown = [
+            "" if value is None else _value(value, protocol)
+            for value, (_, protocol) in zip(values, columns, strict=True)
+        ]
+        lines.append(f"| {cell} | {what} | {' | '.join(shown)} |")
+    lines += ["", "Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU."]
+    return "\n".join(lines)
+
+
+def _value(result: Result, protocol: str) -> str:
+    digits = 2 if protocol in ("alignment", "uniformity") else 1
+    if len(result.values) < 2:
+        return f"{result.mean:.{digits}f}"
+    return f"{result.mean:.{digits}f} ± {result.std:.{digits}f}"
+
+
+def _column_order(column: tuple[str, str]) -> tuple[str, tuple[int, int, str]]:
+    from ..evaluation.results import protocol_order
+
+    return column[0], protocol_order(column[1])
+
+
+def _seeds_of(cell: str, results: Mapping[Key, Result]) -> list[int]:
+    found: set[int] = set()
+    for (name, _, _), result in results.items():
+        if name == cell:
+            found |= set(result.settings[SEEDS])
+    return sorted(found)
+
+
+def _results(collected: Path) -> dict[Key, Result]:
+    return {result.key: result for result in read_all(collected / "results")}

@@ -79,7 +79,8 @@ def _serve(
     report: Report,
 ) -> None:
     """Feeds one worker until nothing waits; starts another where one has died."""
-    worker, pipe = None, None
+    worker: Any = None
+    pipe: Any = None
     while not stopping.is_set():
         try:
             job = waiting.get_nowait()

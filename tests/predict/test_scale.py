@@ -60,7 +60,11 @@ def test_a_scene_of_400_million_pixels_takes_less_than_two_gigabytes(tmp_path):
 
 @pytest.mark.slow
 def test_a_scene_takes_little_longer_than_the_bare_model_on_its_tiles(tmp_path):
-    """At least 0.90 of the bare model's throughput, alternating, by medians."""
+    """At least 0.90 of the bare model's throughput.
+
+    The median over rounds of the ratio of two neighbours in time, whose order alternates: a noisy
+    machine changes its speed from round to round by more than what is asked for here.
+    """
     torch.manual_seed(0)
     config = backbones.backbone_config("resnet18", image_size=64)
     network = FcnForSemanticSegmentation(FcnConfig(backbone_config=config, num_labels=6)).eval()
@@ -79,12 +83,16 @@ def test_a_scene_takes_little_longer_than_the_bare_model_on_its_tiles(tmp_path):
         done = predict(scene, model, tmp_path / "map.tif", **settings)
         assert done.tiles == tiles
 
-    times: dict[str, list[float]] = {"bare": [], "whole": []}
-    for _ in range(6):
-        for name, run in (("bare", bare), ("whole", whole)):
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    ratio = statistics.median(times["bare"][1:]) / statistics.median(times["whole"][1:])
-    print({key: [round(t, 2) for t in value] for key, value in times.items()}, round(ratio, 3))
-    assert ratio >= 0.90
+    def seconds(run):
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    bare(), whole()
+    ratios = []
+    for number in range(11):
+        order = (bare, whole) if number % 2 else (whole, bare)
+        took = {run: seconds(run) for run in order}
+        ratios.append(took[bare] / took[whole])
+    print([round(ratio, 3) for ratio in ratios], round(statistics.median(ratios), 3))
+    assert statistics.median(ratios) >= 0.90

@@ -1,0 +1,33 @@
+"""`rs-models collect`: pretraining tiles from large scenes, guided by a land-cover map."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+USAGE = """usage: rs-models collect [--config FILE] [key=value ...]
+
+Collect tiles for pretraining from a folder of GeoTIFFs or a STAC catalogue of cloud-optimised
+GeoTIFFs, whose windows are read by range requests. A land-cover map (raster or GeoJSON) guides
+where to look: as many tiles of each class, or at random. Clouds, nodata and look-alikes are left
+out. The output is a data set: rs-models pretrain data.name=OUTPUT.
+
+examples:
+  rs-models collect scenes=path/to/scenes guide=worldcover.tif n=2000 output=outputs/tiles
+  rs-models collect scenes=https://HOST/collection.json guide=landuse.geojson field=class n=100000 \\
+    rate=20 "classes={forest: forest, farmland: field}" output=outputs/tiles
+
+Stopped, the same command goes on. Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Collects from the command line; the exit code."""
+    from ..data.collect import CollectConfig, collect, report
+    from ..settings import parse
+
+    config = parse(CollectConfig, argv, usage=USAGE)
+    done = collect(config, progress=sys.stderr.isatty())
+    print(json.dumps(dataclasses.asdict(done), indent=2) if config.json else report(done, config.n))
+    return 0

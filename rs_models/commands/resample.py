@@ -1,0 +1,77 @@
+"""`rs-models resample`: a representative, balanced subset of a collection, by its features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+USAGE = """usage: rs-models resample data=NAME model=NAME n=NUMBER output=DIR [key=value ...]
+
+Draw images evenly over k-means clusters of their features (TOV's feature-guided resampling): what
+repeats in a collection gives few, what is rare is kept. No label is used.
+
+example:
+  rs-models resample data=outputs/tiles model=rs/tov-resnet18 n=5000 clusters=100 output=outputs/few
+
+Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+@dataclass
+class ResampleConfig:
+    """What to draw.
+
+    Attributes:
+        data: Known set, Hub id or local folder.
+        split: Of it.
+        model: Encoder whose features are clustered.
+        n: Images to draw.
+        clusters: Of k-means.
+        seed: Of the clusters' starts and of the draw.
+        output: Folder that gets the Parquet file.
+    """
+
+    data: str = ""
+    split: str = "train"
+    model: str = ""
+    n: int = 1000
+    clusters: int = 100
+    seed: int = 0
+    output: str = ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draws from the command line; the exit code.
+
+    Raises:
+        UserError: Bad input, or an output that exists.
+    """
+    from ..data import build_cache, load
+    from ..data.cache import default_cache_dir
+    from ..data.sampling import feature_balanced_draw
+    from ..errors import UserError
+    from ..evaluation.features import extract, load_encoder
+    from ..settings import parse
+
+    config = parse(ResampleConfig, argv, usage=USAGE)
+    for key in ("data", "model", "output"):
+        if not getattr(config, key):
+            raise UserError(f"{key} is not set: see rs-models resample --help.")
+    output = Path(config.output)
+    if output.exists():
+        raise UserError(f"{output} exists: choose another folder.")
+    rows = load(config.data, config.split)
+    cache = build_cache(rows, cache_dir=default_cache_dir() / "images")
+    skipped = {row for row, _ in cache.skipped}
+    there = [row for row in range(len(rows)) if row not in skipped]
+    encoder = load_encoder(config.model).fit(cache)
+    features = extract(encoder, cache)
+    drawn = feature_balanced_draw(features, config.n, clusters=config.clusters, seed=config.seed)
+    output.mkdir(parents=True)
+    path = output / "train-00000-of-00001.parquet"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    rows.select([there[i] for i in drawn]).to_parquet(str(partial))
+    partial.replace(path)
+    print(f"{output}: {len(drawn)} of {len(there)} images, of {config.clusters} clusters")
+    return 0

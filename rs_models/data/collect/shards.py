@@ -1,0 +1,69 @@
+"""Parquet shards that `datasets` and the Hub read."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .scenes import Scene
+from .tiles import Tile
+
+
+def write_shard(
+    path: Path, tiles: Sequence[Tile], names: Sequence[str], scenes: Sequence[Scene]
+) -> None:
+    """Writes one file, beside and then renamed.
+
+    Three bands of bytes become PNG images, anything else arrays (H, W, C).
+
+    Args:
+        path: Of the file.
+        tiles: Its rows.
+        names: Of the guidance classes.
+        scenes: That the tiles were drawn from.
+    """
+    from datasets import Array3D, ClassLabel, Dataset, Features, Image, Value
+
+    first = tiles[0].pixels
+    picture = first.dtype == np.uint8 and first.shape[-1] == 3
+    features = Features(
+        {
+            "image": Image() if picture else Array3D(first.shape, str(first.dtype)),
+            "label": ClassLabel(names=list(names)),
+            "purity": Value("float32"),
+            "latitude": Value("float64"),
+            "longitude": Value("float64"),
+            "date": Value("string"),
+            "scene": Value("string"),
+            "row": Value("int32"),
+            "column": Value("int32"),
+        }
+    )
+    columns: dict[str, list[Any]] = {
+        "image": [_png(tile.pixels) if picture else tile.pixels for tile in tiles],
+        "label": [tile.at.label for tile in tiles],
+        "purity": [tile.at.purity for tile in tiles],
+        "latitude": [tile.latitude for tile in tiles],
+        "longitude": [tile.longitude for tile in tiles],
+        "date": [scenes[tile.at.scene].date for tile in tiles],
+        "scene": [scenes[tile.at.scene].name for tile in tiles],
+        "row": [tile.at.row for tile in tiles],
+        "column": [tile.at.column for tile in tiles],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    Dataset.from_dict(columns, features=features).to_parquet(str(partial))
+    partial.replace(path)
+
+
+def _png(pixels: np.ndarray) -> dict[str, Any]:
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, format="png", compress_level=3)
+    return {"bytes": held.getvalue(), "path": None}

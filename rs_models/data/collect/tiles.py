@@ -1,0 +1,162 @@
+"""Tiles: read politely, judged, compared."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .plan import Candidate
+from .scenes import Scene
+
+# One scene may be opened by several readers; headers are read once, and only what is asked for.
+GDAL = {
+    "GDAL_CACHEMAX": 256,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_MAX_RETRY": 0,  # our own, which keeps the rate
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "VSI_CACHE": True,
+}
+_OPEN = 8  # scenes that a reader keeps open
+_WHITE, _GREY = 0.8, 0.12  # a cloud's pixel: bright in all bands, and hardly coloured
+
+
+@dataclass
+class Tile:
+    """One tile.
+
+    Attributes:
+        pixels: (H, W, C) as stored.
+        valid: (H, W) bool.
+        latitude: Of the centre, WGS 84.
+        longitude: Likewise.
+        at: Where it was drawn.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray
+    latitude: float
+    longitude: float
+    at: Candidate
+
+
+class Reader:
+    """Reads tiles from any number of threads.
+
+    Args:
+        tile: Side in pixels.
+        bands: Numbers from 1; None is the first three (or all, where there are fewer).
+        rate: Tiles a second at most, of all threads together.
+        retries: Of a failed read, each after twice the wait.
+    """
+
+    def __init__(
+        self, tile: int, bands: list[int] | None, *, rate: float | None, retries: int
+    ) -> None:
+        """Nothing is opened yet."""
+        self.tile, self.bands, self.retries = tile, bands, retries
+        self.pause, self.next, self.guard = 1 / rate if rate else 0.0, 0.0, threading.Lock()
+        self.own = threading.local()
+
+    def read(self, scene: Scene, at: Candidate) -> tuple[Tile | None, str | None]:
+        """The tile, or "unreadable" after the last retry."""
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        for attempt in range(self.retries + 1):
+            self._wait()
+            try:
+                with rasterio.Env(**GDAL):
+                    return self._read(scene, at), None
+            except (RasterioError, OSError):
+                self._forget(scene)
+                if attempt < self.retries:
+                    time.sleep(0.25 * 2**attempt)
+        return None, "unreadable"
+
+    def _wait(self) -> None:
+        if not self.pause:
+            return
+        with self.guard:
+            now = time.monotonic()
+            mine = max(now, self.next)
+            self.next = mine + self.pause
+        time.sleep(max(0.0, mine - now))
+
+    def _read(self, scene: Scene, at: Candidate) -> Tile:
+        from rasterio.warp import transform
+        from rasterio.windows import Window
+
+        raster = self._raster(scene)
+        bands = self.bands or list(range(1, min(3, raster.count) + 1))
+        window = Window(at.column, at.row, self.tile, self.tile)
+        pixels = raster.read(bands, window=window)  # (C, H, W)
+        flags = {flag.name for band in bands for flag in raster.mask_flag_enums[band - 1]}
+        valid = np.ones(pixels.shape[1:], bool)
+        if flags != {"all_valid"}:
+            valid = raster.read_masks(bands, window=window).any(axis=0)
+        half = self.tile / 2
+        x, y = raster.transform * (at.column + half, at.row + half)
+        longitude, latitude = transform(raster.crs, "EPSG:4326", [x], [y])
+        return Tile(
+            np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+            valid,
+            float(latitude[0]),
+            float(longitude[0]),
+            at,
+        )
+
+    def _raster(self, scene: Scene) -> Any:
+        import rasterio
+
+        kept = self.own.__dict__.setdefault("rasters", {})
+        if scene.address not in kept:
+            while len(kept) >= _OPEN:
+                kept.pop(next(iter(kept))).close()
+            kept[scene.address] = rasterio.open(scene.address)
+        return kept[scene.address]
+
+    def _forget(self, scene: Scene) -> None:
+        """Opens a scene anew next time."""
+        raster = self.own.__dict__.get("rasters", {}).pop(scene.address, None)
+        if raster is not None:
+            raster.close()
+
+
+def judge(tile: Tile, max_cloud: float, max_nodata: float) -> str | None:
+    """Why a tile is left out; None keeps it.
+
+    Clouds are told by brightness and lack of colour alone, which also catches snow and bright
+    roofs: the share is a limit, not a mask.
+
+    Args:
+        tile: Whole.
+        max_cloud: Largest share of white, bright pixels.
+        max_nodata: Largest share without data; pixels of zeros in all bands count too.
+    """
+    empty = ~tile.valid | (tile.pixels == 0).all(axis=-1)
+    if empty.mean() > max_nodata:
+        return "nodata"
+    full = 255.0 if tile.pixels.dtype == np.uint8 else 10_000.0
+    x = tile.pixels[..., :3].astype(np.float32) / full
+    white = (x.min(-1) > _WHITE) & (x.max(-1) - x.min(-1) < _GREY)
+    return "cloud" if white.mean() > max_cloud else None
+
+
+def look_alike(pixels: np.ndarray) -> str:
+    """A name that tiles share which look the same: of 8 x 8 means, in 32 steps of grey a band.
+
+    Args:
+        pixels: (H, W, C), sides of 8 or more.
+    """
+    h, w, c = pixels.shape
+    cut = pixels[: h // 8 * 8, : w // 8 * 8].astype(np.float32)
+    means = cut.reshape(8, h // 8, 8, w // 8, c).mean((1, 3))
+    step = 8.0 if pixels.dtype == np.uint8 else 320.0
+    coarse = np.round(means / step).astype(np.uint16)
+    return hashlib.sha256(coarse.tobytes()).hexdigest()[:16]

@@ -1,0 +1,202 @@
+"""The pictures of a study."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..evaluation.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a8a")
+_MARKERS = "osD^vPX*<>"
+Key = tuple[str, str, str]
+
+
+def figures(
+    about: Mapping[str, Any], claims: Sequence[Mapping[str, Any]], results: Mapping[Key, Result]
+) -> dict[str, bytes]:
+    """All pictures that the results allow: file name -> PNG, the same for the same input."""
+    drawn = {
+        "claims.png": _claims(claims),
+        "few_labels.png": _few_labels(about, results),
+        "amount.png": _amount(about, results),
+        "geometry.png": _geometry(results),
+    }
+    return {name: _png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """A line a claim: the paired difference that decides, with its interval."""
+    shown = [claim for claim in claims if claim["differences"][0]]
+    if not shown:
+        return None
+    figure = _figure(8.6, 0.42 * len(shown) + 1.0)
+    (axis,) = _row(figure, 1)
+    axis.axvline(0, color="#555555", lw=1)
+    ends = []
+    for place, claim in enumerate(shown):
+        found = claim["differences"][0]
+        clear = found["low"] > 0 or found["high"] < 0
+        colour = COLOURS[0] if found["low"] > 0 else COLOURS[1] if clear else COLOURS[7]
+        axis.plot([found["low"], found["high"]], [place, place], color=colour, lw=2)
+        axis.plot(found["values"], [place] * len(found["values"]), "|", color=colour, ms=9)
+        axis.plot(found["mean"], place, "o", color=colour, ms=6)
+        ends += found["values"]
+    reach = 1.6 * max(1.0, *map(abs, ends))
+    axis.set_xlim(-reach, reach)  # intervals of few seeds may reach far beyond
+    names = [f"{claim['better']} - {claim['worse']} ({claim['measures'][0]})" for claim in shown]
+    axis.set_yticks(range(len(shown)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("points; bar: 95% interval, dot: mean, ticks: seeds")
+    return figure
+
+
+def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure | None:
+    cells = about["curves"] or list(about["cells"])
+    curves: dict[str, dict[str, list[tuple[int, Result]]]] = {}
+    for (cell, data, protocol), result in results.items():
+        shots = protocol.removeprefix("linear-n")
+        if cell in cells and protocol != shots and shots.isdigit():
+            curves.setdefault(data, {}).setdefault(cell, []).append((int(shots), result))
+    curves = {
+        data: {cell: points for cell, points in found.items() if len(points) > 1}
+        for data, found in curves.items()
+    }
+    curves = {data: found for data, found in curves.items() if found}
+    if not curves:
+        return None
+    figure = _figure(6.4 * len(curves), 4.2)
+    for axis, (data, found) in zip(_row(figure, len(curves)), sorted(curves.items()), strict=True):
+        for number, cell in enumerate(name for name in cells if name in found):
+            points = sorted(found[cell], key=lambda point: point[0])
+            labels = [shots for shots, _ in points]
+            means = [result.mean for _, result in points]
+            below = [max(0.0, result.mean - result.interval[0]) for _, result in points]
+            above = [max(0.0, result.interval[1] - result.mean) for _, result in points]
+            nudged = [shots * 1.012 ** (number - 4) for shots in labels]
+            axis.errorbar(
+                nudged,
+                means,
+                yerr=[below, above],
+                color=COLOURS[number % len(COLOURS)],
+                marker=_MARKERS[number % len(_MARKERS)],
+                ms=5,
+                lw=1.4,
+                capsize=2,
+                label=cell,
+            )
+        axis.set_xscale("log")
+        axis.set_xticks(labels, [str(n) for n in labels])
+        axis.minorticks_off()
+        axis.set_title(f"{data}: logistic regression", fontsize=10)
+        axis.set_xlabel("labels a class")
+        axis.set_ylabel("accuracy, %; bars: 95% over seeds")
+        axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure | None:
+    amounts = about["amounts"]
+    data = sorted({key[1] for key in results if key[0] in amounts and key[2] == "linear-n20"})
+    epochs = {cell: points for cell, points in about["epochs"].items() if len(points) > 1}
+    if not data and not epochs:
+        return None
+    figure = _figure(9.6, 3.6)
+    left, right = _row(figure, 2)
+    for number, name in enumerate(data):
+        points = [
+            (int(images), results[cell, name, "linear-n20"])
+            for cell, images in amounts.items()
+            if (cell, name, "linear-n20") in results
+        ]
+        points.sort(key=lambda point: point[0])
+        left.errorbar(
+            [images for images, _ in points],
+            [result.mean for _, result in points],
+            yerr=[result.std for _, result in points],
+            color=COLOURS[number],
+            marker=_MARKERS[number],
+            capsize=3,
+            label=name,
+        )
+    left.set_xscale("log")
+    left.set_xlabel("pretraining images, equal steps")
+    left.set_ylabel("linear, 20 labels a class, %")
+    left.legend(fontsize=8, frameon=False)
+    shown = [cell for cell in about["curves"] if cell in epochs] or sorted(epochs)[:8]
+    for number, cell in enumerate(shown):
+        at, values = zip(*epochs[cell], strict=True)
+        right.plot(
+            at,
+            values,
+            color=COLOURS[number % len(COLOURS)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            ms=4,
+            label=cell,
+        )
+    right.set_xlabel("epochs")
+    right.set_ylabel("k-NN on validation, %")
+    right.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _geometry(results: Mapping[Key, Result]) -> Figure | None:
+    cells = sorted({cell for cell, _, protocol in results if protocol == "alignment"})
+    if not cells:
+        return None
+    data = next(key[1] for key in results if key[2] == "alignment")
+    figure = _figure(9.6, 3.8)
+    left, right = _row(figure, 2)
+    for number, cell in enumerate(cells):
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "ms": 7,
+            "ls": "",
+            "label": cell,
+        }
+        at = [results[cell, data, key].mean for key in ("uniformity", "alignment")]
+        left.plot(*at, **style)
+        accuracy = results.get((cell, data, "linear-n20"))
+        if accuracy is not None:
+            right.plot(results[cell, data, "effective-rank"].mean, accuracy.mean, **style)
+    left.set_xlabel("uniformity (lower: more even)")
+    left.set_ylabel("alignment (lower: closer views)")
+    right.set_xlabel("effective rank of the features")
+    right.set_ylabel("linear, 20 labels a class, %")
+    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # White, so that it can be read on a dark page too.
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _row(figure: Figure, count: int) -> list[Any]:
+    axes = list(figure.subplots(1, count, squeeze=False)[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25, lw=0.6)
+    return axes
+
+
+def _png(figure: Figure) -> bytes:
+    """A small PNG that says neither when nor by what it was made."""
+    from PIL import Image
+
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="png", metadata={"Software": None})
+    Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    return small.getvalue()
