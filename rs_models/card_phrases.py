@@ -79,3 +79,12 @@ def draws(results: Sequence[Result]) -> str:
         return f"Brackets hold {interval}."
     draws = " or ".join(map(str, sorted(counts)))
     return f"Brackets hold {interval}; ± is the deviation of {draws} draws."
+
+
+# Terms of sets that are on no Hub, by the name that weights record.
+DERIVED_TERMS = {
+    "aid96": (
+        "all scenes of AID (Xia et al., 2017) reduced to 96 pixels; cut from Google Earth by the "
+        "authors, who state no licence: for research only"
+    ),
+}

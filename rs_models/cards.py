@@ -210,8 +210,10 @@ def _domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
 def _terms(data: Sequence[str]) -> list[str]:
     from .data.registry import find
 
-    known = {name.partition(":")[0]: find(name.partition(":")[0]) for name in data}
-    return [f"{name}: {entry.licence}" for name, entry in known.items() if entry]
+    names = list(dict.fromkeys(name.partition(":")[0] for name in data))
+    told = {name: entry.licence for name in names if (entry := find(name))}
+    told |= {name: DERIVED_TERMS[name] for name in names if name in DERIVED_TERMS}
+    return [f"{name}: {terms}" for name, terms in told.items()]
 
 
 def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool) -> str:

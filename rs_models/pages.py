@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from .zoo import ZOO, method_of
 PAGE = Path("README.md")
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("model_cards") / "results"
+STUDY = Path("model_cards") / "studies" / "small"
+_CLEAR = ("holds", "the reverse")
 # What the methods' table shows of the results.
 _SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "linear"}
 
@@ -189,6 +191,8 @@ def zoo(results: Sequence[Result]) -> str:
     for model in ZOO:
         recipe = f"training/configs/{model.recipe}"
         where = f"`{model.repo_id}@{model.revision}`" if model.published else "not published yet"
+        if not model.published and (_ROOT / "hub" / "rs" / model.name).is_dir():
+            where = f"`hub/rs/{model.name}` here"
         card = f"model_cards/rendered/{model.name}/README.md"
         name = f"[{model.name}]({card})" if (_ROOT / card).is_file() else model.name
         measured = [means.get((model.name, key)) for key in _SHOWN_PROTOCOLS]
@@ -206,12 +210,52 @@ def zoo(results: Sequence[Result]) -> str:
     return _markdown(head, rows)
 
 
+def claims(results: Sequence[Result] = ()) -> str:
+    """What the small study says of the papers' claims.
+
+    Args:
+        results: Not looked at: a study keeps its own.
+    """
+    path = _ROOT / STUDY / "claims.json"
+    if not path.is_file():
+        return ""
+    return claims_table(json.loads(path.read_text(encoding="utf-8")))
+
+
+def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table: a row a claim, by the measure that decides.
+
+    Args:
+        told: Contents of a study's claims.json.
+    """
+    head = ("paper", "claim", "measured by", "difference, points", "at this scale")
+    rows = [
+        (
+            PAPERS[claim["paper"]].label,
+            claim["says"],
+            claim["measures"][0],
+            claim_difference(claim["differences"][0]),
+            f"**{claim['verdict']}**" if claim["verdict"] in _CLEAR else claim["verdict"],
+        )
+        for claim in told
+    ]
+    return _markdown(head, rows)
+
+
+def claim_difference(found: Mapping[str, Any] | None) -> str:
+    """A paired difference with its 95% interval, in points."""
+    if found is None:
+        return "-"
+    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+
+
 # Name in the markers -> the text for all results.
 BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
     "results": table,
     "methods": methods,
     "citations": citations,
     "zoo": zoo,
+    "claims": claims,
 }
 
 

@@ -16,8 +16,8 @@ out. The output is a data set: rs-models pretrain data.name=OUTPUT.
 
 examples:
   rs-models collect scenes=path/to/scenes guide=worldcover.tif n=2000 output=outputs/tiles
-  rs-models collect scenes=https://HOST/collection.json guide=landuse.geojson field=class n=100000 \\
-    rate=20 "classes={forest: forest, farmland: field}" output=outputs/tiles
+  rs-models collect scenes=https://HOST/catalog.json guide=landuse.geojson n=100000 rate=20 \\
+    "classes={forest: forest, farmland: field}" output=outputs/tiles
 
 Stopped, the same command goes on. Exit codes: 0 done, 1 network or server, 2 bad input."""
 

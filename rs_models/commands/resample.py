@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     """
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
+    from ..data.parquet import write_parquet
     from ..data.sampling import feature_balanced_draw
     from ..errors import UserError
     from ..evaluation.features import extract, load_encoder
@@ -69,9 +69,7 @@ def main(argv: Sequence[str]) -> int:
     features = extract(encoder, cache)
     drawn = feature_balanced_draw(features, config.n, clusters=config.clusters, seed=config.seed)
     output.mkdir(parents=True)
-    path = output / "train-00000-of-00001.parquet"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    rows.select([there[i] for i in drawn]).to_parquet(str(partial))
-    partial.replace(path)
+    chosen = rows.select([there[i] for i in drawn])
+    write_parquet(chosen, output / "train-00000-of-00001.parquet")
     print(f"{output}: {len(drawn)} of {len(there)} images, of {config.clusters} clusters")
     return 0

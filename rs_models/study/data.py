@@ -43,13 +43,11 @@ def _long_tailed(source: str, target: Path, imbalance: float, seed: int) -> None
     import numpy as np
 
     from ..data import load
+    from ..data.parquet import write_parquet
     from ..data.sampling import long_tailed_draw
 
     rows = load(source, "train")
     if "label" not in rows.features:
         raise UserError(f"{source} has no labels to make a long-tailed subset by.")
     chosen = long_tailed_draw(np.asarray(rows["label"]), imbalance, seed)
-    target.mkdir(parents=True, exist_ok=True)
-    partial = target / f".{_FILE}.{os.getpid()}"
-    rows.select(chosen).to_parquet(str(partial))
-    partial.replace(target / _FILE)
+    write_parquet(rows.select(chosen), target / _FILE)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.results import Result, read_all
+from ..pages import claim_difference, claims_table
 from ..papers import PAPERS
 from .claims import HOLDS, MISSING, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
@@ -71,9 +72,9 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         f"{runs} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
         f"{base.get('image_size')} pixels, {base.get('epochs')} epochs of 6,000 images or as many "
-        f"steps, {len(seeds)} seeds, {about['minutes']:.0f} minutes of training in all. Such short "
-        "runs say which idea helps early, not where long training ends. Rates were not tuned cell "
-        "by cell.",
+        f"steps (equal in both cells of a claim), {len(seeds)} seeds, {about['minutes']:.0f} "
+        "minutes of training in all. Such short runs say which idea helps early, not where long "
+        "training ends. Rates were not tuned cell by cell.",
         "",
         "```bash",
         f"python training/study.py --config training/configs/study_{about['name']}.yaml",
@@ -116,29 +117,6 @@ def _shown(picture: str) -> str:
     return next(name for name in _ALT if Path(picture).stem.endswith(name))
 
 
-def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown table: a row a claim, by the measure that decides."""
-    lines = ["| paper | claim | measured by | difference, points | at this scale |"]
-    lines.append("|---" * 5 + "|")
-    for claim in claims:
-        first = claim["differences"][0]
-        lines.append(
-            f"| {PAPERS[claim['paper']].label} | {claim['says']} | {claim['measures'][0]} | "
-            f"{_difference(first)} | {_bold(claim['verdict'])} |"
-        )
-    return "\n".join(lines)
-
-
-def _bold(verdict: str) -> str:
-    return f"**{verdict}**" if verdict in (HOLDS, REVERSED) else verdict
-
-
-def _difference(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
-
-
 def _sentences(
     claims: Sequence[Mapping[str, Any]],
     results: Mapping[Key, Result],
@@ -154,7 +132,8 @@ def _sentences(
                 told.append(f"{measure} was not measured")
                 continue
             told.append(
-                f"{measure} {sides[0].mean:.1f} against {sides[1].mean:.1f} ({_difference(found)})"
+                f"{measure} {sides[0].mean:.1f} against {sides[1].mean:.1f} "
+                f"({claim_difference(found)})"
             )
         lines.append(
             f"- *{claim['says']}* {cells[claim['better']]} against {cells[claim['worse']]}: "

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rs_models.data.sampling import epoch_indices, few_shot_draw, hash_indices
+from rs_models.data.sampling import (
+    epoch_indices,
+    feature_balanced_draw,
+    few_shot_draw,
+    hash_indices,
+    long_tailed_draw,
+)
 from rs_models.errors import UserError
 
 LABELS = np.repeat([0, 1, 2], [60, 200, 40])
@@ -86,3 +92,39 @@ def test_class_balanced_order_uses_a_class_up_before_it_repeats_a_row():
 def test_bad_arguments_are_refused(arguments, said):
     with pytest.raises(UserError, match=said):
         epoch_indices(300, seed=0, epoch=0, **arguments)
+
+
+def test_a_long_tail_falls_from_the_largest_class_to_the_smallest():
+    labels = np.repeat(np.arange(5), 200)
+    chosen = long_tailed_draw(labels, 20, 0)
+    sizes = sorted(np.bincount(labels[chosen]).tolist(), reverse=True)
+    assert sizes == [200, 95, 45, 21, 10]
+    assert np.array_equal(chosen, long_tailed_draw(labels, 20, 0))
+    assert not np.array_equal(chosen, long_tailed_draw(labels, 20, 1))
+    assert len(long_tailed_draw(labels, 1, 0)) == 1000
+    with pytest.raises(UserError, match=r"imbalance is 0\.5"):
+        long_tailed_draw(labels, 0.5, 0)
+
+
+def test_feature_guided_draws_are_balanced_without_labels():
+    rng = np.random.default_rng(0)
+    sizes = (900, 80, 20)  # what repeats, and what is rare
+    centres = np.eye(8)[:3] * 5
+    features = np.concatenate(
+        [
+            centre + rng.normal(0, 0.1, (size, 8))
+            for centre, size in zip(centres, sizes, strict=True)
+        ]
+    )
+    group = np.repeat(np.arange(3), sizes)
+    drawn = feature_balanced_draw(features, 60, clusters=3, seed=0)
+    assert len(np.unique(drawn)) == 60
+    assert np.bincount(group[drawn]).tolist() == [20, 20, 20]
+    plain = np.bincount(group[rng.permutation(1000)[:60]], minlength=3)
+    assert plain[0] > 45
+    # A cluster that is smaller than its share gives all it has.
+    many = feature_balanced_draw(features, 300, clusters=3, seed=0)
+    assert np.bincount(group[many]).tolist() == [200, 80, 20]
+    assert np.array_equal(drawn, feature_balanced_draw(features, 60, clusters=3, seed=0))
+    with pytest.raises(UserError, match="are asked for"):
+        feature_balanced_draw(features, 2000, clusters=3, seed=0)

@@ -254,6 +254,7 @@ def _open(
     free = {"output", "workers", "rate", "retries", "json"}
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in free}
     text = json.dumps([settings, [scene.href for scene in scenes], names], sort_keys=True)
+    settings = json.loads(json.dumps(settings))  # as it is read back
     job = {"format": 1, "hash": hashlib.sha256(text.encode()).hexdigest(), "settings": settings}
     path = output / _JOB
     if path.is_file():

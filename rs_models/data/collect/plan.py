@@ -107,9 +107,7 @@ def _positions(
             transform, crs = raster.transform, raster.crs
     except RasterioError as error:
         if scene.address != scene.href:
-            raise ServiceError(
-                f"{scene.href} cannot be read ({error}): try again later."
-            ) from error
+            raise ServiceError(f"{scene.href} does not answer ({error}): try later.") from error
         raise UserError(f"The scene {scene.href} cannot be read: {error}.") from error
     if crs is None:
         raise UserError(f"The scene {scene.href} does not say where it lies (no CRS).")
@@ -121,7 +119,7 @@ def _positions(
 
     step = tile / _FINE
     fine = guide.classes(
-        transform * Affine.scale(step), crs, rows * _FINE, columns * _FINE
+        transform @ Affine.scale(step), crs, rows * _FINE, columns * _FINE
     ).reshape(rows, _FINE, columns, _FINE)
     cells = fine.transpose(0, 2, 1, 3).reshape(rows, columns, -1)  # (rows, columns, 16)
     counts = np.stack([(cells == label).sum(-1) for label in range(len(guide.names))], -1)

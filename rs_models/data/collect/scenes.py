@@ -68,9 +68,7 @@ def find_scenes(
         items = _items(where, _Client(retries, rate))
         clear = [item for item in items if _cloud(item) <= max_cloud]
         if items and not clear:
-            raise UserError(
-                f"All {len(items)} items of {where} have more than {max_cloud:g} % cloud."
-            )
+            raise UserError(f"Every one of {where}'s items has more than {max_cloud:g} % cloud.")
         found = [_scene(item, where, asset) for item, where in clear_with_base(clear)]
     if not found:
         raise UserError(f"{where} holds no scenes: give a folder of GeoTIFFs or a STAC catalogue.")
@@ -162,8 +160,8 @@ def _scene(item: dict[str, Any], base: str, asset: str | None) -> Scene:
     if chosen is None:
         if len(rasters) != 1:
             raise UserError(
-                f"The item {name} has {len(rasters)} GeoTIFFs ({', '.join(rasters)}): name one with "
-                "asset."
+                f"The item {name} has {len(rasters)} GeoTIFFs ({', '.join(rasters)}): name one "
+                "with asset."
             )
         (chosen,) = rasters
     told = item.get("properties", {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..parquet import write_parquet
 from .scenes import Scene
 from .tiles import Tile
 
@@ -55,10 +55,7 @@ def write_shard(
         "row": [tile.at.row for tile in tiles],
         "column": [tile.at.column for tile in tiles],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    Dataset.from_dict(columns, features=features).to_parquet(str(partial))
-    partial.replace(path)
+    write_parquet(Dataset.from_dict(columns, features=features), path)
 
 
 def _png(pixels: np.ndarray) -> dict[str, Any]:

@@ -18,7 +18,9 @@ GDAL = {
     "GDAL_CACHEMAX": 256,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_TIMEOUT": 60,
-    "GDAL_HTTP_MAX_RETRY": 0,  # our own, which keeps the rate
+    # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "VSI_CACHE": True,
 }
@@ -101,7 +103,7 @@ class Reader:
         if flags != {"all_valid"}:
             valid = raster.read_masks(bands, window=window).any(axis=0)
         half = self.tile / 2
-        x, y = raster.transform * (at.column + half, at.row + half)
+        x, y = raster.transform @ (at.column + half, at.row + half)
         longitude, latitude = transform(raster.crs, "EPSG:4326", [x], [y])
         return Tile(
             np.ascontiguousarray(pixels.transpose(1, 2, 0)),

@@ -1,0 +1,68 @@
+"""Paired differences and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rs_models.evaluation.results import Result
+from rs_models.study.claims import SEEDS, difference, t_interval, verdict
+from rs_models.study.config import Claim
+
+CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
+
+
+def result(cell, values, seeds):
+    return Result.now(
+        model=cell,
+        model_revision="r",
+        data="aid96",
+        data_revision="d",
+        protocol="knn20",
+        metric="accuracy",
+        settings={SEEDS: seeds},
+        values=values,
+        interval=[0.0, 100.0],
+        command="study",
+    )
+
+
+def compare(new, old, seeds=(0, 1, 2), old_seeds=(0, 1, 2)):
+    sides = [result("new", new, list(seeds)), result("old", old, list(old_seeds))]
+    return difference(CLAIM, "aid96/knn20", {side.key: side for side in sides})
+
+
+def test_the_interval_is_that_of_a_paired_t_test():
+    new, old = [41.0, 44.0, 39.5], [40.0, 42.5, 39.0]
+    found = compare(new, old)
+    expected = stats.ttest_rel(new, old).confidence_interval(0.95)
+    assert (found.low, found.high) == (
+        pytest.approx(expected.low, abs=1e-3),
+        pytest.approx(expected.high, abs=1e-3),
+    )
+    assert found.mean == pytest.approx(1.0)
+    assert t_interval([1.0]) == (-np.inf, np.inf)
+
+
+def test_seeds_are_paired_by_number_and_not_by_place():
+    found = compare([10.0, 20.0, 30.0], [30.0, 10.0, 21.0], old_seeds=(2, 0, 1))
+    assert found.values == [0.0, -1.0, 0.0]
+    assert compare([10.0], [9.0], seeds=(0,), old_seeds=(0,)) is None
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "word"),
+    [
+        ([50.0, 51.0, 52.0], [40.0, 41.1, 42.2], "holds"),
+        ([40.0, 41.1, 42.2], [50.0, 51.0, 52.0], "the reverse"),
+        ([50.0, 45.0, 52.0], [48.0, 47.0, 51.0], "cannot be told"),
+    ],
+)
+def test_verdicts(new, old, word):
+    assert verdict(compare(new, old)) == word
+
+
+def test_nothing_is_said_of_what_was_not_measured():
+    assert difference(CLAIM, "aid96/knn20", {}) is None
+    assert verdict(None) == "not measured"

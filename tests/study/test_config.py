@@ -1,0 +1,105 @@
+"""What a study's settings expand to, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rs_models.errors import UserError
+from rs_models.settings import build, read_yaml
+from rs_models.study.config import StudyConfig, cells_of, claims_of, jobs_of
+from tests.conftest import ROOT
+
+PROBE = {"probe": {"data": {"name": "$d"}, "protocols": ["knn20"]}}
+GOOD = {
+    "data": {"d": "synthetic:num=64,size=32"},
+    "seeds": [0, 1],
+    "base": {"backbone": "resnet_nano", "image_size": 32, "data": {"name": "$d"}, "max_steps": 2},
+    "evaluations": {"small": PROBE},
+    "cells": {
+        "a": {"set": {"method": {"name": "rsisc", "temperature": 0.2}}, "evaluate": ["small"]},
+        "b": {"like": "a", "set": {"method": {"temperature": 0.5}}, "evaluate": ["small"]},
+        "same-as-a": {"like": "b", "set": {"method": {"temperature": 0.2}}},
+        "random": {"model": "baseline:random-resnet_nano", "evaluate": ["small"]},
+    },
+}
+DATA = {"d": "synthetic:num=64,size=32"}
+
+
+def config(**changes):
+    return build(StudyConfig, {**GOOD, **changes})
+
+
+def test_cells_inherit_and_equal_ones_are_one_run():
+    jobs = jobs_of(config(), DATA)
+    assert [(job.cell, job.seed) for job in jobs[:4]] == [
+        *(("a", 0), ("b", 0), ("same-as-a", 0), ("random", 0))
+    ]
+    by = {(job.cell, job.seed): job for job in jobs}
+    assert by["b", 0].settings["method"] == {"name": "rsisc", "temperature": 0.5}
+    assert by["b", 1].settings["seed"] == 1
+    assert by["a", 0].settings["data"]["name"] == DATA["d"]
+    assert by["same-as-a", 0].folder == by["a", 0].folder != by["b", 0].folder
+    assert by["a", 0].folder != by["a", 1].folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"cells": {"a": {"like": "z"}}}, "cells.a.like=z is no cell"),
+        ({"cells": {"a": {"like": "b"}, "b": {"like": "a"}}}, "in a circle"),
+        ({"cells": {"a": {"evaluate": ["z"]}}}, "cells.a.evaluate names 'z'"),
+        ({"cells": {"a": {"set": {"epoch": 1}}}}, "unknown setting cells.a.set.epoch"),
+        ({"cells": {"a": {"model": "x", "set": {"epochs": 1}}}}, "give a model to measure, or"),
+        ({"cells": {"A b": {}}}, "small letters"),
+        (
+            {"evaluations": {"e": {}}, "cells": {"a": {}}},
+            "give one of probe, finetune and geometry",
+        ),
+        (
+            {"evaluations": {"e": {"probe": {"protocol": []}}}, "cells": {"a": {}}},
+            "evaluations.e.probe.protocol",
+        ),
+        ({"base": {"data": {"name": "$z"}}}, "$z is none of the study's data"),
+        ({"seeds": [1, 1]}, "seeds is [1, 1]"),
+        ({"only": ["z"]}, "only names 'z'"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_runs(changes, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        jobs_of(config(**changes), DATA)
+
+
+def test_a_claim_needs_its_cells():
+    claim = {"paper": "rsisc", "says": "x", "better": "a", "worse": "z", "measures": ["d/knn20"]}
+    with pytest.raises(UserError, match="'z' is no cell"):
+        claims_of(config(claims=[claim]))
+
+
+def test_the_small_study_is_sound():
+    small = build(StudyConfig, read_yaml(ROOT / "training" / "configs" / "study_small.yaml"))
+    data = {name: str(value) for name, value in small.data.items()}
+    jobs = jobs_of(small, data)
+    cells = cells_of(small)
+    assert len(small.seeds) >= 3 and len(jobs) == len(cells) * len(small.seeds)
+    claims = claims_of(small)
+    assert {claim.paper for claim in claims} == {"rsisc", "tov", "false", "glcnet", "sticl", "last"}
+    # Equal budgets: both sides of a claim see as many images in their steps (drop-last batches).
+    seen = {
+        job.cell: _images_seen(job.settings)
+        for job in jobs
+        if job.settings is not None and job.seed == small.seeds[0]
+    }
+    for claim in claims:
+        assert seen[claim.better] == pytest.approx(seen[claim.worse], rel=0.02), claim.says
+
+
+def _images_seen(settings):
+    total = 0
+    for stage in settings.get("stages") or [{}]:
+        whole = {**settings, **stage, "data": {**settings["data"], **stage.get("data", {})}}
+        images = whole["data"].get("limit") or (1944 if "from" in whole["data"]["name"] else 6000)
+        batch = whole["batch_size"]
+        total += round(whole["epochs"] * (images // batch)) * batch
+    return total

@@ -1,0 +1,166 @@
+"""A whole study on a few synthetic images: run, broken, resumed, collected, written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rs_models.evaluation.results import read_all
+from rs_models.settings import build
+from rs_models.study.claims import SEEDS
+from rs_models.study.config import Job, StudyConfig
+from rs_models.study.report import report_text
+from rs_models.study.runner import study
+from rs_models.study.workers import devices, run_all
+from tests.conftest import ROOT
+
+DATA = "synthetic:num=96,size=32"
+RUN = {
+    "backbone": "resnet_nano",
+    "image_size": 32,
+    "data": {"name": "$d"},
+    "max_steps": 3,
+    "epochs": 0,
+    "batch_size": 16,
+    "log_every": 1,
+    "stop_on_collapse": False,
+}
+
+
+def settings(folder, **changes):
+    values = {
+        "name": "tiny",
+        "output_dir": str(folder / "runs"),
+        "results_dir": str(folder / "collected"),
+        "report": str(folder / "report.md"),
+        "seeds": [0, 1],
+        "data": {"d": DATA, "tail": {"from": "$d", "imbalance": 4}},
+        "base": RUN,
+        "evaluations": {
+            "few": {
+                "probe": {
+                    "data": {"name": "$d"},
+                    "protocols": ["knn20", "linear-n1", "linear-n2"],
+                }
+            },
+            "shape": {"geometry": {"data": "$d", "images": 40}},
+        },
+        "cells": {
+            "random": {"model": "baseline:random-resnet_nano", "evaluate": ["few", "shape"]},
+            "one": {"set": {"method": {"name": "rsisc"}}, "evaluate": ["few", "shape"]},
+            "twin": {"like": "one", "evaluate": ["few"]},
+            "tail": {"like": "one", "set": {"data": {"name": "$tail"}}, "evaluate": ["few"]},
+            "broken": {"like": "one", "set": {"data": {"name": "/nowhere"}}, "evaluate": ["few"]},
+        },
+        "claims": [
+            {
+                "paper": "rsisc",
+                "says": "Learning beats chance.",
+                "better": "one",
+                "worse": "random",
+                "measures": [f"{DATA}/knn20", f"{DATA}/linear-n1"],
+            },
+            {
+                "paper": "tov",
+                "says": "What is broken is best.",
+                "better": "broken",
+                "worse": "one",
+                "measures": [f"{DATA}/knn20"],
+            },
+        ],
+    }
+    return build(StudyConfig, {**values, **changes})
+
+
+@pytest.mark.slow
+def test_a_study_runs_collects_and_writes_and_does_nothing_twice(tmp_path, capsys):
+    config = settings(tmp_path)
+    assert study(config) == 2  # the broken cell, twice
+    said = capsys.readouterr().out
+    assert "broken, seed 0: failed: " in said and "/nowhere" in said
+    results = read_all(tmp_path / "collected" / "results")
+    by = {result.key: result for result in results}
+    one = by["one", DATA, "knn20"]
+    assert one.settings[SEEDS] == [0, 1] and len(one.values) == 2
+    # The collected values are those of the runs.
+    for seed, value in enumerate(one.values):
+        own = read_all(tmp_path / "runs" / "runs" / "one" / f"seed-{seed}" / "results" / "few")
+        assert next(r for r in own if r.protocol == "knn20").mean == value
+    # Twins are one run under two names.
+    assert by["twin", DATA, "knn20"].values == one.values
+    assert not (tmp_path / "runs" / "runs" / "twin").exists()
+    assert 1 <= by["one", DATA, "effective-rank"].mean <= 128
+    assert 0 <= by["one", DATA, "alignment"].mean <= 4
+    claims = json.loads((tmp_path / "collected" / "claims.json").read_text())
+    assert claims[1]["verdict"] == "not measured"
+    assert claims[0]["differences"][0]["values"] == [
+        round(a - b, 4) for a, b in zip(one.values, by["random", DATA, "knn20"].values, strict=True)
+    ]
+    text = (tmp_path / "report.md").read_text()
+    assert "broken/0" in text and f"{one.mean:.1f}" in text
+    assert (tmp_path / "figures" / "report_few_labels.png").stat().st_size > 1000
+
+    runs = tmp_path / "runs" / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("model.safetensors")}
+    kept = {path: path.read_bytes() for path in (tmp_path / "collected").rglob("*.json")}
+    assert len(before) >= 4
+    assert study(config) == 2
+    assert "2 to go" in capsys.readouterr().out  # the broken ones alone are tried again
+    assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("model.safetensors")}
+    assert kept == {path: path.read_bytes() for path in (tmp_path / "collected").rglob("*.json")}
+
+
+def job(folder, name, settings=None):
+    return Job(name, 0, str(folder / name), settings, "baseline:image-statistics", {})
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_its_job_alone(tmp_path):
+    long = {**RUN, "data": {"name": DATA}, "max_steps": 100_000, "method": {"name": "rsisc"}}
+    jobs = [
+        Job("long", 0, str(tmp_path / "long"), long, None, {}),
+        job(tmp_path, "after"),
+    ]
+    outcomes = {}
+
+    def kill():
+        log = tmp_path / "long" / "log.txt"
+        while not (log.is_file() and "step/s" in log.read_text(errors="ignore")):
+            time.sleep(0.2)
+        for pid in _children():
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run_all(jobs, devices(1), lambda done, outcome, _: outcomes.update({done.cell: outcome}))
+    killer.join()
+    assert outcomes == {"long": "the process died (exit code -9)", "after": "done"}
+
+
+def _children():
+    own = str(os.getpid())
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[1] == own:
+            yield int(path.parent.name)
+
+
+def test_the_published_report_is_that_of_the_published_results():
+    collected = ROOT / "model_cards" / "studies" / "small"
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    pictures = [f"figures/{p.name}" for p in (ROOT / "docs" / "figures").glob("evidence_*.png")]
+    order = {
+        name: place for place, name in enumerate(("claims", "few_labels", "amount", "geometry"))
+    }
+    pictures.sort(key=lambda p: order[Path(p).stem.removeprefix("evidence_")])
+    assert text == report_text(collected, pictures)
