@@ -14,7 +14,7 @@ from typing import Any
 from . import __version__
 from .assets import asset
 from .card_facts import Facts, is_in_domain, principal_components, read_facts, write_facts
-from .card_phrases import TASK_TYPES, draws, protocols
+from .card_phrases import DERIVED_TERMS, TASK_TYPES, draws, protocols
 from .errors import UserError
 from .evaluation.results import Result, read_all, table
 from .pages import RESULTS, bibtex

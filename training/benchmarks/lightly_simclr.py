@@ -1,4 +1,4 @@
-"""SimCLR by lightly and by us: the same images, epochs, backbone and optimizer, rates tuned for both.
+"""SimCLR by lightly and by us: the same images, epochs and backbone, rates tuned for both.
 
 python training/benchmarks/lightly_simclr.py --data path/to/aid96 --other path/to/rsscn7
 
@@ -70,19 +70,13 @@ def main() -> None:
             rows = run(
                 encoder, splits["train"], splits["test"], protocols=PROTOCOLS, progress=False
             )
-            for row in rows:
-                measured.setdefault(f"{Path(options.data).name}/{row.protocol}", []).append(
-                    row.mean
-                )
+            found = {f"{Path(options.data).name}/{row.protocol}": row.mean for row in rows}
             if other is not None:
-                (row,) = run(
-                    encoder,
-                    other["train"],
-                    other["test"],
-                    protocols=("linear-n20",),
-                    progress=False,
-                )
-                measured.setdefault(f"{Path(options.other).name}/linear-n20", []).append(row.mean)
+                away = other["train"], other["test"]
+                (row,) = run(encoder, *away, protocols=("linear-n20",), progress=False)
+                found[f"{Path(options.other).name}/linear-n20"] = row.mean
+            for key, value in found.items():
+                measured.setdefault(key, []).append(value)
         told[name] = {"rate": best, "validation": tuned, "accuracy": measured}
         print(name, {key: round(float(np.mean(values)), 1) for key, values in measured.items()})
     told["ours minus lightly's"] = {}

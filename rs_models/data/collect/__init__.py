@@ -72,7 +72,7 @@ class CollectConfig:
     bands: list[int] | None = None
     max_scene_cloud: float = 20.0
     max_cloud: float = 0.2
-    max_nodata: float = 0.0
+    max_nodata: float = 0.01
     min_purity: float = 0.0
     duplicates: bool = False
     workers: int = 4
