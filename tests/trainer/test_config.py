@@ -62,7 +62,7 @@ def test_runs_that_cannot_be_are_refused(argv, words):
 RECIPES = [
     path
     for path in sorted((ROOT / "training/configs").glob("*.yaml"))
-    if path.stem != "probe" and not path.stem.startswith("finetune_")
+    if path.stem != "probe" and not path.stem.startswith(("finetune_", "study_"))
 ]
 
 
