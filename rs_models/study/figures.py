@@ -125,6 +125,9 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
             label=name,
         )
     left.set_xscale("log")
+    ticks = sorted(int(images) for images in amounts.values())
+    left.set_xticks(ticks, [f"{images:,}" for images in ticks])
+    left.minorticks_off()
     left.set_xlabel("pretraining images, equal steps")
     left.set_ylabel("linear, 20 labels a class, %")
     left.legend(fontsize=8, frameon=False)

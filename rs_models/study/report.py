@@ -90,6 +90,13 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "claims one such interval in twenty does so by chance: they are not corrected for that.",
         "",
     ]
+    behind = _behind_random(about["trained"], results)
+    if behind:
+        lines += [
+            f"Below random weights at 20 labels a class, so hardly begun to learn at this budget: "
+            f"{', '.join(behind)}. A claim about them says little of longer training.",
+            "",
+        ]
     for picture in pictures:
         lines += [f"![{_ALT[_shown(picture)]}]({picture})", ""]
     lines += ["## Paper by paper", ""]
@@ -111,6 +118,20 @@ _ALT = {
     "amount": "Accuracy against pretraining images, and against epochs",
     "geometry": "Alignment against uniformity, and effective rank",
 }
+
+
+def _behind_random(trained: Sequence[str], results: Mapping[Key, Result]) -> list[str]:
+    """Cells that the untrained network beats wherever both are measured with 20 labels a class."""
+    found = []
+    for cell in trained:
+        pairs = [
+            (result.mean, results["random", data, protocol].mean)
+            for (name, data, protocol), result in results.items()
+            if name == cell and protocol == "linear-n20" and ("random", data, protocol) in results
+        ]
+        if pairs and all(mine < random for mine, random in pairs):
+            found.append(cell)
+    return found
 
 
 def _shown(picture: str) -> str:
