@@ -155,8 +155,8 @@ class Work:
         if found.shape[2:] != (side, side):
             found = torch.nn.functional.interpolate(found, (side, side), mode="nearest")
         weights = torch.from_numpy(grid.weights()).to(found.device)
-        with torch.inference_mode():  # in place: fresh memory costs as the product does
-            weighted = found.mul_(weights).cpu().numpy()
+        # Not in place: one value a tile is the same memory for all of its cells.
+        weighted = (found * weights).cpu().numpy()
         yield from zip(columns, weighted, strict=True)
 
     def _in_scene(self, boxes: dict[str, torch.Tensor], row: int, column: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.export import export
-from rs_models.predict import from_model, load_predictor, predict
+from rs_models.predict import Predictor, from_model, load_predictor, predict
 from rs_models.tasks.preprocessing import Preprocessing
 from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
 from tests.support.models import nano, provenance
@@ -324,6 +324,25 @@ def test_a_classifiers_backbone_gives_embeddings_when_asked(tmp_path):
         scene, str(tmp_path / "m"), tmp_path / "e.tif", kind="embeddings", progress=False
     )
     assert done.kind == "embeddings" and len(read(tmp_path / "e.tif")) == 128
+
+
+def test_one_vector_a_tile_fills_all_of_its_cells(tmp_path):
+    """As of an encoder that has no dense features (timm, for one)."""
+    mean = PixelModel()
+    whole = Predictor(
+        task="embedding",
+        model=mean,
+        preprocessing=RGB,
+        names=[],
+        name="mean colour",
+        revision="r",
+        stride=None,
+        forward=lambda x: x.mean((2, 3)),
+    )
+    image = np.full((3, 64, 64), 51, np.uint8)
+    scene = write(tmp_path / "scene.tif", image)
+    predict(scene, whole, tmp_path / "e.tif", tile=32, overlap=0, progress=False)
+    np.testing.assert_allclose(read(tmp_path / "e.tif"), 0.2, rtol=1e-5)
 
 
 def test_a_classifier_gives_a_class_a_cell(tmp_path):
