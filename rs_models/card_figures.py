@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_MARKERS = "osD^vPX*"
+MARKERS = "osD^vPX*"
 _GREY = "#8a8a8a"
 
 
@@ -36,7 +36,7 @@ def figures(facts: Facts, name: str, results: Sequence[Result]) -> dict[str, byt
         "few_labels.png": few_labels(name, results),
         "features.png": features(facts),
     }
-    return {key: _png(figure) for key, figure in drawn.items() if figure is not None}
+    return {key: png(figure) for key, figure in drawn.items() if figure is not None}
 
 
 def training(facts: Facts) -> Figure | None:
@@ -48,8 +48,8 @@ def training(facts: Facts) -> Figure | None:
     if facts.knn:
         knn = _timeline(facts.knn, facts.metrics)
         drawn.append(("k-NN on validation, %", knn, "knn20"))
-    figure = _figure(3.1 * len(drawn), 2.7)
-    for axis, (title, lines, key) in zip(_row(figure, len(drawn)), drawn, strict=True):
+    figure = new_figure(3.1 * len(drawn), 2.7)
+    for axis, (title, lines, key) in zip(axes_row(figure, len(drawn)), drawn, strict=True):
         points = [(line["at"], line[key]) for line in lines if line.get(key) is not None]
         few = len(points) < 30
         axis.plot(*zip(*points, strict=True), color=COLOURS[0], marker="o" if few else None, ms=4)
@@ -71,8 +71,10 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
     curves = {data: models for data, models in curves.items() if name in models}
     if not curves:
         return None
-    figure = _figure(3.8 * len(curves), 3.4)
-    for axis, (data, models) in zip(_row(figure, len(curves)), sorted(curves.items()), strict=True):
+    figure = new_figure(3.8 * len(curves), 3.4)
+    for axis, (data, models) in zip(
+        axes_row(figure, len(curves)), sorted(curves.items()), strict=True
+    ):
         order = sorted(models, key=lambda model: (model != name, model))
         for number, model in enumerate(order):
             labels, means, stds = zip(*sorted(models[model]), strict=True)
@@ -82,7 +84,7 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
                 means,
                 yerr=stds,
                 color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=MARKERS[number % len(MARKERS)],
                 ls="-" if own else "--",
                 lw=2 if own else 1.2,
                 ms=5,
@@ -96,7 +98,14 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
         axis.set_xlabel("labels a class")
         axis.set_ylabel("accuracy, %")
     handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=4 if len(curves) > 1 else 2,
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
@@ -107,8 +116,8 @@ def features(facts: Facts) -> Figure | None:
         return None
     counts = Counter(found["labels"])
     shown = sorted(counts, key=lambda label: (-counts[label], label))[: len(COLOURS)]
-    figure = _figure(5.2, 3.6)
-    (axis,) = _row(figure, 1)
+    figure = new_figure(5.2, 3.6)
+    (axis,) = axes_row(figure, 1)
     others = [
         p for p, y in zip(found["points"], found["labels"], strict=True) if y not in set(shown)
     ]
@@ -120,7 +129,7 @@ def features(facts: Facts) -> Figure | None:
             *zip(*points, strict=True),
             s=14,
             color=COLOURS[number],
-            marker=_MARKERS[number],
+            marker=MARKERS[number],
             lw=0,
             alpha=0.8,
             label=found["classes"][label],
@@ -168,7 +177,8 @@ def _timeline(
     return placed
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -178,7 +188,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _row(figure: Figure, count: int) -> list[Any]:
+def axes_row(figure: Figure, count: int) -> list[Any]:
+    """So many axes side by side, with a light grid and without a box."""
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -187,7 +198,7 @@ def _row(figure: Figure, count: int) -> list[Any]:
     return axes
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """A small PNG that says neither when nor by what it was made."""
     from PIL import Image
 

@@ -14,11 +14,12 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .claims_table import claims_table
 from .errors import UserError
 from .evaluation.results import Result, read_all, table
 from .papers import PAPERS, Paper
@@ -28,7 +29,6 @@ PAGE = Path("README.md")
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("model_cards") / "results"
 STUDY = Path("model_cards") / "studies" / "small"
-_CLEAR = ("holds", "the reverse")
 # What the methods' table shows of the results.
 _SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "linear"}
 
@@ -220,33 +220,6 @@ def claims(results: Sequence[Result] = ()) -> str:
     if not path.is_file():
         return ""
     return claims_table(json.loads(path.read_text(encoding="utf-8")))
-
-
-def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown table: a row a claim, by the measure that decides.
-
-    Args:
-        told: Contents of a study's claims.json.
-    """
-    head = ("paper", "claim", "measured by", "difference, points", "at this scale")
-    rows = [
-        (
-            PAPERS[claim["paper"]].label,
-            claim["says"],
-            claim["measures"][0],
-            claim_difference(claim["differences"][0]),
-            f"**{claim['verdict']}**" if claim["verdict"] in _CLEAR else claim["verdict"],
-        )
-        for claim in told
-    ]
-    return _markdown(head, rows)
-
-
-def claim_difference(found: Mapping[str, Any] | None) -> str:
-    """A paired difference with its 95% interval, in points."""
-    if found is None:
-        return "-"
-    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
 
 
 # Name in the markers -> the text for all results.

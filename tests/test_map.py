@@ -35,6 +35,7 @@ FORBIDDEN = {
     "staging": LEFT,
     "push": LEFT,
     "zoo": {*LEFT, "evaluation", "export", "cards"},
+    "claims_table": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "study"},
     "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
     "convert_upstream": LEFT,
     "cli": LEFT,

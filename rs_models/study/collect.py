@@ -14,10 +14,15 @@ from ..evaluation import results as files
 from ..evaluation.results import Result
 from .claims import SEEDS, difference, t_interval, verdict
 from .config import Claim, Job, StudyConfig, cells_of
+from .measure import RECORD, write_json
 
 
 def write(
-    config: StudyConfig, jobs: list[Job], claims: list[Claim], failed: dict[str, str]
+    config: StudyConfig,
+    jobs: list[Job],
+    claims: list[Claim],
+    failed: dict[str, str],
+    command: str,
 ) -> None:
     """Collects, compares, draws and writes the report.
 
@@ -26,15 +31,22 @@ def write(
         jobs: All of them.
         claims: All of them.
         failed: `<cell>/<seed>` -> why.
+        command: That does the study again.
     """
     from .report import write_report
 
     target = Path(config.results_dir)
-    collected = collect(config, jobs)
+    paths = sorted((target / "results").glob("*.json"))
+    there = {old.key: (old, path) for path in paths for old in [files.read(path)]}
     kept = set()
-    for result in collected:
-        kept.add(_write_if_new(result, target / "results"))
-    for path in (target / "results").glob("*.json"):
+    for result in collect(jobs, command):
+        old, path = there.get(result.key, (None, None))
+        # What says the same but for its date and versions stays as it is.
+        if old and path and _undated(old) == _undated(result):
+            kept.add(path)
+        else:
+            kept.add(files.write(result, target / "results"))
+    for path in paths:
         if path not in kept:  # of a cell that the study has no more
             path.unlink()
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
@@ -51,6 +63,8 @@ def write(
     cells = cells_of(config)
     about = {
         "name": config.name,
+        "command": command,
+        "note": config.note,
         "seeds": config.seeds,
         "cells": {name: cell.what for name, cell in cells.items()},
         "trained": [name for name, cell in cells.items() if cell.model is None],
@@ -61,13 +75,13 @@ def write(
         "failed": failed,
         "epochs": _curves(jobs),
     }
-    _json(target / "claims.json", compared)
-    _json(target / "study.json", about)
+    write_json(target / "claims.json", compared)
+    write_json(target / "study.json", about)
     if config.report is not None:
         write_report(target, config.report)
 
 
-def collect(config: StudyConfig, jobs: list[Job]) -> list[Result]:
+def collect(jobs: list[Job], command: str) -> list[Result]:
     """One result a (cell, data, protocol); `values` are the seeds' means."""
     parts: dict[tuple[str, str, str], dict[int, Result]] = {}
     for job in jobs:
@@ -100,14 +114,10 @@ def collect(config: StudyConfig, jobs: list[Job]) -> list[Result]:
                 },
                 values=values,
                 interval=[round(low, 4), round(high, 4)],
-                command=f"python training/study.py --config training/configs/{_config(config)}",
+                command=command,
             )
         )
     return collected
-
-
-def _config(config: StudyConfig) -> str:
-    return f"study_{config.name}.yaml"
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -120,14 +130,8 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_if_new(result: Result, folder: Path) -> Path:
-    """Writes a result unless the file there says the same but for its date."""
-    there = {path: files.read(path) for path in folder.glob("*.json")} if folder.is_dir() else {}
-    for path, old in there.items():
-        same = dataclasses.replace(old, date=result.date, versions=result.versions)
-        if old.key == result.key and same == result:
-            return path
-    return files.write(result, folder)
+def _undated(result: Result) -> dict[str, Any]:
+    return {**dataclasses.asdict(result), "date": None, "versions": None}
 
 
 def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
@@ -151,18 +155,9 @@ def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
 
 def _seconds(jobs: list[Job]) -> float:
     """Of pretraining, over all runs."""
-    from .measure import RECORD
-
     total = 0.0
     for folder in {job.folder for job in jobs}:
         path = Path(folder) / RECORD
         if path.is_file():
             total += json.loads(path.read_text(encoding="utf-8")).get("seconds", 0)
     return total
-
-
-def _json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

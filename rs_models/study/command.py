@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ..settings import parse
@@ -26,4 +27,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(StudyConfig, argv, usage=USAGE)
     from .runner import study
 
-    return 1 if study(config) else 0
+    # Overrides such as `workers` or `only` say how it was run, and not what.
+    files = [word for i, word in enumerate(argv) if "--config" in (word, argv[i - 1] if i else "")]
+    command = f"python training/study.py {shlex.join(files)}".strip()
+    return 1 if study(config, command=command) else 0

@@ -76,15 +76,15 @@ class StudyConfig:
     Attributes:
         name: Of the study.
         output_dir: Folder of the runs; what is there is not done again.
-        results_dir: Folder that gets `results/`, `claims.json` and `curves.json`.
-        report: Markdown file to write; its pictures go to a folder of the same name beside it.
-            Null writes none.
+        results_dir: Folder that gets `results/`, `claims.json` and `study.json`.
+        report: Markdown file to write; its pictures go to `figures/` beside it. Null writes none.
+        note: What a reader should know of the whole, for the report.
         seeds: Pretraining seeds; each cell runs once with each.
         data: Name -> folder, Hub id or `synthetic:...`; or `{from: NAME, imbalance: 20, seed: 0}`,
             a long-tailed subset of a training split. `$NAME` stands for it below.
         base: Settings of every pretraining run.
         evaluations: Name -> how to measure.
-        cells: Name -> cell.
+        cells: Name -> cell. One called `random` is what the report compares all others with.
         claims: What is asked.
         curves: Cells that the few-label picture shows; empty shows those that have few-label rows.
         amounts: Cells of the picture of accuracy against pretraining images, name -> images.
@@ -97,6 +97,7 @@ class StudyConfig:
     output_dir: str = "outputs/study"
     results_dir: str = "outputs/study/collected"
     report: str | None = None
+    note: str = ""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     data: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)

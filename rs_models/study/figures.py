@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..card_figures import COLOURS, MARKERS, axes_row, new_figure, png
 from ..evaluation.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a8a")
-_MARKERS = "osD^vPX*<>"
+_GREY = "#8a8a8a"
 Key = tuple[str, str, str]
 
 
@@ -27,7 +25,7 @@ def figures(
         "amount.png": _amount(about, results),
         "geometry.png": _geometry(results),
     }
-    return {name: _png(figure) for name, figure in drawn.items() if figure is not None}
+    return {name: png(figure) for name, figure in drawn.items() if figure is not None}
 
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -35,14 +33,14 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     shown = [claim for claim in claims if claim["differences"][0]]
     if not shown:
         return None
-    figure = _figure(8.6, 0.42 * len(shown) + 1.0)
-    (axis,) = _row(figure, 1)
+    figure = new_figure(8.6, 0.42 * len(shown) + 1.0)
+    (axis,) = axes_row(figure, 1)
     axis.axvline(0, color="#555555", lw=1)
     ends = []
     for place, claim in enumerate(shown):
         found = claim["differences"][0]
         clear = found["low"] > 0 or found["high"] < 0
-        colour = COLOURS[0] if found["low"] > 0 else COLOURS[1] if clear else COLOURS[7]
+        colour = COLOURS[0] if found["low"] > 0 else COLOURS[1] if clear else _GREY
         axis.plot([found["low"], found["high"]], [place, place], color=colour, lw=2)
         axis.plot(found["values"], [place] * len(found["values"]), "|", color=colour, ms=9)
         axis.plot(found["mean"], place, "o", color=colour, ms=6)
@@ -70,8 +68,10 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
     curves = {data: found for data, found in curves.items() if found}
     if not curves:
         return None
-    figure = _figure(6.4 * len(curves), 4.2)
-    for axis, (data, found) in zip(_row(figure, len(curves)), sorted(curves.items()), strict=True):
+    figure = new_figure(6.4 * len(curves), 4.2)
+    for axis, (data, found) in zip(
+        axes_row(figure, len(curves)), sorted(curves.items()), strict=True
+    ):
         for number, cell in enumerate(name for name in cells if name in found):
             points = sorted(found[cell], key=lambda point: point[0])
             labels = [shots for shots, _ in points]
@@ -84,7 +84,7 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
                 means,
                 yerr=[below, above],
                 color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=MARKERS[number % len(MARKERS)],
                 ms=5,
                 lw=1.4,
                 capsize=2,
@@ -106,8 +106,8 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
     epochs = {cell: points for cell, points in about["epochs"].items() if len(points) > 1}
     if not data and not epochs:
         return None
-    figure = _figure(9.6, 3.6)
-    left, right = _row(figure, 2)
+    figure = new_figure(9.6, 3.6)
+    left, right = axes_row(figure, 2)
     for number, name in enumerate(data):
         points = [
             (int(images), results[cell, name, "linear-n20"])
@@ -120,7 +120,7 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
             [result.mean for _, result in points],
             yerr=[result.std for _, result in points],
             color=COLOURS[number],
-            marker=_MARKERS[number],
+            marker=MARKERS[number],
             capsize=3,
             label=name,
         )
@@ -138,7 +138,7 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
             at,
             values,
             color=COLOURS[number % len(COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
+            marker=MARKERS[number % len(MARKERS)],
             ms=4,
             label=cell,
         )
@@ -153,12 +153,12 @@ def _geometry(results: Mapping[Key, Result]) -> Figure | None:
     if not cells:
         return None
     data = next(key[1] for key in results if key[2] == "alignment")
-    figure = _figure(9.6, 3.8)
-    left, right = _row(figure, 2)
+    figure = new_figure(9.6, 3.8)
+    left, right = axes_row(figure, 2)
     for number, cell in enumerate(cells):
         style = {
             "color": COLOURS[number % len(COLOURS)],
-            "marker": _MARKERS[number % len(_MARKERS)],
+            "marker": MARKERS[number % len(MARKERS)],
             "ms": 7,
             "ls": "",
             "label": cell,
@@ -174,32 +174,3 @@ def _geometry(results: Mapping[Key, Result]) -> Figure | None:
     right.set_ylabel("linear, 20 labels a class, %")
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # White, so that it can be read on a dark page too.
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _row(figure: Figure, count: int) -> list[Any]:
-    axes = list(figure.subplots(1, count, squeeze=False)[0])
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.25, lw=0.6)
-    return axes
-
-
-def _png(figure: Figure) -> bytes:
-    """A small PNG that says neither when nor by what it was made."""
-    from PIL import Image
-
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", metadata={"Software": None})
-    Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
-    return small.getvalue()

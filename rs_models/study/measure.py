@@ -39,7 +39,7 @@ def run_job(job: Job) -> str:
         if pretrain(build(RunConfig, settings)) is None:
             return "stopped"
         record["seconds"] = round(record.get("seconds", 0) + time.perf_counter() - started, 1)
-        _write(folder / RECORD, record)
+        write_json(folder / RECORD, record)
     model = job.model or str(folder / "export")
     for name, evaluation in job.evaluations.items():
         target = folder / "results" / name
@@ -69,7 +69,7 @@ def _claim(folder: Path, job: Job) -> dict[str, Any]:
             )
         return record
     record = {"fingerprint": job.fingerprint, "settings": job.settings, "model": job.model}
-    _write(path, record)
+    write_json(path, record)
     return record
 
 
@@ -161,7 +161,9 @@ def _two_views(images: Any) -> tuple[Any, Any]:
     return images[..., :side, :side], images[..., -side:, -side:].flip(-1)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Writes beside, then renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.new")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

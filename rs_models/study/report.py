@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..claims_table import claim_difference, claims_table
 from ..evaluation.results import Result, read_all
-from ..pages import claim_difference, claims_table
 from ..papers import PAPERS
 from .claims import HOLDS, MISSING, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 
 
 def write_report(collected: Path, report: str | os.PathLike[str]) -> None:
-    """Writes the Markdown file and, in a folder of its name beside it, the pictures.
+    """Writes the Markdown file and, in `figures/` beside it, the pictures.
 
     Args:
         collected: Folder with `results/`, `claims.json` and `study.json`.
@@ -64,20 +64,19 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
     lines = [
         "# Does each paper's idea help?",
         "",
-        "*Written by `training/study.py` from `model_cards/studies`; do not edit it by hand.*",
+        "*Written by `training/study.py` from the study's results; do not edit it by hand.*",
         "",
         f"Of {len(claims)} claims, at this small scale: {counted[HOLDS]} hold, "
         f"{counted[REVERSED]} turn out the other way round, {counted[UNKNOWN]} cannot be told, "
         f"{counted[MISSING]} were not measured.",
         "",
         f"{runs} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
-        f"{base.get('image_size')} pixels, {base.get('epochs')} epochs of 6,000 images or as many "
-        f"steps (equal in both cells of a claim), {len(seeds)} seeds, {about['minutes']:.0f} "
-        "minutes of training in all. Such short runs say which idea helps early, not where long "
-        "training ends. Rates were not tuned cell by cell.",
+        f"{base.get('image_size')} pixels, {base.get('epochs')} epochs (or what a cell names), "
+        f"{len(seeds)} seeds, {about['minutes']:.0f} minutes of training in all. Short runs say "
+        f"which idea helps early, not where long training ends. {about['note']}".strip(),
         "",
         "```bash",
-        f"python training/study.py --config training/configs/study_{about['name']}.yaml",
+        about["command"],
         "```",
         "",
         "## Claims",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,17 +13,18 @@ from ..errors import UserError
 from . import collect
 from .config import Job, StudyConfig, claims_of, jobs_of
 from .data import prepare
-from .measure import is_done
+from .measure import is_done, write_json
 from .workers import devices, run_all
 
 FAILED = "failed.json"
 
 
-def study(config: StudyConfig) -> int:
+def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int:
     """Runs every cell with every seed, as far as it is not done, and writes what came of it.
 
     Args:
         config: The study.
+        command: That does it again, for the results and the report.
 
     Returns:
         How many jobs failed or are left; 0 when the study is whole.
@@ -45,7 +47,7 @@ def study(config: StudyConfig) -> int:
         if not config.collect_only:
             _remember(output, jobs, failed)
         failed = json.loads((output / FAILED).read_text()) if (output / FAILED).is_file() else {}
-        collect.write(config, jobs, claims, failed)
+        collect.write(config, jobs, claims, failed, command)
         left = sum(not is_done(job) for job in jobs)
         print(f"{len(jobs) - left} of {len(jobs)} runs are there; results in {config.results_dir}")
         return left
@@ -55,16 +57,15 @@ def study(config: StudyConfig) -> int:
 
 def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
     """Does what is missing; `<cell>/<seed>` -> what went wrong."""
-    missing: list[Job] = []
     merged: dict[str, Job] = {}
     for job in jobs:
         if is_done(job) or (config.only and job.cell not in config.only):
             continue
-        if job.fingerprint in merged:  # one run under two names: measured by both's evaluations
-            merged[job.fingerprint].evaluations.update(job.evaluations)
-            continue
-        merged[job.fingerprint] = job
-        missing.append(job)
+        # One run under two names is measured by the evaluations of both.
+        same = merged.get(job.fingerprint)
+        evaluations = {**(same.evaluations if same else {}), **job.evaluations}
+        merged[job.fingerprint] = replace(same or job, evaluations=evaluations)
+    missing = list(merged.values())
     failed: dict[str, str] = {}
     count, guard = 0, threading.Lock()
 
@@ -97,4 +98,4 @@ def _remember(output: Path, jobs: list[Job], failed: dict[str, str]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     done = {f"{job.cell}/{job.seed}" for job in jobs if is_done(job)}
     known = {key: why for key, why in {**known, **failed}.items() if key not in done}
-    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    write_json(path, known)

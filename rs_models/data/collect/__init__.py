@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from .tiles import Reader, Tile, judge, look_alike
 
 __all__ = ["CollectConfig", "Collected", "collect"]
 
-_STATE, _JOB = "state.json", "job.json"
+_STATE, _JOB, _LOOKS = "state.json", "job.json", ".looks"
 
 
 @dataclass
@@ -154,14 +154,18 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
     )
     state = _open(output, config, scenes, names)
     done = Collected(str(output), **state["done"])
-    seen, at = set(state["seen"]), state["next"]
+    seen, at = _looks(output, state["shards"]), state["next"]
     quota = _quotas(config, names)
+
+    def full(label: int) -> bool:
+        return done.classes.get(names[label], 0) >= quota[label]
+
     kept: list[Tile] = []
     started, before = time.perf_counter(), done.seconds
     from tqdm.auto import tqdm
 
     with tqdm(total=config.n, initial=done.tiles, unit="tile", disable=not progress) as bar:
-        for number, candidate, tile, failure in _tiles(config, scenes, order, at, quota, done):
+        for number, candidate, tile, failure in _tiles(config, scenes, order, at, full):
             at = number + 1
             done.read += 1
             reason = failure or judge(tile, config.max_cloud, config.max_nodata)
@@ -179,13 +183,13 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
             bar.update()
             if len(kept) == config.shard or done.tiles == config.n:
                 done.seconds = before + time.perf_counter() - started
-                _flush(output, kept, names, done, seen, at, scenes)
+                _flush(output, kept, names, done, at, scenes)
                 kept = []
             if done.tiles == config.n:
                 break
     done.seconds = before + time.perf_counter() - started
     if kept or done.tiles < config.n:
-        _flush(output, kept, names, done, seen, at, scenes)
+        _flush(output, kept, names, done, at, scenes)
     return done
 
 
@@ -217,19 +221,13 @@ def _tiles(
     scenes: list[Scene],
     order: list[Candidate],
     start: int,
-    quota: dict[int, int],
-    done: Collected,
+    full: Callable[[int], bool],
 ) -> Iterator[tuple[int, Candidate, Any, str | None]]:
     """Positions in order with their tile, or why it could not be read; full classes are passed by.
 
     A few are read ahead. Which are taken depends on what was kept, never on the readers' speed.
     """
     reader = Reader(config.tile, config.bands, rate=config.rate, retries=config.retries)
-    by_label = {candidate.label: candidate.class_name for candidate in order}
-
-    def full(label: int) -> bool:
-        return done.classes.get(by_label[label], 0) >= quota[label]
-
     with ThreadPoolExecutor(config.workers) as pool:
         ahead: list[tuple[int, Any]] = []
         at = start
@@ -275,7 +273,16 @@ def _open(
         return json.loads(state.read_text(encoding="utf-8"))
     empty = dataclasses.asdict(Collected(""))
     del empty["output"]
-    return {"next": 0, "shards": 0, "seen": [], "done": empty}
+    return {"next": 0, "shards": 0, "done": empty}
+
+
+def _looks(output: Path, shards: int) -> set[str]:
+    """How the tiles of the finished shards look, see `look_alike`; kept a file a shard."""
+    seen: set[str] = set()
+    for number in range(shards):
+        path = output / _LOOKS / f"{number:05d}.json"
+        seen |= set(json.loads(path.read_text(encoding="utf-8")))
+    return seen
 
 
 def _flush(
@@ -283,7 +290,6 @@ def _flush(
     kept: list[Tile],
     names: list[str],
     done: Collected,
-    seen: set[str],
     at: int,
     scenes: list[Scene],
 ) -> None:
@@ -295,11 +301,13 @@ def _flush(
 
         path = output / "data" / f"train-{shards:05d}.parquet"
         write_shard(path, kept, names, scenes)
+        (output / _LOOKS).mkdir(exist_ok=True)
+        _write(output / _LOOKS / f"{shards:05d}.json", [look_alike(tile.pixels) for tile in kept])
         shards += 1
     done.bytes = sum(path.stat().st_size for path in (output / "data").glob("*.parquet"))
     told = dataclasses.asdict(done)
     del told["output"]
-    _write(state, {"next": at, "shards": shards, "seen": sorted(seen), "done": told})
+    _write(state, {"next": at, "shards": shards, "done": told})
 
 
 def _write(path: Path, content: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ...errors import UserError
 NONE = -1
 
 
-class Guide:
+class Guide(Protocol):
     """Class of each point of a grid.
 
     Attributes:
@@ -32,7 +32,7 @@ class Guide:
             height: In cells.
             width: In cells.
         """
-        raise NotImplementedError
+        ...
 
 
 def open_guide(path: str, classes: Mapping[str, Any] | None, field: str) -> Guide:
@@ -51,7 +51,7 @@ def open_guide(path: str, classes: Mapping[str, Any] | None, field: str) -> Guid
     return _Raster(path, classes)
 
 
-class _Raster(Guide):
+class _Raster:
     def __init__(self, path: str, classes: Mapping[str, Any] | None) -> None:
         import rasterio
         from rasterio.errors import RasterioError
@@ -106,7 +106,7 @@ class _Raster(Guide):
         return found
 
 
-class _Polygons(Guide):
+class _Polygons:
     """GeoJSON, whose coordinates are longitude and latitude unless it names a CRS."""
 
     def __init__(self, path: str, classes: Mapping[str, Any] | None, field: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ServiceError, UserError
-from .guide import NONE, Guide
+from .guide import Guide
 from .scenes import Scene
 
 _FINE = 4  # guide cells along a tile, which its majority is taken of
@@ -23,7 +23,6 @@ class Candidate:
         row: Of its upper left pixel.
         column: Likewise.
         label: Guidance class, from 0.
-        class_name: Of it.
         purity: Share of the tile that the class covers.
     """
 
@@ -31,7 +30,6 @@ class Candidate:
     row: int
     column: int
     label: int
-    class_name: str
     purity: float
 
 
@@ -75,7 +73,7 @@ def draw(
     kept = [names[label] for label in there]
     renumbered = {label: place for place, label in enumerate(there)}
     candidates = [
-        Candidate(scene, row, column, renumbered[label], names[label], purity)
+        Candidate(scene, row, column, renumbered[label], purity)
         for scene, row, column, label, purity in found
     ]
     rng = np.random.default_rng(seed)
@@ -125,7 +123,6 @@ def _positions(
     counts = np.stack([(cells == label).sum(-1) for label in range(len(guide.names))], -1)
     best, share = counts.argmax(-1), counts.max(-1) / cells.shape[-1]
     usable = (share > 0) & (share >= min_purity)
-    assert NONE < 0  # a cell without class counts for none
     return [
         (int(r) * tile, int(c) * tile, int(best[r, c]), float(share[r, c]))
         for r, c in np.argwhere(usable)

@@ -69,15 +69,10 @@ def find_scenes(
         clear = [item for item in items if _cloud(item) <= max_cloud]
         if items and not clear:
             raise UserError(f"Every one of {where}'s items has more than {max_cloud:g} % cloud.")
-        found = [_scene(item, where, asset) for item, where in clear_with_base(clear)]
+        found = [_scene(item, item["_from"], asset) for item in clear]
     if not found:
         raise UserError(f"{where} holds no scenes: give a folder of GeoTIFFs or a STAC catalogue.")
     return sorted(found, key=lambda scene: scene.href)
-
-
-def clear_with_base(items: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
-    """Items with the address that their relative links start from."""
-    return [(item, item.pop("_from")) for item in items]
 
 
 class _Client:
