@@ -196,11 +196,9 @@ class Work:
             none, kind = (NODATA, np.uint8) if count < NODATA else (65535, np.uint16)
             if band is None:
                 return np.full((1, *valid.shape), none, kind)
-            found = np.empty(valid.shape, kind)
-            for top in range(0, len(found), _ROWS):  # argmax alone is eight bytes a pixel
-                rows = slice(top, top + _ROWS)
-                # torch's uses all cores; the first of equal scores wins in both.
-                found[rows] = torch.from_numpy(band[:, rows]).argmax(0).numpy()
+            found = np.zeros(valid.shape, kind)
+            for top in range(0, len(found), _ROWS):
+                _argmax(band[:, top : top + _ROWS], found[top : top + _ROWS])
             found[~valid] = none
             return found[None]
         if band is None:
@@ -219,6 +217,18 @@ class Work:
         valid = np.pad(valid, ((0, below), (0, right)))
         cells = valid.reshape(len(valid) // stride, stride, columns, stride)
         return np.asarray(cells.any(axis=(1, 3)))
+
+
+def _argmax(scores: np.ndarray, found: np.ndarray) -> None:
+    """Class of the largest of (K, rows, columns) into (rows, columns); the first of equal ones.
+
+    Channel by channel, ten times as fast as argmax, which steps from channel to channel at every
+    pixel and makes eight bytes of each.
+    """
+    best = scores[0].copy()
+    for number in range(1, len(scores)):
+        np.copyto(found, number, where=scores[number] > best, casting="unsafe")
+        np.maximum(best, scores[number], out=best)
 
 
 def _width(predictor: Predictor) -> int:

@@ -173,5 +173,7 @@ def _geometry(results: Mapping[Key, Result]) -> Figure | None:
     left.set_ylabel("alignment (lower: closer views)")
     right.set_xlabel("effective rank of the features")
     right.set_ylabel("linear, 20 labels a class, %")
-    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    # The left plot has every cell; the right one lacks those without an accuracy.
+    shown = left.get_legend_handles_labels()
+    right.legend(*shown, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -14,6 +14,7 @@ from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.predict import Predictor, from_model, load_predictor, predict
+from rs_models.predict.work import _argmax
 from rs_models.tasks.preprocessing import Preprocessing
 from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
 from tests.support.models import nano, provenance
@@ -343,6 +344,14 @@ def test_one_vector_a_tile_fills_all_of_its_cells(tmp_path):
     scene = write(tmp_path / "scene.tif", image)
     predict(scene, whole, tmp_path / "e.tif", tile=32, overlap=0, progress=False)
     np.testing.assert_allclose(read(tmp_path / "e.tif"), 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count, kind", [(2, np.uint8), (7, np.uint8), (300, np.uint16)])
+def test_the_class_of_a_pixel_is_the_first_of_the_largest(count, kind):
+    scores = np.random.default_rng(0).integers(0, 5, (count, 30, 40)).astype(np.float32)
+    found = np.zeros((30, 40), kind)
+    _argmax(scores, found)
+    np.testing.assert_array_equal(found, scores.argmax(0))
 
 
 def test_a_classifier_gives_a_class_a_cell(tmp_path):
