@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..papers import PAPERS
 from ..settings import build, merge
 
 
@@ -189,6 +190,11 @@ def claims_of(config: StudyConfig) -> list[Claim]:
         for key in ("better", "worse"):
             if getattr(claim, key) not in config.cells:
                 raise UserError(f"claims[{i}].{key}={getattr(claim, key)!r} is no cell")
+        if claim.paper not in PAPERS:
+            raise UserError(
+                f"claims[{i}].paper={claim.paper!r} is none of {', '.join(PAPERS)}: name the one "
+                "whose idea the claim is about"
+            )
         if not claim.measures or not all("/" in measure for measure in claim.measures):
             raise UserError(f"claims[{i}].measures: give one or more <data>/<protocol>")
     return claims

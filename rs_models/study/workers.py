@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..errors import UserError
 from .config import Job
 
 # Outcome of a job: "done", "stopped", or what went wrong.
@@ -28,9 +29,14 @@ def devices(workers: int | None) -> list[dict[str, Any]]:
 
     Args:
         workers: How many; None is one a GPU, or one.
+
+    Raises:
+        UserError: Fewer than one.
     """
     import torch
 
+    if workers is not None and workers < 1:
+        raise UserError(f"workers is {workers}: it must be 1 or more.")
     gpus = torch.cuda.device_count()
     count = workers or max(1, gpus)
     if gpus:

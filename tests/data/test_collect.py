@@ -127,6 +127,14 @@ def test_random_positions_come_as_they_are(world, tmp_path):
     assert share["forest"] > 0.55 and share["water"] < 0.15
 
 
+def test_a_finished_collection_is_not_added_to(world, tmp_path):
+    asked = settings(world, tmp_path / "out", sampling="random", n=8)
+    collect(asked, progress=False)
+    before = rows_of(tmp_path / "out")
+    assert collect(asked, progress=False).tiles == 8
+    assert [row["image"] for row in rows_of(tmp_path / "out")] == [row["image"] for row in before]
+
+
 def test_nodata_clouds_and_duplicates_are_left_out(world, tmp_path):
     done = collect(
         settings(world, tmp_path / "out", n=10_000, sampling="random", duplicates=False),
@@ -406,6 +414,9 @@ def test_a_server_that_is_gone_and_what_is_no_catalogue(world, server, tmp_path)
         ({"classes": {"ice": "ice"}}, "are numbers"),
         ({"tile": 4096}, "no place for a tile"),
         ({"n": 0}, "n is 0"),
+        ({"tile": 4}, "tile is 4 pixels"),
+        ({"seed": -1}, "seed is -1"),
+        ({"retries": -1}, "retries is -1"),
         ({"max_cloud": 2.0}, "max_cloud is 2.0"),
         ({"guide": None, "min_purity": 0.5}, "min_purity needs a guide"),
     ],

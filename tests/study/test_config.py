@@ -75,6 +75,9 @@ def test_a_claim_needs_its_cells():
     claim = {"paper": "rsisc", "says": "x", "better": "a", "worse": "z", "measures": ["d/knn20"]}
     with pytest.raises(UserError, match="'z' is no cell"):
         claims_of(config(claims=[claim]))
+    claim = claim | {"paper": "mine", "worse": "a"}
+    with pytest.raises(UserError, match="'mine' is none of rsisc"):
+        claims_of(config(claims=[claim]))
 
 
 def test_the_small_study_is_sound():

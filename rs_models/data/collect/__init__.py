@@ -21,7 +21,7 @@ from ...errors import UserError
 from .guide import open_guide
 from .plan import Candidate, draw
 from .scenes import Scene, find_scenes
-from .tiles import Reader, Tile, judge, look_alike
+from .tiles import LOOK_SIDE, Reader, Tile, judge, look_alike
 
 __all__ = ["CollectConfig", "Collected", "collect"]
 
@@ -160,6 +160,8 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
     def full(label: int) -> bool:
         return done.classes.get(names[label], 0) >= quota[label]
 
+    if done.tiles >= config.n:  # a random draw has no full class to stop at
+        return done
     kept: list[Tile] = []
     started, before = time.perf_counter(), done.seconds
     from tqdm.auto import tqdm
@@ -199,6 +201,11 @@ def _check(config: CollectConfig) -> None:
     for key in ("n", "tile", "workers", "shard"):
         if getattr(config, key) < 1:
             raise UserError(f"{key} is {getattr(config, key)}: it must be 1 or more.")
+    for key in ("seed", "retries"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key} is {getattr(config, key)}: it must be 0 or more.")
+    if config.tile < LOOK_SIDE:  # how a tile looks is what duplicates are known by
+        raise UserError(f"tile is {config.tile} pixels: it must be {LOOK_SIDE} or more.")
     for key in ("max_cloud", "max_nodata", "min_purity"):
         if not 0 <= getattr(config, key) <= 1:
             raise UserError(f"{key} is {getattr(config, key)}: it must be from 0 to 1.")

@@ -150,6 +150,9 @@ def judge(tile: Tile, max_cloud: float, max_nodata: float) -> str | None:
     return "cloud" if white.mean() > max_cloud else None
 
 
+LOOK_SIDE = 8  # pixels
+
+
 def look_alike(pixels: np.ndarray) -> str:
     """A name that tiles share which look the same: of 8 x 8 means, in 32 steps of grey a band.
 
@@ -157,8 +160,9 @@ def look_alike(pixels: np.ndarray) -> str:
         pixels: (H, W, C), sides of 8 or more.
     """
     h, w, c = pixels.shape
-    cut = pixels[: h // 8 * 8, : w // 8 * 8].astype(np.float32)
-    means = cut.reshape(8, h // 8, 8, w // 8, c).mean((1, 3))
+    side = LOOK_SIDE
+    cut = pixels[: h // side * side, : w // side * side].astype(np.float32)
+    means = cut.reshape(side, h // side, side, w // side, c).mean((1, 3))
     step = 8.0 if pixels.dtype == np.uint8 else 320.0
     coarse = np.round(means / step).astype(np.uint16)
     return hashlib.sha256(coarse.tobytes()).hexdigest()[:16]
