@@ -204,7 +204,7 @@ def _check(config: CollectConfig) -> None:
     for key in ("seed", "retries"):
         if getattr(config, key) < 0:
             raise UserError(f"{key} is {getattr(config, key)}: it must be 0 or more.")
-    if config.tile < LOOK_SIDE:  # how a tile looks is what duplicates are known by
+    if config.tile < LOOK_SIDE:
         raise UserError(f"tile is {config.tile} pixels: it must be {LOOK_SIDE} or more.")
     for key in ("max_cloud", "max_nodata", "min_purity"):
         if not 0 <= getattr(config, key) <= 1:

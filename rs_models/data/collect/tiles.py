@@ -24,6 +24,7 @@ GDAL = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "VSI_CACHE": True,
 }
+LOOK_SIDE = 8  # means a side by which tiles are compared, so the least side of one
 _OPEN = 8  # scenes that a reader keeps open
 _WHITE, _GREY = 0.8, 0.12  # a cloud's pixel: bright in all bands, and hardly coloured
 
@@ -148,9 +149,6 @@ def judge(tile: Tile, max_cloud: float, max_nodata: float) -> str | None:
     x = tile.pixels[..., :3].astype(np.float32) / full
     white = (x.min(-1) > _WHITE) & (x.max(-1) - x.min(-1) < _GREY)
     return "cloud" if white.mean() > max_cloud else None
-
-
-LOOK_SIDE = 8  # pixels
 
 
 def look_alike(pixels: np.ndarray) -> str:
