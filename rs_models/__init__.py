@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
 # torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
@@ -39,12 +39,12 @@ _PUBLIC = {
     "TovForPreTraining": "rs_models.methods.tov",
     "upernet": "rs_models.tasks.upernet",
     "UserError": "rs_models.errors",
-    "export_onnx": "rs_models.onnx_export",
+    "export_onnx": "rs_models.export.onnx",
     "finetune": "rs_models.tasks.finetuning",
     "load_predictor": "rs_models.predict",
     "load_data": "rs_models.data",
     "load_backbone": "rs_models.backbones",
-    "load_encoder": "rs_models.evaluation.features",
+    "load_encoder": "rs_models.evaluation.loading",
     "export_backbone": "rs_models.export",
     "list_models": "rs_models.zoo",
     "pretrain": "rs_models.trainer",

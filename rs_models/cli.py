@@ -16,16 +16,13 @@ from .settings import run_script
 
 @dataclass(frozen=True)
 class Command:
-    """One command.
+    """One command; its module in `commands` has its name, `main(argv)` and `parser()`.
 
     Attributes:
-        module: Whose `main(argv)` runs it; imported when it runs. `parser()` there, if any, gives
-            its arguments for completion.
         what: What it does, in a few words.
         example: One call.
     """
 
-    module: str
     what: str
     example: str
 
@@ -33,70 +30,56 @@ class Command:
 # Group -> name -> command, in the order of the help.
 GROUPS: dict[str, dict[str, Command]] = {
     "find": {
-        "list": Command("commands.list", "models of the zoo", "list --method tov"),
-        "info": Command("commands.info", "what a model is", "info outputs/quickstart/export"),
+        "list": Command("models of the zoo", "list --method tov"),
+        "info": Command("what a model is", "info outputs/quickstart/export"),
     },
     "make and measure": {
-        "pretrain": Command(
-            "trainer.command", "learn from unlabelled images", "pretrain --config quickstart"
-        ),
+        "pretrain": Command("learn from unlabelled images", "pretrain --config quickstart"),
         "evaluate": Command(
-            "probe", "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
+            "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
         ),
         "finetune": Command(
-            "tasks.finetuning.command",
             "a task from few labels",
             "finetune task=segmentation model=DIR data.name=DIR labels=20",
         ),
         "predict": Command(
-            "predict.command",
             "maps of whole scenes",
             "predict SCENE.tif --model DIR --output MAP.tif",
         ),
         "embed": Command(
-            "embed", "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
+            "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
         ),
-        "export": Command(
-            "commands.export", "a method's backbone for AutoModel", "export RUN/pretraining OUT"
-        ),
-        "onnx": Command("commands.onnx", "a model as ONNX", "onnx DIR --output MODEL.onnx"),
+        "export": Command("a method's backbone for AutoModel", "export RUN/pretraining OUT"),
+        "onnx": Command("a model as ONNX", "onnx DIR --output MODEL.onnx"),
     },
     "show": {
-        "demo": Command(
-            "commands.demo", "a Space on this machine", "demo scene-explorer --model DIR"
-        ),
+        "demo": Command("a Space on this machine", "demo scene-explorer --model DIR"),
     },
     "collect and convert": {
         "collect": Command(
-            "commands.collect",
             "tiles from large scenes",
             "collect scenes=DIR guide=MAP.tif n=2000 output=DIR",
         ),
         "resample": Command(
-            "commands.resample",
             "a balanced subset by features",
             "resample data=DIR model=DIR n=5000 output=DIR",
         ),
         "convert-upstream": Command(
-            "convert_upstream",
             "an authors' checkpoint",
             "convert-upstream FILE --method tov --output DIR",
         ),
         "convert-dataset": Command(
-            "convert_dataset",
             "a data set as its owners give it",
             "convert-dataset aid AID.zip --output DIR",
         ),
     },
     "publish": {
-        "card": Command("cards", "a model's card", "card RUN --output DIR"),
-        "push": Command("push", "a model, data set or Space to the Hub", "push RUN --dry-run"),
-        "render": Command("pages", "tables of a page", "render README.md"),
+        "card": Command("a model's card", "card RUN --output DIR"),
+        "push": Command("a model, data set or Space to the Hub", "push RUN --dry-run"),
+        "render": Command("tables of a page", "render README.md"),
     },
     "shell": {
-        "completion": Command(
-            "commands.completion", "complete commands", 'eval "$(rs-models completion bash)"'
-        ),
+        "completion": Command("complete commands", 'eval "$(rs-models completion bash)"'),
     },
 }
 COMMANDS: dict[str, Command] = {
@@ -118,7 +101,7 @@ def _run(argv: Sequence[str]) -> int:
         print(help_text())
         return 0 if argv else 2
     if argv[0] == "--version":
-        from . import __version__
+        from .version import __version__
 
         print(f"rs-models {__version__}")
         return 0
@@ -159,7 +142,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> Any:
-    return import_module(f".{COMMANDS[name].module}", __package__)
+    return import_module(f".commands.{name.replace('-', '_')}", __package__)
 
 
 if __name__ == "__main__":

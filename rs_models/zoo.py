@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .assets import clone
 from .bands import SENSORS, resolve_bands
-from .local_hub import local_repository
+from .errors import UserError
 from .papers import PAPERS
 
+# Small models travel with the source tree, laid out as on the Hub.
+CLONE = clone() / "hub"
 # What a native backbone is loaded for; every head is transformers' or ours.
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
 
@@ -93,8 +96,6 @@ def list_models(
     Raises:
         UserError: A method, task or band that is none.
     """
-    from .errors import UserError
-
     for what, value, known in (("method", method, tuple(PAPERS)), ("task", task, TASKS)):
         if value is not None and value not in known:
             raise UserError(f"{value!r} is no {what}: there are {', '.join(known)}.")
@@ -156,3 +157,41 @@ def pinned_revision(source: str) -> str | None:
         if source in (model.repo_id, model.pretraining_id):
             return model.revision
     return None
+
+
+def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
+    """Where a Hub repository lies in the local hub folder.
+
+    Args:
+        repo_id: "<org>/<name>".
+        datasets: Of a data set, which may also lie under `datasets/`, as in the Hub's addresses.
+
+    Returns:
+        `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder, else `hub/<org>/<name>` of the
+        clone that this package runs from; None where neither is there.
+    """
+    if repo_id.count("/") != 1:
+        return None
+    places = (f"datasets/{repo_id}", repo_id) if datasets else (repo_id,)
+    root = os.environ.get("RS_MODELS_HUB_DIR")
+    roots = [Path(root).expanduser()] if root else []
+    folders = (here / place for here in (*roots, CLONE) for place in places)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
+    """The commit that a model was just loaded at, by the clients' cache; asks no server.
+
+    Args:
+        repo_id: "<org>/<name>".
+        revision: That was asked for.
+
+    Returns:
+        40 hex digits; None for what is not in the cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if repo_id.count("/") != 1 or Path(repo_id).is_dir():
+        return None
+    path = try_to_load_from_cache(repo_id, "config.json", revision=revision or "main")
+    return Path(path).parent.name if isinstance(path, str) else None

@@ -24,7 +24,8 @@ Stopped, the same command goes on. Exit codes: 0 done, 1 network or server, 2 ba
 
 def main(argv: Sequence[str]) -> int:
     """Collects from the command line; the exit code."""
-    from ..data.collect import CollectConfig, collect, report
+    from ..data.collect import CollectConfig, collect
+    from ..data.collect.run import report
     from ..settings import parse
 
     config = parse(CollectConfig, argv, usage=USAGE)

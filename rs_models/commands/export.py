@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
-from ..hub_errors import first_line
+from ..errors import UserError, first_line
 from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:

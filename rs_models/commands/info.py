@@ -124,7 +124,7 @@ def _of_folder(folder: Path) -> dict[str, Any]:
 def _of_hub(repo_id: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import HfApi, hf_hub_download
 
-    from ..hub_errors import hub_errors
+    from ..errors import hub_errors
 
     with hub_errors(f"Reading {repo_id}"):
         api = HfApi()

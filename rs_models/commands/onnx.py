@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: As `export_onnx`, and an output that is no .onnx file.
     """
-    from ..onnx_export import export_onnx
+    from ..export.onnx import export_onnx
 
     options = parser().parse_args(argv)
     if not options.output.endswith(".onnx"):

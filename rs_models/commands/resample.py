@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
     from ..data.parquet import write_parquet
     from ..data.sampling import feature_balanced_draw
     from ..errors import UserError
-    from ..evaluation.features import extract, load_encoder
+    from ..evaluation.features import extract
+    from ..evaluation.loading import load_encoder
     from ..settings import parse
 
     config = parse(ResampleConfig, argv, usage=USAGE)

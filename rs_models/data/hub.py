@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..hub_errors import http_error
-from .sources import missing_split
+from ..errors import UserError, http_error
+from .names import missing_split
 
 
 def open_hub(hub_id: str, split: str, *, revision: str | None, streaming: bool) -> Any:

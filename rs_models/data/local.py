@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bands import band_indices, resolve_bands
 from ..errors import UserError
-from .sources import SPLITS, missing_split
+from .names import SPLITS, missing_split
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 TIFF_SUFFIXES = {".tif", ".tiff"}
@@ -181,7 +181,7 @@ def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
     import rasterio
     from rasterio.errors import RasterioError
 
-    from .features import GeoTiff, raster_bands
+    from .columns import GeoTiff, raster_bands
 
     try:
         with rasterio.open(path) as raster:

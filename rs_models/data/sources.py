@@ -8,20 +8,18 @@ columns are kept as they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
-from ..local_hub import local_repository
+from ..zoo import local_repository
 from . import registry
+from .names import COLUMNS, SPLITS
 
 if TYPE_CHECKING:
     import datasets
-
-COLUMNS = ("image", "label", "mask", "objects", "nir")
-SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 def load(
@@ -115,7 +113,7 @@ def check_images(rows: datasets.Dataset) -> None:
     Raises:
         UserError: at the first one that cannot be read, with its row.
     """
-    from .features import CorruptImageError, RowReader
+    from .columns import CorruptImageError, RowReader
 
     reader = RowReader(rows.features, _image_bands(rows.features))
     for number, row in enumerate(reader.undecoded(rows.select_columns(reader.columns))):
@@ -229,7 +227,7 @@ def _name_bands(
     """
     from datasets import Array3D, Image
 
-    from .features import BandArray, GeoTiff
+    from .columns import BandArray, GeoTiff
 
     feature = _features(rows)["image"]
     if isinstance(feature, Array3D):
@@ -254,8 +252,3 @@ def _name_bands(
             there = (*there, "nir")
         band_indices(there, want, source=name)
     return rows
-
-
-def missing_split(split: str, there: Iterable[str], name: str) -> UserError:
-    """Return the error for a split that does not exist."""
-    return UserError(f"{name} has no split {split!r}: it has {', '.join(there) or 'none'}.")

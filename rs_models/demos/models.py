@@ -14,8 +14,9 @@ from torch import Tensor
 from .. import backbones
 from ..data.resize import resize_and_crop
 from ..errors import UserError
-from ..evaluation.features import Encoder, load_encoder
-from ..tasks.preprocessing import Preprocessing
+from ..evaluation.features import Encoder
+from ..evaluation.loading import load_encoder
+from ..preprocessing import Preprocessing
 from ..zoo import ZOO, namespace, resolve
 
 VARIABLE = "RS_MODELS_DEMO_MODELS"

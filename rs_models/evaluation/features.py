@@ -22,7 +22,7 @@ from ..data.cache import ImageCache
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from .baselines import Baseline
+    pass
 
 _FORMAT = 1  # part of a kept file's name: raise it when the same input would give other features
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
@@ -142,36 +142,6 @@ class Encoder:
     def fit(self, cache: ImageCache) -> Encoder:
         """Itself: only a `Baseline` looks at the training images first."""
         return self
-
-
-def load_encoder(
-    name_or_path: str, *, revision: str | None = None, size: int | None = None, seed: int = 0
-) -> Encoder | Baseline:
-    """An encoder by name.
-
-    Args:
-        name_or_path: A native folder or Hub id (ours, or any that transformers' AutoModel loads), a
-            timm name ("timm/resnet50.a1_in1k", "hf-hub:<id>", "resnet50.a1_in1k"), or a baseline
-            ("baseline:random-resnet18", "baseline:image-statistics",
-            "baseline:random-convolutions"), which `protocols.run` fits to the training images.
-        revision: Branch, tag or commit on the Hub.
-        size: Pixels that images are brought to; None means the size of training.
-        seed: Of a baseline's random weights.
-
-    Raises:
-        UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
-            known.
-    """
-    from .baselines import PREFIX, Baseline
-
-    if name_or_path.startswith(PREFIX):
-        return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
-    from .loading import load_pretrained
-
-    encoder = load_pretrained(name_or_path, revision)
-    if size is not None:
-        encoder.train_size = size
-    return encoder
 
 
 def extract(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 
 from .. import backbones
+from ..backbones.timm_interop import timm_features
 from ..bands import SENSORS
-from ..errors import UserError
-from ..hub_errors import first_line
-from ..local_hub import cached_commit
-from ..timm_interop import timm_features
-from ..zoo import pinned_revision, resolve
+from ..errors import UserError, first_line
+from ..zoo import cached_commit, pinned_revision, resolve
 from .features import Encoder, weights_hash
+
+if TYPE_CHECKING:
+    from .baselines import Baseline
+
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -173,3 +175,32 @@ def _at_any_size(model: nn.Module) -> Forward:
         return timm_features(copies[key], x)
 
     return forward
+
+
+def load_encoder(
+    name_or_path: str, *, revision: str | None = None, size: int | None = None, seed: int = 0
+) -> Encoder | Baseline:
+    """An encoder by name.
+
+    Args:
+        name_or_path: A native folder or Hub id (ours, or any that transformers' AutoModel loads), a
+            timm name ("timm/resnet50.a1_in1k", "hf-hub:<id>", "resnet50.a1_in1k"), or a baseline
+            ("baseline:random-resnet18", "baseline:image-statistics",
+            "baseline:random-convolutions"), which `protocols.run` fits to the training images.
+        revision: Branch, tag or commit on the Hub.
+        size: Pixels that images are brought to; None means the size of training.
+        seed: Of a baseline's random weights.
+
+    Raises:
+        UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
+            known.
+    """
+    from .baselines import PREFIX, Baseline
+
+    if name_or_path.startswith(PREFIX):
+        return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
+
+    encoder = load_pretrained(name_or_path, revision)
+    if size is not None:
+        encoder.train_size = size
+    return encoder

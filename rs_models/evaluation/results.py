@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..errors import UserError
+from ..version import __version__
 
 BOOTSTRAP_SAMPLES = 1000
 _PACKAGES = ("torch", "transformers", "timm", "numpy")

@@ -18,14 +18,13 @@ from transformers import (
 )
 
 from .. import backbones
-from ..errors import UserError
-from ..evaluation.features import load_encoder, weights_hash
-from ..evaluation.loading import processor_record
-from ..export import no_progress_bars
-from ..hub_errors import first_line
+from ..backbones.loading import no_progress_bars
+from ..errors import UserError, first_line
+from ..evaluation.features import weights_hash
+from ..evaluation.loading import load_encoder, processor_record
+from ..preprocessing import Preprocessing, recorded
 from ..tasks.classification import classify
 from ..tasks.detection import FasterRcnnForObjectDetection
-from ..tasks.preprocessing import Preprocessing, recorded
 from ..tasks.segmentation_scores import scores_of
 from ..zoo import pinned_revision, resolve
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..bands import band_indices, resolve_bands
-from ..data.features import raster_bands
+from ..data.columns import raster_bands
 from ..errors import UserError
-from ..tasks.preprocessing import Preprocessing
+from ..preprocessing import Preprocessing
 
 
 class CorruptBlockError(UserError):

@@ -264,7 +264,7 @@ def filled(value: Any, data: dict[str, str]) -> Any:
 
 
 def _evaluation(name: str, value: Any) -> Evaluation:
-    from ..probe import ProbeConfig
+    from ..evaluation.probe import ProbeConfig
     from ..tasks.finetuning.config import FinetuneConfig
 
     if not isinstance(value, dict):

@@ -76,7 +76,7 @@ def _claim(folder: Path, job: Job) -> dict[str, Any]:
 def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if evaluation.probe is not None:
-        from ..probe import ProbeConfig, measure
+        from ..evaluation.probe import ProbeConfig, measure
 
         probe = build(ProbeConfig, copy.deepcopy(evaluation.probe))
         probe = replace(probe, model=model, names=[job.cell], output_dir=str(target), seed=job.seed)
@@ -108,7 +108,7 @@ def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> N
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
     from ..evaluation import geometry
-    from ..evaluation.features import load_encoder
+    from ..evaluation.loading import load_encoder
     from ..evaluation.protocols import content_hash
     from ..evaluation.results import Result, write
     from ..trainer.setup import data_title

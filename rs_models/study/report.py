@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..claims_table import claim_difference, claims_table
 from ..evaluation.results import Result, read_all
 from ..papers import PAPERS
+from ..tables import claim_difference, claims_table
 from .claims import HOLDS, MISSING, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
 

@@ -23,7 +23,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .. import backbones
-from ..decoders import (
+from ..backbones.decoders import (
     AsppEncoder,
     DeepLabV3PlusDecoder,
     FcnDecoder,

@@ -45,7 +45,7 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
 
 def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str, float]]:
     """(name, accuracy in percent) of the trained backbone, random weights, image statistics."""
-    from ..evaluation.features import load_encoder
+    from ..evaluation.loading import load_encoder
     from ..evaluation.protocols import run
     from ..evaluation.results import write
 

@@ -14,12 +14,14 @@ from accelerate.utils import broadcast_object_list
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from .. import __version__, backbones
+from .. import backbones
+from ..assets import clone
 from ..bands import band_statistics, default_value_range, resolve_bands
 from ..data import ImageCache, build_cache, load, resolve_revision
 from ..errors import UserError
 from ..methods import METHODS, method_classes
 from ..methods.base import SslModel
+from ..version import __version__
 from ..zoo import resolve
 from .batches import CachedBatches
 from .config import RunConfig
@@ -315,7 +317,7 @@ def data_title(name: str) -> str:
 
 def source_commit() -> str | None:
     """Commit of the source tree that this package runs from; None when installed from a wheel."""
-    here = Path(__file__).resolve().parents[2]
+    here = clone()
     if not (here / ".git").exists():
         return None
     asked = subprocess.run(

@@ -9,10 +9,9 @@ from datasets import Array3D, ClassLabel, Dataset, DatasetDict, Features, Image,
 
 from rs_models.bands import resolve_bands
 from rs_models.data import build_cache, load, registry, resolve_revision
-from rs_models.data.features import BandArray, GeoTiff
+from rs_models.data.columns import BandArray, GeoTiff
 from rs_models.errors import UserError
-
-from . import make
+from tests.data import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

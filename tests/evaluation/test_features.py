@@ -12,11 +12,11 @@ from transformers import ConvNextConfig, ConvNextModel
 from rs_models import backbones
 from rs_models.bands import band_statistics
 from rs_models.errors import UserError
-from rs_models.evaluation.features import Encoder, extract, load_encoder
+from rs_models.evaluation.features import Encoder, extract
+from rs_models.evaluation.loading import load_encoder
 from rs_models.export import export
+from tests.evaluation.helpers import cache_of
 from tests.support.models import nano
-
-from .helpers import cache_of
 
 RGB = ("red", "green", "blue")
 

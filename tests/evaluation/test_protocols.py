@@ -7,10 +7,10 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from rs_models.errors import UserError
-from rs_models.evaluation.features import extract, load_encoder
+from rs_models.evaluation.features import extract
+from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import content_hash, run
-
-from .helpers import DATA, cache_of
+from tests.evaluation.helpers import DATA, cache_of
 
 TRAIN = "synthetic:num=96,size=32"
 

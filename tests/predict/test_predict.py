@@ -15,11 +15,10 @@ from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.predict import Predictor, from_model, load_predictor, predict
 from rs_models.predict.work import _argmax
-from rs_models.tasks.preprocessing import Preprocessing
+from rs_models.preprocessing import Preprocessing
 from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
+from tests.predict.helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
 from tests.support.models import nano, provenance
-
-from .helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
 
 SMALL = {"tile": 32, "overlap": 8, "batch_size": 3, "progress": False}
 

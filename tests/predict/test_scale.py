@@ -16,8 +16,7 @@ from rs_models import backbones
 from rs_models.predict import from_model, predict
 from rs_models.tasks.segmentation import FcnConfig, FcnForSemanticSegmentation
 from tests.conftest import ROOT
-
-from .helpers import RGB, pixels, write
+from tests.predict.helpers import RGB, pixels, write
 
 _MEMORY = """
 import json, resource, sys

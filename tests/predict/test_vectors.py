@@ -10,8 +10,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from rs_models.predict.vectors import write_polygons
-
-from .helpers import UTM, write
+from tests.predict.helpers import UTM, write
 
 NAMES = ["ground", "road", "house"]
 

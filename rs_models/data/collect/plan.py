@@ -97,7 +97,7 @@ def _positions(
     import rasterio
     from rasterio.errors import RasterioError
 
-    from .tiles import GDAL
+    from .scenes import GDAL
 
     try:
         with rasterio.Env(**GDAL), rasterio.open(scene.address) as raster:

@@ -193,3 +193,16 @@ def _tiff_date(path: Path) -> str:
         return ""
     value = said.get("TIFFTAG_DATETIME") or said.get("ACQUISITIONDATETIME") or ""
     return value.replace(":", "-", 2).replace(" ", "T") if value[4:5] == ":" else value
+
+
+# One scene may be opened by several readers; headers are read once, and only what is asked for.
+GDAL = {
+    "GDAL_CACHEMAX": 256,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_TIMEOUT": 60,
+    # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "VSI_CACHE": True,
+}

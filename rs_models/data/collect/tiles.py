@@ -11,19 +11,8 @@ from typing import Any
 import numpy as np
 
 from .plan import Candidate
-from .scenes import Scene
+from .scenes import GDAL, Scene
 
-# One scene may be opened by several readers; headers are read once, and only what is asked for.
-GDAL = {
-    "GDAL_CACHEMAX": 256,
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_TIMEOUT": 60,
-    # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
-    "GDAL_HTTP_MAX_RETRY": 5,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
-    "VSI_CACHE": True,
-}
 LOOK_SIDE = 8  # means a side by which tiles are compared, so the least side of one
 _OPEN = 8  # scenes that a reader keeps open
 _WHITE, _GREY = 0.8, 0.12  # a cloud's pixel: bright in all bands, and hardly coloured

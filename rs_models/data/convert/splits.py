@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..sources import SPLITS
+from ..names import SPLITS
 from .items import Item, digest
 from .layouts import Layout
 

@@ -17,10 +17,10 @@ from torchvision import tv_tensors
 
 from ...bands import band_statistics, default_value_range
 from ...data import load
-from ...data.features import BandArray, CorruptImageError, RowReader
+from ...data.columns import BandArray, CorruptImageError, RowReader
 from ...data.synthetic import LAND_COVER
 from ...errors import UserError
-from ..preprocessing import Preprocessing
+from ...preprocessing import Preprocessing
 from .config import FinetuneData
 
 IGNORED = 255

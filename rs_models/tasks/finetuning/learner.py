@@ -16,14 +16,14 @@ from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, Pre
 
 from ... import backbones
 from ...bands import resolve_bands
-from ...errors import UserError
+from ...errors import UserError, first_line
 from ...evaluation.baselines import PREFIX
-from ...evaluation.features import load_encoder, weights_hash
-from ...hub_errors import first_line
+from ...evaluation.features import weights_hash
+from ...evaluation.loading import load_encoder
+from ...preprocessing import Preprocessing
 from ...zoo import resolve
 from .. import classification, segmentation, upernet
 from ..detection import FasterRcnnForObjectDetection
-from ..preprocessing import Preprocessing
 from ..segmentation_scores import scores_of
 from .config import FinetuneConfig
 from .data import IGNORED, Split, statistics

@@ -12,23 +12,17 @@ import numpy as np
 import yaml
 from transformers import set_seed
 
+from ...backbones.loading import no_progress_bars
+from ...backbones.processor import processor_settings, processor_size
 from ...bands import resolve_bands
 from ...data import resolve_revision
 from ...data.sampling import hash_indices
 from ...errors import UserError
 from ...evaluation.results import Result, write
-from ...export import no_progress_bars, processor_settings, processor_size
 from . import augment
 from .card import card
 from .config import FinetuneConfig, check, protocol_name
-from .data import (
-    Examples,
-    Split,
-    class_count,
-    content_hash,
-    data_name,
-    open_split,
-)
+from .data import Examples, Split, class_count, content_hash, data_name, open_split
 from .draws import draw, hold_out
 from .learner import Learner, Network, Start, balanced_weights, build, find_start
 from .scoring import METRICS, Row, all_scores, headline, interval

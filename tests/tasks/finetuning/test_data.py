@@ -8,6 +8,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
 from rs_models.errors import UserError
+from rs_models.preprocessing import Preprocessing
 from rs_models.tasks.finetuning.config import FinetuneData
 from rs_models.tasks.finetuning.data import (
     Examples,
@@ -18,7 +19,6 @@ from rs_models.tasks.finetuning.data import (
     statistics,
 )
 from rs_models.tasks.finetuning.draws import draw, hold_out
-from rs_models.tasks.preprocessing import Preprocessing
 
 RGB = ("red", "green", "blue")
 PLAIN = Preprocessing(RGB, (0.0, 255.0), (0.5,) * 3, (0.25,) * 3, 32)

@@ -48,7 +48,7 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
     assert read_all(tmp_path / "run" / "results") == [result]
     assert not list((tmp_path / "run").glob("seed-*/checkpoints"))
 
-    from rs_models.staging import stage_model
+    from rs_models.publish.staging import stage_model
 
     (tmp_path / "staged").mkdir()
     stage_model(tmp_path / "run", tmp_path / "staged", repo_id="rs/scenes", results=[])

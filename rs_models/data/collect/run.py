@@ -1,0 +1,330 @@
+"""A collection from settings to shards: plan the positions, read the tiles, judge and keep them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import UserError
+from .guide import open_guide
+from .plan import Candidate, draw
+from .scenes import Scene, find_scenes
+from .tiles import LOOK_SIDE, Reader, Tile, judge, look_alike
+
+_STATE, _JOB, _LOOKS = "state.json", "job.json", ".looks"
+
+
+@dataclass
+class CollectConfig:
+    """What to collect.
+
+    Attributes:
+        scenes: Folder of GeoTIFFs, or a STAC catalogue, item or item collection, as a file or an
+            http(s) address; its scenes are read by range requests.
+        guide: Land-cover map: a raster of class numbers, or GeoJSON polygons. Null draws blindly.
+        classes: Number or name of a class in the guide -> name; others are not drawn. Null takes
+            all that there are.
+        field: Property of the polygons that names their class.
+        output: Folder to write.
+        n: Tiles to collect.
+        tile: Side in pixels.
+        sampling: `balanced` draws as many of each guidance class, `random` as they come.
+        seed: Of the positions.
+        asset: Of STAC items: the one to read; null is `visual`, `image`, `data`, or the only
+            GeoTIFF.
+        bands: Numbers (from 1) of the bands to keep; null is the first three.
+        max_scene_cloud: Leave out STAC items with more cloud than this, in percent.
+        max_cloud: Largest share of a tile that is white and bright.
+        max_nodata: Largest share of a tile without data.
+        min_purity: Smallest share of a tile that its guidance class covers.
+        duplicates: Keep tiles that look alike.
+        workers: Readers at a time.
+        rate: Tiles a second at most, of all readers together; null is no limit.
+        retries: Of a failed read, each after twice the wait.
+        shard: Tiles of a Parquet file; a stop loses at most so many.
+        json: Print the report as JSON.
+    """
+
+    scenes: str = ""
+    guide: str | None = None
+    classes: dict[str, Any] | None = None
+    field: str = "class"
+    output: str = "outputs/collection"
+    n: int = 1000
+    tile: int = 256
+    sampling: Literal["balanced", "random"] = "balanced"
+    seed: int = 0
+    asset: str | None = None
+    bands: list[int] | None = None
+    max_scene_cloud: float = 20.0
+    max_cloud: float = 0.2
+    max_nodata: float = 0.01
+    min_purity: float = 0.0
+    duplicates: bool = False
+    workers: int = 4
+    rate: float | None = None
+    retries: int = 4
+    shard: int = 500
+    json: bool = False
+
+
+@dataclass
+class Collected:
+    """What a collection made.
+
+    Attributes:
+        output: Folder.
+        tiles: Kept, in all.
+        classes: Guidance class -> tiles.
+        rejected: Reason -> positions.
+        seconds: Of reading and judging, over all calls.
+        read: Positions that were looked at.
+        bytes: Of the Parquet files.
+    """
+
+    output: str
+    tiles: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    read: int = 0
+    bytes: int = 0
+
+    def million(self) -> str:
+        """What a million tiles would take at the measured cost, in one sentence."""
+        if not self.tiles or not self.seconds:
+            return "nothing was kept, so there is no cost to plan with"
+        hours = 1e6 * self.seconds / self.tiles / 3600
+        return (
+            f"a million tiles like these: {hours:.1f} hours at {self.tiles / self.seconds:.1f} "
+            f"kept tiles a second, {1e6 * self.bytes / self.tiles / 2**30:.0f} GiB, "
+            f"{self.read / self.tiles:.2f} positions read for each"
+        )
+
+
+def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
+    """Draws positions, reads, judges and keeps tiles until there are `n`.
+
+    Each row has `image`, `latitude` and `longitude` of the centre (WGS 84), `date` (ISO 8601, empty
+    where the scene has none), `label` (guidance class), `purity`, `scene`, `row` and `column`. What
+    is finished is kept: the same call goes on after a stop and gives the same rows.
+
+    Args:
+        config: Settings.
+        progress: Show a progress bar.
+
+    Returns:
+        What was made.
+
+    Raises:
+        UserError: No scenes, a guide that does not cover them, settings that contradict each other,
+            or an output of another job.
+    """
+    _check(config)
+    output = Path(config.output)
+    scenes = find_scenes(
+        config.scenes,
+        asset=config.asset,
+        max_cloud=config.max_scene_cloud,
+        retries=config.retries,
+        rate=config.rate,
+    )
+    guide = open_guide(config.guide, config.classes, config.field) if config.guide else None
+    order, names = draw(
+        scenes,
+        guide,
+        tile=config.tile,
+        sampling=config.sampling,
+        seed=config.seed,
+        min_purity=config.min_purity,
+    )
+    state = _open(output, config, scenes, names)
+    done = Collected(str(output), **state["done"])
+    seen, at = _looks(output, state["shards"]), state["next"]
+    quota = _quotas(config, names)
+
+    def full(label: int) -> bool:
+        return done.classes.get(names[label], 0) >= quota[label]
+
+    if done.tiles >= config.n:  # a random draw has no full class to stop at
+        return done
+    kept: list[Tile] = []
+    started, before = time.perf_counter(), done.seconds
+    from tqdm.auto import tqdm
+
+    with tqdm(total=config.n, initial=done.tiles, unit="tile", disable=not progress) as bar:
+        for number, candidate, tile, failure in _tiles(config, scenes, order, at, full):
+            at = number + 1
+            done.read += 1
+            reason = failure or judge(tile, config.max_cloud, config.max_nodata)
+            if reason is None and not config.duplicates:
+                look = look_alike(tile.pixels)
+                reason = "duplicate" if look in seen else None
+                seen.add(look)
+            if reason is not None:
+                done.rejected[reason] = done.rejected.get(reason, 0) + 1
+                continue
+            kept.append(tile)
+            name = names[candidate.label]
+            done.classes[name] = done.classes.get(name, 0) + 1
+            done.tiles += 1
+            bar.update()
+            if len(kept) == config.shard or done.tiles == config.n:
+                done.seconds = before + time.perf_counter() - started
+                _flush(output, kept, names, done, at, scenes)
+                kept = []
+            if done.tiles == config.n:
+                break
+    done.seconds = before + time.perf_counter() - started
+    if kept or done.tiles < config.n:
+        _flush(output, kept, names, done, at, scenes)
+    return done
+
+
+def _check(config: CollectConfig) -> None:
+    if not config.scenes:
+        raise UserError("scenes is not set: name a folder of GeoTIFFs or a STAC catalogue.")
+    for key in ("n", "tile", "workers", "shard"):
+        if getattr(config, key) < 1:
+            raise UserError(f"{key} is {getattr(config, key)}: it must be 1 or more.")
+    for key in ("seed", "retries"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key} is {getattr(config, key)}: it must be 0 or more.")
+    if config.tile < LOOK_SIDE:
+        raise UserError(f"tile is {config.tile} pixels: it must be {LOOK_SIDE} or more.")
+    for key in ("max_cloud", "max_nodata", "min_purity"):
+        if not 0 <= getattr(config, key) <= 1:
+            raise UserError(f"{key} is {getattr(config, key)}: it must be from 0 to 1.")
+    if config.rate is not None and config.rate <= 0:
+        raise UserError(f"rate is {config.rate}: it must be above 0, or null.")
+    if config.guide is None and config.min_purity:
+        raise UserError("min_purity needs a guide, which says what a tile shows.")
+
+
+def _quotas(config: CollectConfig, names: list[str]) -> dict[int, int]:
+    """Class -> tiles to keep; equal ones, the first classes taking what is over."""
+    if config.sampling == "random":
+        return dict.fromkeys(range(len(names)), config.n)
+    each, over = divmod(config.n, len(names))
+    return {label: each + (label < over) for label in range(len(names))}
+
+
+def _tiles(
+    config: CollectConfig,
+    scenes: list[Scene],
+    order: list[Candidate],
+    start: int,
+    full: Callable[[int], bool],
+) -> Iterator[tuple[int, Candidate, Any, str | None]]:
+    """Positions in order with their tile, or why it could not be read; full classes are passed by.
+
+    A few are read ahead. Which are taken depends on what was kept, never on the readers' speed.
+    """
+    reader = Reader(config.tile, config.bands, rate=config.rate, retries=config.retries)
+    with ThreadPoolExecutor(config.workers) as pool:
+        ahead: list[tuple[int, Any]] = []
+        at = start
+        while at < len(order) or ahead:
+            while at < len(order) and len(ahead) < 2 * config.workers:
+                if not full(order[at].label):
+                    scene = scenes[order[at].scene]
+                    ahead.append((at, pool.submit(reader.read, scene, order[at])))
+                at += 1
+            if not ahead:
+                continue
+            number, future = ahead.pop(0)
+            tile, failure = future.result()
+            if not full(order[number].label):
+                yield number, order[number], tile, failure
+
+
+def _open(
+    output: Path, config: CollectConfig, scenes: list[Scene], names: list[str]
+) -> dict[str, Any]:
+    """The state to go on with; refuses a folder of another job."""
+    free = {"output", "workers", "rate", "retries", "json"}
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in free}
+    text = json.dumps([settings, [scene.href for scene in scenes], names], sort_keys=True)
+    settings = json.loads(json.dumps(settings))  # as it is read back
+    job = {"format": 1, "hash": hashlib.sha256(text.encode()).hexdigest(), "settings": settings}
+    path = output / _JOB
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there != job:
+            changed = [k for k, v in settings.items() if there.get("settings", {}).get(k) != v]
+            raise UserError(
+                f"{output} holds another collection ({', '.join(changed) or 'other scenes'}): "
+                "choose another output, or the same settings to go on."
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output} is not empty and no collection: choose another output.")
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        _write(path, job)
+    state = output / _STATE
+    if state.is_file():
+        return json.loads(state.read_text(encoding="utf-8"))
+    empty = dataclasses.asdict(Collected(""))
+    del empty["output"]
+    return {"next": 0, "shards": 0, "done": empty}
+
+
+def _looks(output: Path, shards: int) -> set[str]:
+    """How the tiles of the finished shards look, see `look_alike`; kept a file a shard."""
+    seen: set[str] = set()
+    for number in range(shards):
+        path = output / _LOOKS / f"{number:05d}.json"
+        seen |= set(json.loads(path.read_text(encoding="utf-8")))
+    return seen
+
+
+def _flush(
+    output: Path,
+    kept: list[Tile],
+    names: list[str],
+    done: Collected,
+    at: int,
+    scenes: list[Scene],
+) -> None:
+    """Writes a shard, then the state that counts it: a stop between the two writes it again."""
+    state = output / _STATE
+    shards = json.loads(state.read_text(encoding="utf-8"))["shards"] if state.is_file() else 0
+    if kept:
+        from .shards import write_shard
+
+        path = output / "data" / f"train-{shards:05d}.parquet"
+        write_shard(path, kept, names, scenes)
+        (output / _LOOKS).mkdir(exist_ok=True)
+        _write(output / _LOOKS / f"{shards:05d}.json", [look_alike(tile.pixels) for tile in kept])
+        shards += 1
+    done.bytes = sum(path.stat().st_size for path in (output / "data").glob("*.parquet"))
+    told = dataclasses.asdict(done)
+    del told["output"]
+    _write(state, {"next": at, "shards": shards, "done": told})
+
+
+def _write(path: Path, content: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def report(done: Collected, wanted: int) -> str:
+    """What was made, for people."""
+    lines = [f"{done.output}: {done.tiles} tiles of {done.read} positions in {done.seconds:.1f} s"]
+    if done.tiles < wanted:
+        lines.append(f"  {wanted - done.tiles} fewer than asked for: there are no more positions")
+    for title, counts in (("kept", done.classes), ("left out", done.rejected)):
+        shown = ", ".join(f"{name} {count}" for name, count in Counter(counts).most_common())
+        lines.append(f"  {title}: {shown or 'none'}")
+    lines.append(f"  {done.million()}")
+    return "\n".join(lines)

@@ -1,0 +1,11 @@
+"""What a trained model is written as: a native repository, a segmentation network, ONNX.
+
+`onnx` is imported by name: it needs `predict`, which a training does not.
+"""
+
+from __future__ import annotations
+
+from .backbone import export
+from .segmentation import export_segmentation
+
+__all__ = ["export", "export_segmentation"]
