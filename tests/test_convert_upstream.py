@@ -14,12 +14,12 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from rs_models.backbones.native.timm_interop import timm_state_dict
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 
 from rs_models import backbones
+from rs_models.backbones.timm_interop import timm_state_dict
 from rs_models.commands.convert_upstream import main
 from rs_models.convert_upstream import UPSTREAM, convert, read_checkpoint
 from rs_models.errors import UserError

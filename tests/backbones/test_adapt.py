@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rs_models.backbones.native.adapt import dilate, restem
 
 from rs_models import backbones
+from rs_models.backbones.adapt import dilate, restem
 from rs_models.errors import UserError
 from tests.support.models import assert_features, images, nano
 
@@ -92,7 +92,8 @@ def test_bands_that_do_not_fit_the_stem_are_refused():
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_dilation_equals_timms(architecture, output_stride):
     import timm
-    from rs_models.backbones.native.timm_interop import from_timm
+
+    from rs_models.backbones.timm_interop import from_timm
 
     small = {"layers": (1, 2, 2, 2), "channels": (8, 16, 24, 32), "num_classes": 0}
     plain = timm.create_model(architecture, **small).eval()

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from rs_models.backbones.native.decoders import (
+from torch import nn
+
+from rs_models import backbones
+from rs_models.backbones.decoders import (
     AsppEncoder,
     DeepLabV3PlusDecoder,
     FcnDecoder,
     init_decoder_weights,
     resize,
 )
-from torch import nn
-
-from rs_models import backbones
 from rs_models.errors import UserError
 from tests.support.golden_weights import (
     TOLERANCE,

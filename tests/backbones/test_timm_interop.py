@@ -4,15 +4,15 @@ import json
 
 import pytest
 import torch
-from rs_models.backbones.native.timm_interop import (
+from safetensors.torch import save_file
+
+from rs_models import backbones
+from rs_models.backbones.timm_interop import (
     from_timm,
     timm_config,
     timm_features,
     timm_state_dict,
 )
-from safetensors.torch import save_file
-
-from rs_models import backbones
 from rs_models.errors import UserError
 from tests.support.models import assert_features, images, nano, shaken
 

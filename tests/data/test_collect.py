@@ -14,11 +14,11 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 from rasterio.warp import transform
-from rs_models.data.collect.run.run import report
 
 from rs_models.cli import main as cli
 from rs_models.data import load
 from rs_models.data.collect import CollectConfig, collect
+from rs_models.data.collect.run import report
 from rs_models.data.collect.tiles import Reader, look_alike
 from rs_models.errors import ServiceError, UserError
 

@@ -62,7 +62,7 @@ def test_a_backbone_takes_any_batch_and_size(tmp_path, name, capsys):
 
 @pytest.mark.slow
 def test_a_swin_takes_any_batch_of_one_size(tmp_path):
-    from rs_models.export.backbone.onnx import export_onnx
+    from rs_models.export.onnx import export_onnx
 
     backbone = nano("swin_nano")
     predictor = Predictor(
@@ -80,7 +80,7 @@ def test_a_swin_takes_any_batch_of_one_size(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["classification", "vit", "deeplabv3plus", "fcn", "upernet"])
 def test_heads_come_along(tmp_path, head):
-    from rs_models.export.backbone.onnx import export_onnx
+    from rs_models.export.onnx import export_onnx
 
     backbone = nano("vit_nano" if head == "vit" else "resnet_nano")
     if head in ("classification", "vit"):
@@ -109,7 +109,7 @@ def test_heads_come_along(tmp_path, head):
 
 
 def test_what_cannot_be_exported_is_said(tmp_path, capsys):
-    from rs_models.export.backbone.onnx import export_onnx
+    from rs_models.export.onnx import export_onnx
 
     config = backbones.backbone_config("resnet_nano", image_size=64)
     config.rs_models = RGB.record()

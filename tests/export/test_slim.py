@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from rs_models.export.backbone.slim import slim
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel
 
 from rs_models.errors import UserError
 from rs_models.export import export
+from rs_models.export.slim import slim
 from rs_models.zoo import CLONE, ZOO, resolve
 from tests.conftest import ROOT
 from tests.evaluation.test_features import provenance

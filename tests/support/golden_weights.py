@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from rs_models.backbones.native.timm_interop import _RESNET_NAMES
 from torch import Tensor, nn
+
+from rs_models.backbones.timm_interop import _RESNET_NAMES
 
 # `_inputs` of architectures.json: name of an input -> (seed, shape).
 INPUTS = {

@@ -6,11 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from rs_models.backbones.native.decoders import AsppEncoder, DeepLabV3PlusDecoder
 from transformers import AutoModelForSemanticSegmentation
 
 import rs_models  # noqa: F401  (registers the networks)
 from rs_models import backbones
+from rs_models.backbones.decoders import AsppEncoder, DeepLabV3PlusDecoder
 from rs_models.errors import UserError
 from rs_models.tasks.segmentation import (
     SEGMENTERS,
