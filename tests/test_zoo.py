@@ -6,6 +6,7 @@ import pytest
 
 import rs_models
 from rs_models import backbones, zoo
+from rs_models.backbones import loading
 from rs_models.errors import UserError
 from rs_models.zoo import method_of, pinned_revision, resolve
 
@@ -65,7 +66,7 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
     assert rs_models.list_models(published=True) == [row]
     asked = []
     monkeypatch.setattr(
-        backbones, "_read_config", lambda source, revision: asked.append((source, revision)) or {}
+        loading, "_read_config", lambda source, revision: asked.append((source, revision)) or {}
     )
     for given in (None, "abc"):
         with pytest.raises(UserError):

@@ -12,6 +12,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
+from rs_models.commands.embed import main
 from rs_models.data import build_cache, load
 from rs_models.errors import UserError
 from rs_models.evaluation import embed as module
@@ -151,10 +152,10 @@ def test_what_does_not_fit_is_told(model, tmp_path):
 
 def test_the_command(model, tmp_path, capsys):
     arguments = [DATA, "--model", model, "--output", str(tmp_path / "out")]
-    assert run_script(module.main, [*arguments, "--json"]) == 0
+    assert run_script(main, [*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 20
-    assert run_script(module.main, [*arguments, "--size", "0"]) == 2
-    assert run_script(module.main, ["no/where/at/all", *arguments[1:]]) == 2
+    assert run_script(main, [*arguments, "--size", "0"]) == 2
+    assert run_script(main, ["no/where/at/all", *arguments[1:]]) == 2
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from rs_models.commands import card as command
 from rs_models.errors import UserError
 from rs_models.evaluation.features import weights_hash
 from rs_models.evaluation.results import Result, read_all, write
@@ -215,20 +216,20 @@ def test_the_command_renders_checks_and_tells_a_stale_card(
     monkeypatch.chdir(tmp_path)
     for row in results:
         write(row, "model_cards/results")
-    assert run_script(cards.main, [str(run), "--collect"]) == 0
-    assert run_script(cards.main, ["--all"]) == 0
-    assert run_script(cards.main, ["--all", "--check"]) == 0
+    assert run_script(command.main, [str(run), "--collect"]) == 0
+    assert run_script(command.main, ["--all"]) == 0
+    assert run_script(command.main, ["--all", "--check"]) == 0
     page = tmp_path / "model_cards/rendered/tov-resnet-nano/README.md"
     assert "47.3" in page.read_text()
     page.write_text(page.read_text().replace("47.3", "87.3"))
     capsys.readouterr()
-    assert run_script(cards.main, ["--all", "--check"]) == 2
+    assert run_script(command.main, ["--all", "--check"]) == 2
     assert "does not show what the facts and results say" in capsys.readouterr().err
-    assert run_script(cards.main, ["--all"]) == 0
+    assert run_script(command.main, ["--all"]) == 0
     picture = page.parent / "figures" / "training.png"
     picture.unlink()
-    assert run_script(cards.main, ["--all", "--check"]) == 2
-    assert run_script(cards.main, []) == 2
+    assert run_script(command.main, ["--all", "--check"]) == 2
+    assert run_script(command.main, []) == 2
 
 
 def test_the_cards_in_the_repository_are_what_the_data_say(monkeypatch):
@@ -236,7 +237,7 @@ def test_the_cards_in_the_repository_are_what_the_data_say(monkeypatch):
     names = {path.name for path in cards.MODELS.iterdir()}
     assert names == {path.name for path in cards.RENDERED.iterdir()}
     assert names
-    measured = read_all(cards.RESULTS)
+    measured = read_all(command.RESULTS)
     for name in names:
         cards.check(cards.MODELS / name, cards.RENDERED / name, measured, f"rs/{name}")
         text = (cards.RENDERED / name / "README.md").read_text()

@@ -123,7 +123,7 @@ def test_the_command_renders_and_checks(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="no folder"):
         main([])
     record(RESULTS, "first", 7)
-    with pytest.raises(UserError, match=r"python -m rs_models\.pages"):
+    with pytest.raises(UserError, match=r"rs-models render"):
         main(["--check"])
     assert main([]) == 0
     assert main(["--check", "README.md", "--results", str(RESULTS)]) == 0
