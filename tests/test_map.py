@@ -17,7 +17,7 @@ LEFT = {"methods", "trainer", "signals"}
 TOP = {"commands", "cli", "study", "demos"}
 # The ground: it knows of nothing but the ground.
 GROUND = {"assets", "bands", "errors", "files", "papers", "plots", "provenance", "schedules"}
-GROUND |= {"settings", "tables", "version", "zoo", "preprocessing"}
+GROUND |= {"settings", "tables", "version", "zoo", "preprocessing", "rasters"}
 # What a room of the package must know nothing of, beside the rooms above it.
 FORBIDDEN = {
     "backbones": {*LEFT, "evaluation", "export", "data", "tasks", "predict", "publish"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ..bands import band_indices, resolve_bands
 from ..data.columns import raster_bands
 from ..errors import UserError
 from ..preprocessing import Preprocessing
+from ..rasters import SCENE_DRIVERS, open_raster
 
 
 class CorruptBlockError(UserError):
@@ -57,14 +57,7 @@ class Scene:
         Raises:
             UserError: Not a raster, bands that are missing or not named, or another pixel type.
         """
-        import rasterio
-        from rasterio.errors import RasterioError
-
-        try:
-            raster = rasterio.open(path)
-        except RasterioError as error:
-            what = "is not there" if not Path(path).exists() else f"cannot be read ({error})"
-            raise UserError(f"The scene {path} {what}.") from error
+        raster = _opened(path)
         try:
             have = _bands(raster, bands, path)
             if have is None and raster.count == len(preprocessing.bands):
@@ -85,9 +78,7 @@ class Scene:
 
     def another(self) -> Scene:
         """The same scene opened again, for another thread."""
-        import rasterio
-
-        again = Scene(self.path, rasterio.open(self.path), self.indexes, self.skip_corrupt)
+        again = Scene(self.path, _opened(self.path), self.indexes, self.skip_corrupt)
         again.corrupt = self.corrupt
         return again
 
@@ -186,6 +177,18 @@ class Scene:
                     continue
                 pixels[:, here[0], here[1]], valid[here] = part, known
         return pixels, valid
+
+
+def _opened(path: str) -> Any:
+    """The raster that the user named, which may be a VRT or an address, and is read in windows."""
+    return open_raster(
+        path,
+        name=f"The scene {path}",
+        vrt=True,
+        drivers=SCENE_DRIVERS,
+        addresses=True,
+        max_bytes=None,
+    )
 
 
 def _bands(raster: Any, given: str | Sequence[str] | None, path: str) -> tuple[str, ...] | None:
