@@ -15,6 +15,9 @@ from .papers import PAPERS
 # Small models travel with the source tree, laid out as on the Hub.
 CLONE = clone() / "hub"
 # What a native backbone is loaded for; every head is transformers' or ours.
+# Folders of a run that hold a model; it is called by the run and not by them.
+PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
+
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
 
 
@@ -177,6 +180,25 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
     roots = [Path(root).expanduser()] if root else []
     folders = (here / place for here in (*roots, CLONE) for place in places)
     return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def run_name(source: str | os.PathLike[str]) -> str:
+    """What a model is called in records: a Hub id as it is, a folder by its own name.
+
+    What a run keeps in `export`, `pretraining` or `segmentation` is called by the run.
+
+    Args:
+        source: Id, or folder.
+
+    Example:
+        >>> run_name("rs/tov-resnet50")
+        'rs/tov-resnet50'
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(source)
+    folder = folder.resolve()
+    return folder.parent.name if folder.name in PARTS_OF_A_RUN else folder.name
 
 
 def cached_commit(repo_id: str, revision: str | None = None) -> str | None:

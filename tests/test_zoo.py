@@ -72,3 +72,12 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
         with pytest.raises(UserError):
             backbones.load(row.name, revision=given)
     assert asked == [(row.repo_id, "v1"), (row.repo_id, "abc")]
+
+
+def test_a_model_is_called_by_its_run(tmp_path):
+    for part in (*zoo.PARTS_OF_A_RUN, "best"):
+        (tmp_path / "my-run" / part).mkdir(parents=True)
+    names = [zoo.run_name(tmp_path / "my-run" / part) for part in zoo.PARTS_OF_A_RUN]
+    assert set(names) == {"my-run"} == {zoo.run_name(tmp_path / "my-run")}
+    assert zoo.run_name(tmp_path / "my-run" / "best") == "best"
+    assert zoo.run_name("rs/tov-resnet50") == "rs/tov-resnet50"

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation.results import read_all
 from ..publish.card import MODELS, RENDERED, check, collect, render
 from ..publish.pages import RESULTS
-from ..zoo import namespace
+from ..zoo import namespace, run_name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,5 +74,4 @@ def main(argv: Sequence[str]) -> int:
 def _name(folder: Path, repo_id: str | None) -> str:
     if repo_id:
         return repo_id.rpartition("/")[2]
-    folder = folder.resolve()
-    return folder.parent.name if folder.name in ("export", "pretraining") else folder.name
+    return run_name(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..zoo import ZOO, pinned_revision, resolve
+from ..zoo import ZOO, pinned_revision, resolve, run_name
 
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
@@ -115,10 +115,8 @@ def _of_folder(folder: Path) -> dict[str, Any]:
         if file.is_file()
     }
     weights = [folder / name for name in files if Path(name).match("model*.safetensors")]
-    resolved = folder.resolve()
-    name = resolved.parent.name if resolved.name in ("export", "pretraining") else resolved.name
     count = sum(map(_parameters, weights))
-    return _facts(name, str(folder), config, count, files)
+    return _facts(run_name(folder), str(folder), config, count, files)
 
 
 def _of_hub(repo_id: str, revision: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..evaluation.results import read_all
 from ..publish.staging import check_folder, stage_model
 from ..publish.upload import Plan, plan, publish
 from ..version import __version__
-from ..zoo import namespace
+from ..zoo import namespace, run_name
 
 _EXAMPLES = """examples:
   rs-models push outputs/tov-resnet18 --dry-run
@@ -128,9 +128,8 @@ def repository_id(folder: Path, options: argparse.Namespace) -> str:
 
     given = options.repo_id
     if given is None:
-        folder = folder.resolve()
-        in_run = folder.name in ("export", "pretraining") and options.repo_type == "model"
-        given = folder.parent.name if in_run else folder.name
+        is_model = options.repo_type == "model"
+        given = run_name(folder) if is_model else folder.resolve().name
         if options.pretraining:
             given += "-pretraining"
     if "/" not in given:

@@ -130,6 +130,7 @@ def embed(
 
     from ..data import load, resolve_revision
     from ..data.columns import RowReader
+    from ..data.names import data_name
     from .features import Encoder
     from .loading import load_encoder
 
@@ -145,7 +146,7 @@ def embed(
     job = Job(
         model=encoder.name or str(model),
         model_revision=encoder.revision or "unknown",
-        data=Path(source).resolve().name if Path(source).exists() else source,
+        data=data_name(source),
         split=split,
         data_revision=resolve_revision(source, revision) or rows._fingerprint,
         bands=list(encoder.bands),

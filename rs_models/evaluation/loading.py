@@ -16,7 +16,7 @@ from .. import backbones
 from ..backbones.timm_interop import timm_features
 from ..bands import SENSORS
 from ..errors import UserError, first_line
-from ..zoo import cached_commit, pinned_revision, resolve
+from ..zoo import cached_commit, pinned_revision, resolve, run_name
 from .features import Encoder, weights_hash
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
         image_mean=meta["image_mean"],
         image_std=meta["image_std"],
         train_size=meta["train_size"],
-        name=_shown_name(source),
+        name=run_name(source),
         revision=cached_commit(source, revision) or f"sha256:{weights_hash(model)}",
         pretrained_on=meta.get("data"),
     )
@@ -87,15 +87,6 @@ def processor_record(
             f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
             f"image_mean, image_std and size: {first_line(error)})."
         ) from error
-
-
-def _shown_name(source: str) -> str:
-    """A Hub id as it is; a folder by its own name, or its run's where it is called "export"."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return source
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "export" else folder.name
 
 
 def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
@@ -153,7 +144,7 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
         image_mean=data["mean"],
         image_std=data["std"],
         train_size=data["input_size"][-1],
-        name=_shown_name(source),
+        name=run_name(source),
         revision=f"sha256:{weights_hash(model)}",
     )
 
@@ -201,6 +192,4 @@ def load_encoder(
         return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
 
     encoder = load_pretrained(name_or_path, revision)
-    if size is not None:
-        encoder.train_size = size
-    return encoder
+    return encoder if size is None else encoder.at_size(size)

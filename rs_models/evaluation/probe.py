@@ -122,6 +122,7 @@ def measure(
     """
     from ..data import build_cache, load, resolve_revision
     from ..data.cache import default_cache_dir
+    from ..data.names import data_name
     from ..errors import UserError
     from .loading import load_encoder
     from .protocols import Elsewhere, check_protocols, run
@@ -162,7 +163,9 @@ def measure(
     elsewhere = None
     if source is not None and config.class_map is not None:
         images = cached(source, source.train_split)[1]
-        elsewhere = Elsewhere(_data_name(source), images, class_map(config.class_map))
+        elsewhere = Elsewhere(
+            source.label or data_name(source.name), images, class_map(config.class_map)
+        )
     measured = []
     for encoder in encoders:
         results = run(
@@ -174,7 +177,7 @@ def measure(
             seeds=config.seeds,
             source=elsewhere,
             places=places,
-            data=_data_name(data),
+            data=data.label or data_name(data.name),
             data_revision=resolve_revision(data.name, data.revision),
             command=command,
             batch_size=config.batch_size,
@@ -187,12 +190,6 @@ def measure(
             write(result, config.output_dir)
         measured += results
     return measured
-
-
-def _data_name(data: ProbeData) -> str:
-    """Name of a data set in results."""
-    local = Path(data.name).exists()
-    return data.label or (Path(data.name).resolve().name if local else data.name)
 
 
 def _places(rows: Any, cache: Any, data: ProbeData) -> list[str]:

@@ -100,12 +100,8 @@ class Predictor:
             pixels: (B, C, H, W) as stored.
             valid: (B, H, W) bool; None where all of it is.
         """
-        known = self.preprocessing
         x = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last, copy=True)
-        std = torch.tensor(known.image_std, device=x.device)[:, None, None]
-        mean = torch.tensor(known.image_mean, device=x.device)[:, None, None]
-        # In place, and both divisions in one: this is the work beside the network's.
-        x.mul_(1 / (known.value_range[1] * std)).sub_(mean / std)
+        self.preprocessing.normalise_stored_(x)
         if valid is not None:
             x.mul_(valid.to(self.device)[:, None])
         return x
@@ -222,7 +218,7 @@ def _embedder(name: str, revision: str | None, precision: str) -> Predictor:
     return Predictor(
         task="embedding",
         model=model,
-        preprocessing=Preprocessing.of(encoder),
+        preprocessing=encoder.preprocessing,
         names=[],
         name=name,
         revision=encoder.revision,

@@ -136,6 +136,7 @@ def principal_components(source: str, data: str, split: str = "test") -> dict[st
 
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
+    from ..data.names import data_name
     from ..evaluation.features import Encoder, extract
     from ..evaluation.loading import load_encoder
 
@@ -153,7 +154,7 @@ def principal_components(source: str, data: str, split: str = "test") -> dict[st
     count = len(points)
     chosen = np.sort(np.random.default_rng(0).permutation(count)[:POINTS])
     return {
-        "data": Path(data).resolve().name if Path(data).exists() else data,
+        "data": data_name(data),
         "classes": list(rows.features["label"].names),
         "labels": [int(label) for label in np.asarray(rows["label"])[chosen]],
         "points": [[float(f"{x:.4g}") for x in point] for point in points[chosen]],

@@ -107,11 +107,11 @@ def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> N
 
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
+    from ..data.names import data_name
     from ..evaluation import geometry
     from ..evaluation.loading import load_encoder
     from ..evaluation.protocols import content_hash
     from ..evaluation.results import Result, write
-    from ..trainer.setup import data_title
 
     name, split = settings["data"], settings.get("split", "test")
     count = int(settings.get("images", 1000))
@@ -136,7 +136,7 @@ def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> N
         result = Result.now(
             model=job.cell,
             model_revision=encoder.revision or "unknown",
-            data=data_title(name),
+            data=data_name(name),
             data_revision=content_hash(cache),
             protocol=protocol,
             metric=protocol,

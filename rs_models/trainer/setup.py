@@ -18,6 +18,7 @@ from .. import backbones
 from ..assets import clone
 from ..bands import band_statistics, default_value_range, resolve_bands
 from ..data import ImageCache, build_cache, load, resolve_revision
+from ..data.names import data_name
 from ..errors import UserError
 from ..methods import METHODS, method_classes
 from ..methods.base import SslModel
@@ -288,7 +289,7 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
     """
     name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))
     model = method.config
-    here = f"{data_title(config.data.name)}:{config.data.split}"
+    here = f"{data_name(config.data.name)}:{config.data.split}"
     data, revisions = list(origin.data), list(origin.revisions)
     if data[-1:] != [here]:  # stages on the same images are one entry
         data.append(here)
@@ -307,12 +308,6 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
         "version": __version__,
         "commit": origin.commit,
     }
-
-
-def data_title(name: str) -> str:
-    """How a data set is called in records: its id, or a local folder's own name."""
-    path = Path(name)
-    return path.resolve().name if path.exists() else name
 
 
 def source_commit() -> str | None:

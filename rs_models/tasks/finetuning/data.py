@@ -253,7 +253,7 @@ class Examples(Dataset):
         """One sample."""
         row = self.rows[index]
         stored, label = self._example(row)
-        scaled = self.preprocessing.scaled(torch.tensor(stored))
+        scaled = self.preprocessing.scaled(torch.tensor(stored).permute(2, 0, 1))
         inputs: dict[str, Any] = {"image": tv_tensors.Image(scaled)}
         if self.split.task == "segmentation":
             inputs["mask"] = tv_tensors.Mask(torch.from_numpy(label))

@@ -21,7 +21,7 @@ from ...evaluation.baselines import PREFIX
 from ...evaluation.features import weights_hash
 from ...evaluation.loading import load_encoder
 from ...preprocessing import Preprocessing
-from ...zoo import resolve
+from ...zoo import resolve, run_name
 from .. import classification, segmentation, upernet
 from ..detection import FasterRcnnForObjectDetection
 from ..segmentation_scores import scores_of
@@ -78,7 +78,7 @@ def find_start(config: FinetuneConfig) -> Start:
         name=config.name or encoder.name,
         revision=encoder.revision,
         pretrained_on=encoder.pretrained_on,
-        preprocessing=Preprocessing.of(encoder),
+        preprocessing=encoder.preprocessing,
     )
 
 
@@ -93,12 +93,10 @@ def _whole_network(config: FinetuneConfig, source: str, settings: dict[str, Any]
     record = settings.get("rs_models") or (settings.get("backbone_config") or {}).get("rs_models")
     if record is None:
         raise UserError(f"{config.model} does not say how its images are normalised (rs_models).")
-    folder = Path(source).resolve()
-    run = folder.parent.name if folder.name == "segmentation" else folder.name
     return Start(
         source=source,
         kind="segmentation",
-        name=config.name or f"{run}-with-decoder",
+        name=config.name or f"{Path(run_name(source)).name}-with-decoder",
         revision=None,
         pretrained_on=record.get("data"),
         preprocessing=Preprocessing.of(record),
