@@ -94,7 +94,7 @@ def _opened(place: str | bytes, drivers: Sequence[str], told: str) -> Any:
             if why is None or "not recognized as" not in str(error):
                 why = error
     raise UserError(
-        f"{told} is not a raster that can be read here ({_one_line(why)}): it should be whole, and "
+        f"{told} cannot be read as a raster ({_one_line(why)}): it should be whole, and "
         f"one of {', '.join(drivers)}."
     ) from why
 

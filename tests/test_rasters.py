@@ -35,9 +35,9 @@ def test_a_vrt_by_any_name_reads_no_other_file(tmp_path, secret, name):
     path.write_text(RAW_VRT.format(path=secret))
     with rasterio.open(path) as raster:  # what it would give without the list of drivers
         assert raster.read().tobytes() == SECRET[:400]
-    with pytest.raises(UserError, match=f"{name} is not a raster that can be read here"):
+    with pytest.raises(UserError, match=f"{name} cannot be read as a raster"):
         open_raster(path)
-    with pytest.raises(UserError, match="the upload is not a raster"):
+    with pytest.raises(UserError, match="the upload cannot be read as a raster"):
         open_raster(path.read_bytes(), name="the upload")
 
 
@@ -49,7 +49,7 @@ def test_a_vrt_that_the_user_names_is_one_only_by_its_suffix(tmp_path):
     with open_raster(tmp_path / "a.vrt", vrt=True) as raster:
         assert raster.shape == (20, 30)
     (tmp_path / "b.tif").write_bytes((tmp_path / "a.vrt").read_bytes())
-    with pytest.raises(UserError, match=r"b\.tif is not a raster"):
+    with pytest.raises(UserError, match=r"b\.tif cannot be read as a raster"):
         open_raster(tmp_path / "b.tif", vrt=True)
 
 
@@ -91,7 +91,7 @@ def test_nothing_asks_an_address_unless_the_caller_allows_it(tmp_path):
             with pytest.raises(UserError):
                 open_raster(source)
         assert asked == []
-        with pytest.raises(UserError, match="not a raster"):
+        with pytest.raises(UserError, match="cannot be read as a raster"):
             open_raster(f"/vsicurl/{address}", addresses=True)
         assert asked
     finally:
@@ -152,7 +152,7 @@ def test_what_is_not_there_or_damaged_is_told_by_name(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         open_raster(tmp_path / ("x" * 300 + ".tif"))
     (tmp_path / "b.tif").write_bytes(b"II*\0 not much")
-    with pytest.raises(UserError, match=r"b\.tif is not a raster"):
+    with pytest.raises(UserError, match=r"b\.tif cannot be read as a raster"):
         open_raster(tmp_path / "b.tif")
 
 
