@@ -18,6 +18,11 @@ _MEANINGS = {
     429: ("too many requests: wait a few minutes, then run this again", False),
     507: ("the server has no room left: free some, then run this again", False),
 }
+# The same of reading, where the Hub tells a stranger 401 of what is not there too.
+_OF_READING = {
+    401: ("there is no such repository, or it is private: log in with `hf auth login`", True),
+    403: ("this token may not read it: ask for access on its page on the Hub", True),
+}
 
 
 class UserError(ValueError):
@@ -109,3 +114,44 @@ def first_line(error: BaseException) -> str:
             return f"the server answers with status {status}; try again later"
         found = found.__cause__ or found.__context__
     return str(error).strip().split("\n")[0]
+
+
+def load_error(what: str, error: BaseException) -> UserError | ServiceError:
+    """What to raise where a model's files could not be read, by what lies under the error.
+
+    The clients wrap every fault alike, the network's as well as the user's.
+
+    Args:
+        what: Begins the sentence: "No model at 'rs/tov-resnet50'".
+        error: What the client raised.
+
+    Returns:
+        A `ServiceError` for troubles of network and server, else a `UserError`.
+    """
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        FileMetadataError,
+        OfflineModeIsEnabled,
+    )
+
+    unreachable = (http_error(), ConnectionError, TimeoutError, FileMetadataError)
+    cause: BaseException | None = error
+    while cause is not None:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, OfflineModeIsEnabled):
+            return UserError(f"{what}: HF_HUB_OFFLINE is set and the cache does not hold it.")
+        if status is not None and not isinstance(cause, EntryNotFoundError):
+            meanings = {**_MEANINGS, **_OF_READING}
+            other = (f"the server answers with status {status}; try again later", False)
+            meaning, mendable = meanings.get(status, other)
+            return (UserError if mendable else ServiceError)(f"{what}: {meaning}.")
+        broken = isinstance(cause, OSError) and "Consistency check failed" in str(cause)
+        if broken or (status is None and isinstance(cause, unreachable)):
+            how = "the download broke off" if broken else "the server cannot be reached"
+            return ServiceError(
+                f"{what}: {how} ({type(cause).__name__}); check the network and HF_ENDPOINT, then "
+                "run this again."
+            )
+        cause = cause.__cause__ or cause.__context__
+    reason = first_line(error).rstrip(".")
+    return UserError(f"{what}: {reason}.")

@@ -143,11 +143,33 @@ def resolve(name: str | os.PathLike[str]) -> str:
         that is one, the Hub id.
     """
     text = os.fspath(name)
-    if Path(text).expanduser().is_dir():
+    if os.path.isdir(os.path.expanduser(text)):  # unlike Path's, False for names that are too long
         return str(Path(text).expanduser())
     if "/" not in text and method_of(text):
         text = f"{namespace()}/{text}"
     return str(local_repository(text) or text)
+
+
+def check_id(source: str) -> None:
+    """Refuses what is neither a folder nor a Hub id.
+
+    Args:
+        source: As `resolve` gives it.
+
+    Raises:
+        UserError: Naming it.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if os.path.isdir(source):
+        return
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        raise UserError(
+            f"No model at '{source}': there is no such folder, and it is no Hub id (owner/name)."
+        ) from None
 
 
 def pinned_revision(source: str) -> str | None:
@@ -179,7 +201,7 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
     root = os.environ.get("RS_MODELS_HUB_DIR")
     roots = [Path(root).expanduser()] if root else []
     folders = (here / place for here in (*roots, CLONE) for place in places)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return next((folder for folder in folders if os.path.isdir(folder)), None)
 
 
 def run_name(source: str | os.PathLike[str]) -> str:

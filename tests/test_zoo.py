@@ -66,7 +66,7 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
     assert rs_models.list_models(published=True) == [row]
     asked = []
     monkeypatch.setattr(
-        loading, "_read_config", lambda source, revision: asked.append((source, revision)) or {}
+        loading, "read_config", lambda source, revision: asked.append((source, revision)) or {}
     )
     for given in (None, "abc"):
         with pytest.raises(UserError):

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError, first_line
+from ..errors import UserError
 from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:
@@ -38,28 +38,27 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No method there, no provenance, an output that exists.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForPreTraining
 
+    from ..backbones.loading import load_weights, read_config
     from ..export import export
 
     options = parser().parse_args(argv)
     if Path(options.output).exists():
         raise UserError(f"{options.output} exists: choose another folder.")
     source = resolve(options.source)
+    revision = options.revision or pinned_revision(source)
     if Path(source, "pretraining").is_dir():
         source = str(Path(source, "pretraining"))
-    try:
-        method = AutoModelForPreTraining.from_pretrained(
-            source,
-            revision=options.revision or pinned_revision(source),
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"There is no method's checkpoint at {source}: {first_line(error)}"
-        ) from error
+    model_type = read_config(source, revision).get("model_type")
+    if not str(model_type).startswith("rs_"):
+        raise UserError(f"There is no method's checkpoint at {source}: it is a {model_type}.")
+    method, _ = load_weights(
+        AutoModelForPreTraining,
+        source,
+        revision,
+        lacking="it is no whole checkpoint of a method",
+    )
     said = getattr(method.config, "rs_models", None)
     if not said:
         raise UserError(

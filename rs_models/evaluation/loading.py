@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 
 from .. import backbones
+from ..backbones.loading import load_weights, read_config
 from ..backbones.timm_interop import timm_features
 from ..bands import SENSORS
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, load_error
 from ..zoo import cached_commit, pinned_revision, resolve, run_name
 from .features import Encoder, weights_hash
 
@@ -32,10 +32,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
     revision = revision or pinned_revision(source)
     if "/" not in source and not Path(source).is_dir():
         return _timm_encoder(source, revision)
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(f"No model at '{source}': {first_line(error)}") from error
+    settings = read_config(source, revision)
     model_type = str(settings.get("model_type"))
     if "architecture" in settings and model_type not in backbones.NATIVE_TYPES:
         return _timm_encoder(source, revision)
@@ -91,22 +88,7 @@ def processor_record(
 
 def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
     """Any other image model of transformers, and how to read one vector an image from it."""
-    try:
-        model, info = AutoModel.from_pretrained(
-            source,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
-    if info["missing_keys"]:
-        raise UserError(
-            f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
-            "random: it is not a whole encoder."
-        )
+    model, _ = load_weights(AutoModel, source, revision, lacking="it is not a whole encoder")
 
     def forward(x: Tensor) -> Tensor:
         output = model(pixel_values=x)
@@ -131,8 +113,8 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
         name = source
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0).eval()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"Cannot load '{source}' with timm: {first_line(error)}") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise load_error(f"Cannot load '{source}' with timm", error) from error
     data = resolve_model_data_config(model)
     if data["input_size"][0] != 3:
         raise UserError(f"'{source}' takes {data['input_size'][0]} bands and does not say which.")

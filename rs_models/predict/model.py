@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
 )
 
 from .. import backbones
-from ..backbones.loading import no_progress_bars
-from ..errors import UserError, first_line
+from ..backbones.loading import load_weights, read_config
+from ..errors import UserError
 from ..evaluation.features import weights_hash
 from ..evaluation.loading import load_encoder, processor_record
 from ..preprocessing import Preprocessing, recorded
@@ -143,34 +142,16 @@ def load_predictor(
     Raises:
         UserError: Nothing by that name, or preprocessing that is not known.
     """
-    source = resolve(name_or_path)
+    source = resolve(name_or_path.removeprefix("hf-hub:"))
     revision = revision or pinned_revision(source)
     auto = None
-    with contextlib.suppress(OSError, ValueError):
-        config: Any = AutoConfig.from_pretrained(source, revision=revision)
-        made = (getattr(config, "architectures", None) or [""])[0]
-        auto = next((found for end, found in _TASKS.items() if made.endswith(end)), None)
+    if "/" in source or Path(source).is_dir():  # else a name of timm, which has encoders alone
+        classes = read_config(source, revision).get("architectures") or [""]
+        auto = next((auto for end, auto in _TASKS.items() if str(classes[0]).endswith(end)), None)
     if auto is None or task == "embedding":
-        with no_progress_bars():
-            return _embedder(name_or_path, revision, precision)
+        return _embedder(name_or_path, revision, precision)
     found, auto_class = auto
-    try:
-        with no_progress_bars():
-            model, info = auto_class.from_pretrained(
-                source,
-                revision=revision,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
-    if info["missing_keys"]:
-        raise UserError(
-            f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
-            "random: fine-tune it first."
-        )
+    model, _ = load_weights(auto_class, source, revision, lacking="fine-tune it first")
     preprocessing = recorded(model.config)
     if preprocessing is None:
         preprocessing = Preprocessing.of(processor_record(source, revision, model.config))

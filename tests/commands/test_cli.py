@@ -122,6 +122,8 @@ def test_export_takes_the_backbone_out_of_a_checkpoint(capsys, tmp_path):
     assert cli.main(["export", str(tmp_path / "run"), str(out)]) == 2
     assert "exists" in capsys.readouterr().err
     assert cli.main(["export", str(tmp_path / "nothing"), str(tmp_path / "b")]) == 2
+    assert "No model at" in capsys.readouterr().err
+    assert cli.main(["export", str(tmp_path / "run" / "export"), str(tmp_path / "b")]) == 2
     assert "no method's checkpoint" in capsys.readouterr().err
 
 

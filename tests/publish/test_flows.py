@@ -360,11 +360,11 @@ def test_a_download_in_trouble_is_completed_or_told(hub, tmp_path, expected, fau
         + """
 t.time.sleep = lambda seconds: None  # the client's own retries wait for seconds
 import rs_models
-from rs_models.errors import UserError
+from rs_models.errors import ServiceError, UserError
 try:
     with torch.no_grad():
         told(rs_models.backbones.pooled(rs_models.load_backbone("rs/quickstart"), x))
-except UserError as error:
+except (ServiceError, UserError) as error:
     print(json.dumps({"error": str(error)}))
 """
     )

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSemanticSegmentation, PreTrainedModel
 
 from ... import backbones
+from ...backbones.loading import load_weights, read_config
 from ...bands import resolve_bands
-from ...errors import UserError, first_line
+from ...errors import UserError
 from ...evaluation.baselines import PREFIX
 from ...evaluation.features import weights_hash
 from ...evaluation.loading import load_encoder
@@ -68,7 +69,7 @@ def find_start(config: FinetuneConfig) -> Start:
     source = resolve(name)
     folder = Path(source)
     if folder.is_dir():
-        settings = PreTrainedConfig.get_config_dict(source)[0]
+        settings = read_config(source)
         if str(settings.get("model_type")) in ("rs_deeplabv3plus", "rs_fcn"):
             return _whole_network(config, source, settings)
     encoder: Any = load_encoder(name, revision=config.revision)
@@ -208,16 +209,12 @@ def _reheaded(start: Start, id2label: dict[int, str], bands: Sequence[str]) -> P
             f"{start.name} takes {', '.join(start.preprocessing.bands)}, the data gives "
             f"{', '.join(bands)}: set data.bands, or start from its backbone (`export`)."
         )
-    try:
-        model = AutoModelForSemanticSegmentation.from_pretrained(
-            start.source,
-            num_labels=len(id2label),
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"Cannot load '{start.source}': {first_line(error)}") from error
+    model, _ = load_weights(
+        AutoModelForSemanticSegmentation,
+        start.source,
+        num_labels=len(id2label),
+        ignore_mismatched_sizes=True,
+    )
     # The stored output layer means other classes even where the number happens to be the same.
     for module in model.decoder.output.modules():
         if hasattr(module, "reset_parameters"):
