@@ -74,10 +74,20 @@ def hub_errors(doing: str, *, afterwards: str = "") -> Iterator[None]:
             found = found.__cause__
         if found is None:
             raise
-        raise _told(doing, end, found) from error
+        raise server_error(doing, found, afterwards=end) from error
 
 
-def _told(doing: str, end: str, error: BaseException) -> Exception:
+def server_error(
+    doing: str, error: BaseException, *, afterwards: str = ""
+) -> UserError | ServiceError:
+    """What a client's error means, in a sentence, and whether the user can mend it.
+
+    Args:
+        doing: What was tried, to begin the sentence.
+        error: The client's; its response's status decides.
+        afterwards: The sentence's end, with its space before.
+    """
+    end = afterwards
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is None:
         return ServiceError(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..settings import Count, Seed
+
 USAGE = """usage: rs-models resample data=NAME model=NAME n=NUMBER output=DIR [key=value ...]
 
 Draw images evenly over k-means clusters of their features (TOV's feature-guided resampling): what
@@ -34,9 +36,9 @@ class ResampleConfig:
     data: str = ""
     split: str = "train"
     model: str = ""
-    n: int = 1000
-    clusters: int = 100
-    seed: int = 0
+    n: Count = 1000
+    clusters: Count = 100
+    seed: Seed = 0
     output: str = ""
 
 

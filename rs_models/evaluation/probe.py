@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ..settings import Count, Length, Seed, Side, check_ranges
 
 if TYPE_CHECKING:
     from .results import Result
@@ -34,7 +36,7 @@ class ProbeData:
     validation_split: str | None = None
     test_split: str = "test"
     bands: str | list[str] = "rgb"
-    image_size: int | None = None
+    image_size: Side | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     place: str | None = None
 
@@ -66,7 +68,7 @@ class ProbeConfig:
         json: Print the results as JSON instead of a table.
     """
 
-    model: str | list[str] = field(
+    model: str | Annotated[list[str], Length()] = field(
         default_factory=lambda: [
             "baseline:image-statistics",
             "baseline:random-convolutions",
@@ -78,7 +80,7 @@ class ProbeConfig:
     data: ProbeData = field(default_factory=ProbeData)
     source: ProbeData | None = None
     class_map: str | dict[str, Any] | None = None
-    protocols: list[str] = field(
+    protocols: Annotated[list[str], Length()] = field(
         default_factory=lambda: [
             "knn20",
             "knn5",
@@ -90,10 +92,10 @@ class ProbeConfig:
     )
     output_dir: str = "outputs/results"
     readme: str | None = None
-    size: int | None = None
-    seeds: int = 5
-    seed: int = 0
-    batch_size: int = 256
+    size: Side | None = None
+    seeds: Count = 5
+    seed: Seed = 0
+    batch_size: Count = 256
     device: str | None = None
     precision: Literal["no", "bf16"] = "no"
     cache_dir: str | None = None
@@ -128,6 +130,8 @@ def measure(
     from .protocols import Elsewhere, check_protocols, run
     from .results import write
     from .transfer import class_map
+
+    check_ranges(config)
 
     models = [config.model] if isinstance(config.model, str) else config.model
     if config.names is not None and len(config.names) != len(models):

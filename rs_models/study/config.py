@@ -8,11 +8,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import UserError
 from ..papers import PAPERS
-from ..settings import build, merge
+from ..settings import Count, Length, Seed, build, check_ranges, merge
 
 
 @dataclass
@@ -99,7 +99,7 @@ class StudyConfig:
     results_dir: str = "outputs/study/collected"
     report: str | None = None
     note: str = ""
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    seeds: Annotated[list[Seed], Length(different=True)] = field(default_factory=lambda: [0, 1, 2])
     data: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class StudyConfig:
     claims: list[dict[str, Any]] = field(default_factory=list)
     curves: list[str] = field(default_factory=list)
     amounts: dict[str, Any] = field(default_factory=dict)
-    workers: int | None = None
+    workers: Count | None = None
     only: list[str] = field(default_factory=list)
     collect_only: bool = False
 
@@ -214,8 +214,7 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
     """
     from ..trainer.config import RunConfig
 
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds is {config.seeds}: give one or more different numbers")
+    check_ranges(config)
     cells = cells_of(config)
     evaluations = {
         name: _evaluation(name, filled(value, data)) for name, value in config.evaluations.items()

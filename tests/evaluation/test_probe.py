@@ -79,4 +79,4 @@ def test_the_exit_code_of_bad_input_is_two(tmp_path):
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown setting modle (did you mean model?)")
+    assert done.stderr.startswith("error: Unknown setting modle (did you mean model?)")

@@ -50,7 +50,7 @@ def test_cells_inherit_and_equal_ones_are_one_run():
         ({"cells": {"a": {"like": "z"}}}, "cells.a.like=z is no cell"),
         ({"cells": {"a": {"like": "b"}, "b": {"like": "a"}}}, "in a circle"),
         ({"cells": {"a": {"evaluate": ["z"]}}}, "cells.a.evaluate names 'z'"),
-        ({"cells": {"a": {"set": {"epoch": 1}}}}, "unknown setting cells.a.set.epoch"),
+        ({"cells": {"a": {"set": {"epoch": 1}}}}, "Unknown setting cells.a.set.epoch"),
         ({"cells": {"a": {"model": "x", "set": {"epochs": 1}}}}, "give a model to measure, or"),
         ({"cells": {"A b": {}}}, "small letters"),
         (
@@ -62,7 +62,7 @@ def test_cells_inherit_and_equal_ones_are_one_run():
             "evaluations.e.probe.protocol",
         ),
         ({"base": {"data": {"name": "$z"}}}, "$z is none of the study's data"),
-        ({"seeds": [1, 1]}, "seeds is [1, 1]"),
+        ({"seeds": [1, 1]}, "seeds=[1, 1] should hold different values"),
         ({"only": ["z"]}, "only names 'z'"),
     ],
 )

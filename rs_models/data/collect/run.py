@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ...errors import UserError
+from ...settings import Count, Length, Positive, Range, Seed, Share, check_ranges
+from ...settings.ranges import LARGEST_SIDE
 from .guide import open_guide
 from .plan import Candidate, draw
 from .scenes import Scene, find_scenes
@@ -59,21 +61,21 @@ class CollectConfig:
     classes: dict[str, Any] | None = None
     field: str = "class"
     output: str = "outputs/collection"
-    n: int = 1000
-    tile: int = 256
+    n: Count = 1000
+    tile: Annotated[int, Range(least=LOOK_SIDE, most=LARGEST_SIDE)] = 256
     sampling: Literal["balanced", "random"] = "balanced"
-    seed: int = 0
+    seed: Seed = 0
     asset: str | None = None
-    bands: list[int] | None = None
-    max_scene_cloud: float = 20.0
-    max_cloud: float = 0.2
-    max_nodata: float = 0.01
-    min_purity: float = 0.0
+    bands: Annotated[list[Count], Length()] | None = None
+    max_scene_cloud: Annotated[float, Range(least=0, most=100)] = 20.0
+    max_cloud: Share = 0.2
+    max_nodata: Share = 0.01
+    min_purity: Share = 0.0
     duplicates: bool = False
-    workers: int = 4
-    rate: float | None = None
-    retries: int = 4
-    shard: int = 500
+    workers: Annotated[int, Range(least=1, most=1024)] = 4
+    rate: Positive | None = None
+    retries: Annotated[int, Range(least=0, most=100)] = 4
+    shard: Count = 500
     json: bool = False
 
 
@@ -191,21 +193,9 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
 
 
 def _check(config: CollectConfig) -> None:
+    check_ranges(config)
     if not config.scenes:
         raise UserError("scenes is not set: name a folder of GeoTIFFs or a STAC catalogue.")
-    for key in ("n", "tile", "workers", "shard"):
-        if getattr(config, key) < 1:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be 1 or more.")
-    for key in ("seed", "retries"):
-        if getattr(config, key) < 0:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be 0 or more.")
-    if config.tile < LOOK_SIDE:
-        raise UserError(f"tile is {config.tile} pixels: it must be {LOOK_SIDE} or more.")
-    for key in ("max_cloud", "max_nodata", "min_purity"):
-        if not 0 <= getattr(config, key) <= 1:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be from 0 to 1.")
-    if config.rate is not None and config.rate <= 0:
-        raise UserError(f"rate is {config.rate}: it must be above 0, or null.")
     if config.guide is None and config.min_purity:
         raise UserError("min_purity needs a guide, which says what a tile shows.")
 

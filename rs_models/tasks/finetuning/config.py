@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ...errors import UserError
+from ...settings import (
+    Count,
+    Length,
+    NotNegative,
+    PartShare,
+    Positive,
+    Range,
+    Seed,
+    Side,
+    Workers,
+    check_ranges,
+)
 
 Task = Literal["classification", "multilabel", "segmentation", "detection"]
 
@@ -39,7 +51,7 @@ class FinetuneData:
     bands: str | list[str] | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     classes: list[str] | None = None
-    ignored_classes: list[int] = field(default_factory=list)
+    ignored_classes: list[Annotated[int, Range(least=0, most=255)]] = field(default_factory=list)
     place: str | None = None
 
 
@@ -100,32 +112,36 @@ class FinetuneConfig:
     name: str | None = None
     revision: str | None = None
     data: FinetuneData = field(default_factory=FinetuneData)
-    labels: str | int = "20/class"
+    labels: str | Count = "20/class"
     protocol: Literal["tov", "glcnet", "false", "sticl", "rsisc"] | None = None
     head: Literal["deeplabv3plus", "fcn", "upernet"] = "deeplabv3plus"
     head_settings: dict[str, Any] = field(default_factory=dict)
     tune: Literal["full", "frozen", "layer_decay"] = "full"
-    layer_decay: float = 0.75
+    layer_decay: Annotated[float, Range(above=0, most=1)] = 0.75
     freeze_norm: bool = False
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    head_learning_rate: float | None = None
-    weight_decay: float = 1e-2
+    learning_rate: Positive = 1e-3
+    head_learning_rate: Positive | None = None
+    weight_decay: NotNegative = 1e-2
     schedule: Literal["cosine", "poly", "constant", "exponential", "steps"] = "cosine"
-    warmup: float = 0.05
-    epochs: float = 50
-    max_steps: int | None = None
-    batch_size: int = 16
+    warmup: PartShare = 0.05
+    epochs: Positive = 50
+    max_steps: Count | None = None
+    batch_size: Count = 16
     class_weights: Literal["none", "balanced"] = "none"
     augment: Literal["overhead", "flips", "none"] = "overhead"
-    crop_scale: list[float] = field(default_factory=lambda: [0.4, 1.0])
-    image_size: int | None = None
-    evaluations: int = 20
-    patience: int | None = None
-    holdout: float = 0.2
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    crop_scale: Annotated[list[Annotated[float, Range(above=0, most=1)]], Length(2, 2)] = field(
+        default_factory=lambda: [0.4, 1.0]
+    )
+    image_size: Side | None = None
+    evaluations: Count = 20
+    patience: Count | None = None
+    holdout: PartShare = 0.2
+    seeds: Annotated[list[Seed], Length(different=True)] = field(
+        default_factory=lambda: [0, 1, 2, 3, 4]
+    )
     precision: Literal["no", "bf16"] = "no"
-    workers: int = 0
+    workers: Workers = 0
     output_dir: str = "outputs/finetune"
     results_dir: str | None = None
     report_to: list[str] = field(default_factory=list)
@@ -256,28 +272,15 @@ def check(config: FinetuneConfig) -> None:
     Raises:
         UserError: Naming the key.
     """
+    check_ranges(config)
     parse_labels(config.labels)
     if str(config.labels).endswith("/class") and config.task != "classification":
         raise UserError(
             f"labels={config.labels} needs one class an image, which {config.task} does not have: "
             "use a share such as 1%, or a number of images."
         )
-    low_high = config.crop_scale
-    if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= 1:
-        raise UserError(f"crop_scale is {low_high}: give [smallest, largest] area, from 0 to 1.")
-    for key in ("epochs", "learning_rate", "batch_size", "evaluations"):
-        if getattr(config, key) <= 0:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be above 0.")
-    for key in ("max_steps", "patience", "image_size", "head_learning_rate"):
-        if getattr(config, key) is not None and getattr(config, key) <= 0:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be above 0, or null.")
-    for key in ("weight_decay", "warmup", "holdout"):
-        if getattr(config, key) < 0 or (key != "weight_decay" and getattr(config, key) >= 1):
-            raise UserError(f"{key} is {getattr(config, key)}: it must be from 0 to below 1.")
-    if not 0 < config.layer_decay <= 1:
-        raise UserError(f"layer_decay is {config.layer_decay}: it must be above 0 and at most 1.")
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds is {config.seeds}: give one or more different numbers.")
+    if config.crop_scale[0] > config.crop_scale[1]:
+        raise UserError(f"crop_scale is {config.crop_scale}: give [smallest, largest] area.")
     if config.task in ("multilabel", "detection") and config.class_weights != "none":
         raise UserError(
             f"class_weights={config.class_weights} needs one class an image or pixel, which "

@@ -242,7 +242,7 @@ def test_several_labels_an_image(tmp_path):
         (["data.name=nowhere"], "no folder or file 'nowhere'"),
         (["model=baseline:nothing"], "no weights to fine-tune"),
         (["learning_rates=1"], "did you mean learning_rate"),
-        (["task=segmentation", "labels=4", "output_stride=3"], "unknown setting"),
+        (["task=segmentation", "labels=4", "output_stride=3"], "Unknown setting"),
     ],
 )
 def test_bad_input_ends_in_a_sentence_and_nothing_is_written(tmp_path, capsys, arguments, message):

@@ -45,8 +45,8 @@ def test_a_rate_written_without_a_point_is_a_number():
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["step=5"], "unknown setting step .did you mean steps"),
-        (["inner.rat=5"], "unknown setting inner.rat .did you mean inner.rate"),
+        (["step=5"], "Unknown setting step .did you mean steps"),
+        (["inner.rat=5"], "Unknown setting inner.rat .did you mean inner.rate"),
         (["steps=five"], "steps should be int, not 'five'"),
         (["steps=2.5"], "steps should be int"),
         (["steps=true"], "steps should be int"),
@@ -55,12 +55,18 @@ def test_a_rate_written_without_a_point_is_a_number():
         (["mode=fp8"], "mode should be one of no, bf16"),
         (["inner=3"], "inner should be a group"),
         (["words=p"], "words should be a list"),
-        (["words=[1]"], r"words\[0\] should be str"),
+        (["words=[[1]]"], r"words\[0\] should be str"),
         (["steps"], "write key=value"),
         (["steps.more=1", "steps=1", "steps.more=2"], "not a group"),
-        (["--config", "absent.yaml"], "cannot read the config absent.yaml"),
+        (["--config", "absent.yaml"], "Cannot read the settings absent.yaml"),
+        (["--config", "absnt"], "There is no file and no recipe absnt"),
+        (["--config", "quickstrat"], "did you mean quickstart"),
+        (["--config", "a\0b"], "null character"),
+        (['inner.name="a\\0b"'], "inner.name holds a null character"),
+        (["inner.rate=.nan"], "inner.rate=nan should be a finite number"),
+        (["free={a: [.inf]}"], r"free.a\[0\]=inf should be a finite number"),
         (["--config"], "wants a file"),
-        (["free={a"], "cannot read the value of free"),
+        (["free={a"], "Cannot read the value of free"),
     ],
 )
 def test_wrong_input_names_the_key(argv, words):
@@ -86,6 +92,13 @@ def test_help_lists_every_dotted_key(capsys):
     assert "inner.rate: float = 0.1" in shown
     assert "mode: no | bf16 = no" in shown
     assert shown.strip() == describe(Outer).strip()
+
+
+def test_text_is_kept_as_it_was_written_and_round_numbers_are_whole():
+    got = parse(Outer, ["inner.name=007", "words=[2024, 1.10, 2024-01-01]", "steps=1e3"])
+    assert (got.inner.name, got.words, got.steps) == ("007", ["2024", "1.10", "2024-01-01"], 1000)
+    free = parse(Outer, ["free={a: 3, b: [1.5]}"]).free
+    assert [type(free["a"]), type(free["b"][0])] == [int, float]
 
 
 def test_scripts_end_with_two_on_bad_input(capsys):
