@@ -1,13 +1,14 @@
 """Column types for images with any number of named bands, and the reader of stored images.
 
-Two ``datasets`` feature types carry the band names with the column, through ``select``, ``map``,
-streaming and ``save_to_disk``: :class:`BandArray` (pixels in the table) and :class:`GeoTiff` (a
-file, read when the row is read). Plain RGB images stay ``datasets.Image``.
+Two `datasets` feature types carry the band names with the column, through `select`, `map`,
+streaming and `save_to_disk`: `BandArray` (pixels in the table) and `GeoTiff` (a file, read when the
+row is read). Plain RGB images stay `datasets.Image`.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from datasets.features.features import Array3DExtensionType, register_feature
 from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
 
+_MOST_PIXELS = 89_478_485  # Pillow's own limit, where somebody has taken it away
+
 
 class CorruptImageError(ValueError):
     """One image cannot be read; the message says why, the caller knows which row."""
@@ -31,9 +34,9 @@ class BandArray:
     """Image column whose pixels are stored in the table as a three-dimensional array.
 
     Attributes:
-        shape: stored shape, (height, width, bands) or (bands, height, width).
+        shape: Stored shape, (height, width, bands) or (bands, height, width).
         dtype: "uint8" or "uint16".
-        bands: canonical band names in channel order.
+        bands: Canonical band names in channel order.
     """
 
     shape: tuple[int, int, int]
@@ -43,20 +46,20 @@ class BandArray:
     _type: str = field(default="BandArray", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the shape a tuple again after a round trip through JSON."""
+        """Makes the shape a tuple again after a round trip through JSON."""
         height, width, bands = self.shape
         self.shape = (height, width, bands)
 
     def __call__(self) -> pa.DataType:
-        """Return the Arrow type, the same as ``datasets.Array3D``'s."""
+        """The Arrow type, the same as `datasets.Array3D`'s."""
         return Array3DExtensionType(self.shape, self.dtype)
 
     def encode_example(self, value: Any) -> Any:
-        """Return the array as it is; the writer stores it."""
+        """The array as it is; the writer stores it."""
         return value
 
     def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> np.ndarray:
-        """Return the pixels as (H, W, C)."""
+        """The pixels as (H, W, C)."""
         array = np.asarray(value, dtype=self.dtype)
         return channels_last(array, len(self.bands))
 
@@ -68,8 +71,8 @@ class GeoTiff:
     Bands are found by the names in each file; a file without names has exactly these, in order.
 
     Attributes:
-        bands: canonical names of the bands to read, in channel order.
-        decode: False gives the stored {"bytes", "path"} instead of pixels.
+        bands: Canonical names of the bands to read, in channel order.
+        decode: Whether pixels are read; False gives the stored {"bytes", "path"} instead.
     """
 
     bands: list[str]
@@ -80,19 +83,19 @@ class GeoTiff:
     _type: str = field(default="GeoTiff", init=False, repr=False)
 
     def __call__(self) -> pa.DataType:
-        """Return the Arrow type, the same as ``datasets.Image``'s."""
+        """The Arrow type, the same as `datasets.Image`'s."""
         return self.pa_type
 
     def encode_example(self, value: Any) -> dict:
-        """Return {"bytes", "path"} for a path."""
+        """{"bytes", "path"} for a path."""
         return value if isinstance(value, dict) else {"bytes": None, "path": str(value)}
 
     def cast_storage(self, storage: pa.Array) -> pa.Array:
-        """Cast paths or structs to the storage type."""
+        """Casts paths or structs to the storage type."""
         return Image().cast_storage(storage)
 
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> np.ndarray:
-        """Return the pixels as (H, W, C)."""
+        """The pixels as (H, W, C)."""
         return read_raster(value, self.bands)
 
 
@@ -103,10 +106,10 @@ with warnings.catch_warnings():
 
 
 def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
-    """Return an array stored (H, W, C) or (C, H, W) as (H, W, C), by which end has ``channels``.
+    """An array stored (H, W, C) or (C, H, W) as (H, W, C), by which end has as many channels.
 
     Raises:
-        UserError: when neither end has that many.
+        UserError: Neither end has that many.
     """
     if array.shape[2] == channels:
         return array
@@ -119,54 +122,76 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def raster_bands(raster: Any) -> tuple[str, ...] | None:
-    """Return the names of an open raster's bands; None when it does not name them all.
+    """Names of an open raster's bands; None when it does not name them all.
 
     Descriptions come first ("B04", "Red"); then the colour interpretation, which says red, green
-    and blue of a plain image.
+    and blue of a plain image. A last alpha band is a mask and has no name.
     """
-    for names in (raster.descriptions, [colour.name for colour in raster.colorinterp]):
+    colours = [colour.name for colour in raster.colorinterp]
+    count = len(colours) - (colours[-1:] == ["alpha"])
+    for names in (raster.descriptions, colours):
         try:
-            return resolve_bands([(name or "").split(",")[0].split(" (")[0] for name in names])
+            return resolve_bands(
+                [(name or "").split(",")[0].split(" (")[0] for name in names[:count]]
+            )
         except UserError:
             continue
     return None
 
 
+def open_tile(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Any:
+    """An open raster of a data set, of the formats that hold their pixels themselves.
+
+    Args:
+        source: Path or content.
+        name: What error sentences call it.
+
+    Raises:
+        UserError: Not such a raster, or too large to be read at once.
+    """
+    from ..rasters import open_raster
+
+    return open_raster(source, name=name)
+
+
 def read_raster(value: dict, bands: Sequence[str]) -> np.ndarray:
-    """Read some bands of a raster file.
+    """Reads some bands of a raster file.
 
     Args:
         value: {"bytes", "path"}.
-        bands: canonical names; found by the names in the file, else the file has exactly these.
+        bands: Canonical names; found by the names in the file, else the file has exactly these.
 
     Returns:
         (H, W, C) in the file's type.
 
     Raises:
-        UserError: when the file lacks one of the bands.
-        CorruptImageError: when it cannot be read.
+        UserError: The file lacks one of the bands.
+        CorruptImageError: It cannot be read.
     """
-    import rasterio
     from rasterio.errors import RasterioError
 
-    source = io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
+    content, name = value["bytes"], value["path"] or "an image"
     try:
-        with rasterio.open(source) as raster:
+        opened = open_tile(value["path"] if content is None else content, name)
+    except UserError as error:
+        raise CorruptImageError(str(error).rstrip(".")) from error
+    try:
+        with opened as raster:
             have = raster_bands(raster)
             if have is None and raster.count != len(bands):
                 raise UserError(
-                    f"{value['path']} has {raster.count} bands that it does not name, but "
+                    f"{name} has {raster.count} bands that it does not name, but "
                     f"{', '.join(bands)} are asked for: keep tiles with the same bands in one "
                     "folder, or write band descriptions into them."
                 )
-            indexes = band_indices(have, bands, source=value["path"]) if have else range(len(bands))
+            indexes = band_indices(have, bands, source=name) if have else range(len(bands))
             return np.moveaxis(raster.read([i + 1 for i in indexes]), 0, 2)
     except RasterioError as error:
-        raise CorruptImageError(str(error)) from error
+        raise CorruptImageError(f"{name}: {error}") from error
 
 
 def column_values(column: pa.ChunkedArray) -> list:
-    """Return a column's values; arrays as numpy arrays, many times faster than through lists."""
+    """A column's values; arrays as numpy arrays, many times faster than through lists."""
     values: list = []
     for chunk in column.chunks:
         is_array = isinstance(chunk.type, Array3DExtensionType) and chunk.null_count == 0
@@ -178,18 +203,18 @@ class RowReader:
     """Turns stored rows into (H, W, C) integer arrays with the bands asked for.
 
     Attributes:
-        columns: the columns that must be read.
+        columns: Columns that must be read.
     """
 
     def __init__(self, features: Features, bands: Sequence[str]) -> None:
-        """Check the columns against the bands.
+        """Checks the columns against the bands.
 
         Args:
-            features: the data set's features.
-            bands: canonical band names.
+            features: The data set's features.
+            bands: Canonical band names.
 
         Raises:
-            UserError: for a missing image column or a band that the data does not have.
+            UserError: A missing image column or a band that the data does not have.
         """
         if "image" not in features:
             raise UserError(
@@ -217,7 +242,7 @@ class RowReader:
         self.columns = ["image", "nir"] if self.with_nir else ["image"]
 
     def undecoded(self, rows: Any) -> Any:
-        """Return the data set with image files as bytes or paths, to be read in threads."""
+        """The data set with image files as bytes or paths, to be read in threads."""
         for column in self.columns:
             feature = rows.features[column]
             if isinstance(feature, Image):
@@ -227,17 +252,17 @@ class RowReader:
         return rows
 
     def __call__(self, row: dict) -> np.ndarray:
-        """Read one row.
+        """Reads one row.
 
         Args:
-            row: of the undecoded data set.
+            row: Row of the undecoded data set.
 
         Returns:
             (H, W, C), uint8 or uint16.
 
         Raises:
-            CorruptImageError: when the image cannot be read.
-            UserError: for an image of another kind than the column promises.
+            CorruptImageError: The image cannot be read.
+            UserError: An image of another kind than the column promises.
         """
         value = row["image"]
         if value is None:
@@ -263,26 +288,74 @@ class RowReader:
 
 
 def _read_image(value: Any, mode: str) -> np.ndarray:
-    """Read an encoded image (or a PIL image) as (H, W, 3) for "RGB" or (H, W) for "L"."""
+    """Reads an encoded image (or a PIL image) as (H, W, 3) for "RGB" or (H, W) for "L"."""
     import PIL.Image
     import PIL.ImageOps
 
+    name = ""
     try:
         if isinstance(value, dict):
-            value = PIL.Image.open(
-                io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
-            )
-        if value.mode.startswith(("I", "F")):
-            raise UserError(
-                f"An image has {value.mode} pixels (more than 8 bits), which have no fixed scale: "
-                "store them as GeoTIFF tiles or arrays and name their `bands`."
-            )
+            name = os.path.basename(value["path"] or "")
+            value = open_image(value)
+        _check_depth(value)
         if value.getexif().get(PIL.Image.ExifTags.Base.Orientation) is not None:
             value = PIL.ImageOps.exif_transpose(value)
         return np.asarray(value.convert(mode))
-    except UserError:
-        raise
+    except UserError as error:
+        raise (UserError(f"{name}: {error}") if name else error) from error
     # PIL reports broken files by many types, by format: OSError, SyntaxError (PNG), struct.error,
     # ValueError, ...
     except Exception as error:
-        raise CorruptImageError(f"{type(error).__name__}: {error}") from error
+        at = f"{name}: " if name else ""
+        raise CorruptImageError(f"{at}{type(error).__name__}: {error}") from error
+
+
+def open_image(value: dict, *, max_pixels: int | None = None) -> Any:
+    """An image of Pillow, not yet decoded, whose size by its header can be held.
+
+    Args:
+        value: {"bytes", "path"}.
+        max_pixels: Most pixels; None is Pillow's own limit (89 million).
+
+    Raises:
+        CorruptImageError: More pixels than that.
+    """
+    import PIL.Image
+
+    image = PIL.Image.open(
+        io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
+    )
+    most = max_pixels or PIL.Image.MAX_IMAGE_PIXELS or _MOST_PIXELS
+    if image.width * image.height > most:
+        raise CorruptImageError(
+            f"it has {image.width:,} x {image.height:,} pixels, and at most {most:,} are read at "
+            "once: cut it into tiles"
+        )
+    return image
+
+
+def orientation(value: Any) -> int:
+    """How a stored image is turned for display, by EXIF's number; 1 is as stored."""
+    import PIL.Image
+
+    try:
+        image = open_image(value) if isinstance(value, dict) else value
+        return int(image.getexif().get(PIL.Image.ExifTags.Base.Orientation) or 1)
+    except (OSError, ValueError, SyntaxError, AttributeError):
+        return 1
+
+
+def _check_depth(image: Any) -> None:
+    """Refuses more than 8 bits a value, of which Pillow would hand out the upper ones.
+
+    Raises:
+        UserError: Such an image.
+    """
+    # Pillow decodes colour of 16 bits as 8: only the raw mode of its decoder tells.
+    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()) or ())
+    if image.mode.startswith(("I", "F")) or ";16" in raw:
+        raise UserError(
+            f"An image has {image.mode} pixels of more than 8 bits, which have no fixed scale: "
+            "store them as GeoTIFF tiles or arrays and name their `bands`, or convert them to 8 "
+            "bits."
+        )
