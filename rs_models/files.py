@@ -138,6 +138,7 @@ def claim(
     *,
     record: str = "job.json",
     adopts: Callable[[Path], bool] | None = None,
+    renews: bool = False,
 ) -> Iterator[bool]:
     """Holds a folder for one job while it is worked on.
 
@@ -151,6 +152,8 @@ def claim(
         record: File in the folder that holds the job, under the key `job`.
         adopts: Whether a folder with files but without a record may be taken (one of an earlier
             version, say); None takes none.
+        renews: Whether what the folder holds of another job is removed for this one, unless a
+            process works on it: for folders that hold intermediate work alone.
 
     Yields:
         Whether the folder held this job already, so that there may be something to go on with.
@@ -164,7 +167,9 @@ def claim(
     job = json.loads(json.dumps(job))  # as it will be read: lists for tuples
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder to write to.")
-    if (folder / record).is_file():
+    if renews:
+        pass
+    elif (folder / record).is_file():
         _check_same(folder, job, record)  # before a lock is made in a folder that is not ours
     elif folder.is_dir() and not _free(folder, adopts):
         raise UserError(f"{folder} holds other files: choose another folder, or empty it.")
@@ -175,6 +180,8 @@ def claim(
     except Timeout:
         raise UserError(_held(folder, record)) from None
     try:
+        if renews and not _holds(folder, job, record):
+            _empty(folder)
         known = (folder / record).is_file()
         content = _check_same(folder, job, record) if known else {"job": job}
         for path in folder.rglob(f".*.{PARTIAL}*"):
@@ -217,6 +224,18 @@ def _check_same(folder: Path, job: Mapping[str, Any], record: str) -> dict[str, 
             "remove it."
         )
     return content
+
+
+def _holds(folder: Path, job: Mapping[str, Any], record: str) -> bool:
+    with suppress(UserError):
+        return (read_job(folder, record) or {}).get("job") == job
+    return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _free(folder: Path, adopts: Callable[[Path], bool] | None) -> bool:

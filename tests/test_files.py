@@ -161,3 +161,20 @@ def test_a_second_run_is_told_who_holds_the_folder_and_a_kill_frees_it(tmp_path)
     with claim(folder, {"n": 1}) as known:
         assert known and time.monotonic() < deadline
     assert names(folder) == ["job.json"]
+
+
+def test_a_folder_of_intermediate_work_is_renewed_for_another_job(tmp_path):
+    folder = tmp_path / "rows"
+    with pytest.raises(KeyboardInterrupt), claim(folder, {"step": 1}, renews=True):
+        (folder / "0.npy").write_text("half")
+        raise KeyboardInterrupt
+    with claim(folder, {"step": 1}, renews=True) as known:
+        assert known and (folder / "0.npy").exists()
+    with claim(folder, {"step": 2}, renews=True) as known:
+        assert not known and not (folder / "0.npy").exists()
+        with pytest.raises(UserError, match="worked on by process"):
+            with claim(folder, {"step": 3}, renews=True):
+                pass
+    (folder / "job.json").write_text("not JSON")
+    with claim(folder, {"step": 2}, renews=True) as known:
+        assert not known

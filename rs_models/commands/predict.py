@@ -126,6 +126,8 @@ def _scenes(given: Sequence[str]) -> list[Path]:
 
 def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[Path, Path]]:
     """Where each scene's result goes."""
+    from ..predict.run import same_file
+
     folder, end = Path(output), ".geojson" if boxes else ".tif"
     if len(scenes) == 1 and not folder.is_dir() and folder.suffix:
         return [(scenes[0], folder)]
@@ -136,10 +138,11 @@ def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[
     for scene, path in pairs:
         if path in taken:
             raise UserError(f"{scene} and {taken[path]} would both become {path}: rename one.")
-        if path.resolve() == scene.resolve():
-            raise UserError(
-                f"{scene} would be overwritten by its own result: choose another output."
-            )
+        for other in scenes:
+            if same_file(path, other):
+                raise UserError(
+                    f"{other} would be overwritten by the result of {scene}: choose another output."
+                )
         taken[path] = scene
     return pairs
 

@@ -23,16 +23,9 @@ from ..evaluation.features import weights_hash
 from ..evaluation.loading import load_encoder, processor_record
 from ..preprocessing import Preprocessing, recorded
 from ..tasks.classification import classify
-from ..tasks.detection import FasterRcnnForObjectDetection
 from ..tasks.segmentation_scores import scores_of
 from ..zoo import pinned_revision, resolve
 
-KINDS = {
-    "segmentation": ("classes", "probabilities"),
-    "classification": ("classes", "probabilities"),
-    "detection": ("boxes",),
-    "embedding": ("embeddings",),
-}
 _TASKS: dict[str, Any] = {
     "ForSemanticSegmentation": ("segmentation", AutoModelForSemanticSegmentation),
     "ForImageClassification": ("classification", AutoModelForImageClassification),
@@ -56,6 +49,7 @@ class Predictor:
         stride: Pixels to one cell of the result; None depends on the tile (one value a tile).
         forward: Normalised images (B, C, H, W) -> (B, K, h, w), or what a detector gives.
         precision: "no" (float32) or "bf16".
+        width: Features of an embedding; None where the model does not say.
     """
 
     task: str
@@ -67,12 +61,35 @@ class Predictor:
     stride: int | None
     forward: Callable[[Tensor], Any]
     precision: str = "no"
+    width: int | None = None
 
     def to(self, device: str | torch.device | None) -> Predictor:
         """Moved, and laid out for convolutions; None is a GPU where there is one."""
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model.eval().to(place, memory_format=torch.channels_last)
+        try:
+            place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model.eval().to(place, memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            if device is None:
+                raise
+            raise UserError(
+                f"The device {str(device)!r} cannot be used ({first_line(error)}): name cpu, or "
+                "cuda where there is a GPU."
+            ) from error
         return self
+
+    @property
+    def channels(self) -> int:
+        """Values of a cell: classes, or features of an embedding.
+
+        Raises:
+            UserError: A model that does not say.
+        """
+        count = len(self.names) or self.width
+        if count is None:
+            raise UserError(
+                f"{self.name} does not say how many features it gives: set the predictor's width."
+            )
+        return count
 
     @property
     def device(self) -> torch.device:
@@ -206,11 +223,13 @@ def _embedder(name: str, revision: str | None, precision: str) -> Predictor:
         stride=backbones.output_stride(model.config) if dense else None,
         forward=(lambda x: backbones.dense(model, x)) if dense else encoder.forward,
         precision=precision,
+        width=backbones.feature_dim(model.config) if dense else _width(model),
     )
 
 
-def boxes_of(output: Any, threshold: float, side: int) -> list[dict[str, Tensor]]:
-    """Boxes of each tile in pixels, from any of transformers' detectors."""
-    return FasterRcnnForObjectDetection.post_process_object_detection(
-        output, threshold, [(side, side)] * len(output.logits)
-    )
+def _width(model: Any) -> int | None:
+    """Features of a model that is not one of our native backbones."""
+    config = getattr(model, "config", None)
+    stages = getattr(config, "hidden_sizes", None) or [None]
+    width = getattr(model, "num_features", None) or getattr(config, "hidden_size", stages[-1])
+    return int(width) if width is not None else None

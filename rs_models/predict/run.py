@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rasterio
-import torch
-
 from ..errors import UserError
-from .model import KINDS, Predictor, load_predictor
+from .boxes import Boxes
+from .maps import ClassMap, EmbeddingMap, ProbabilityMap
+from .model import Predictor, load_predictor
 from .scene import Scene
+from .scene_run import Kind, SceneRun
 from .tiles import Grid
-from .vectors import write_boxes, write_polygons
-from .work import Work
-from .writing import GDAL, Partial, write_cog
+from .vectors import write_polygons
+from .writing import GDAL, finished_rows, shortened, told_by_name
+
+# The first that a model's task can give is what it gives when nothing else is asked for.
+KINDS: tuple[Kind, ...] = (ClassMap(), ProbabilityMap(), EmbeddingMap(), Boxes())
+# A side of more takes tens of gigabytes in any network.
+LARGEST_TILE = 8192
 
 
 @dataclass(frozen=True)
@@ -100,74 +103,112 @@ def predict(
     Raises:
         UserError: A scene, bands, model or settings that do not fit, a corrupt block, or no room.
     """
+    import rasterio
+
     predictor = (
         model
         if isinstance(model, Predictor)
-        else load_predictor(model, task=_task(kind), precision=precision)
+        else load_predictor(model, task=task_for(kind), precision=precision)
     )
     predictor.to(device)
-    kind = _kind(kind, predictor)
-    output = _output(Path(output), kind)
-    if polygons and kind != "classes":
-        raise UserError(f"Polygons are made of classes, not of {kind}.")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}: it must be 1 or more.")
-    found = Scene.open(str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt)
-    with rasterio.Env(**GDAL), closing(found) as opened:
+    chosen = kind_of(kind, predictor)
+    output = _output(Path(output), chosen)
+    if polygons and not isinstance(chosen, ClassMap):
+        raise UserError(f"Polygons are made of classes, not of {chosen.name}.")
+    _check(batch_size, threshold, min_area, tile)
+    opening = Scene.open(
+        str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt
+    )
+    with rasterio.Env(**GDAL), closing(opening) as opened, told_by_name(output):
         grid = _grid(opened, predictor, tile, overlap)
-        job = _job(opened, predictor, grid, kind, batch_size, threshold)
+        refuse_inputs(opened, output, *([output.with_suffix(".geojson")] if polygons else []))
+        job = _job(opened, predictor, grid, chosen, batch_size, threshold)
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Partial(output, job)
-        if not resume:
-            partial.remove()
-            partial = Partial(output, job)
-        elif partial.started_anew and progress:
-            print(f"{output}: what was unfinished is of another job; starting anew.")
-        work = Work(predictor, opened, grid, partial, kind, batch_size, threshold, progress)
-        computed = work.run()
-        made = Prediction(
+        with finished_rows(output, job, resume=resume) as rows:
+            if rows.renewed and progress:
+                print(f"{output}: what was unfinished is of another job; starting anew.")
+            run = SceneRun(predictor, opened, grid, chosen, rows, batch_size, threshold, progress)
+            computed = run.compute()
+            count = chosen.write(run, output)
+            polygon_count = None
+            if polygons:
+                path = output.with_suffix(".geojson")
+                polygon_count = write_polygons(output, path, predictor.names, min_area=min_area)
+        return Prediction(
             scene=str(scene),
             output=str(output),
-            kind=kind,
+            kind=chosen.name,
             tiles=grid.rows * grid.columns,
             computed=computed,
+            boxes=count,
+            polygons=polygon_count,
             corrupt_blocks=len(opened.corrupt),
         )
-        if kind == "boxes":
-            boxes, scores, labels = _merged(partial, grid)
-            count = write_boxes(boxes, scores, labels, opened.raster, output, predictor.names)
-            made = dataclasses.replace(made, boxes=count)
-        else:
-            _write_raster(partial, opened, grid, predictor, kind)
-        if polygons:
-            path = output.with_suffix(".geojson")
-            count = write_polygons(output, path, predictor.names, min_area=min_area)
-            made = dataclasses.replace(made, polygons=count)
-        partial.remove()
-        return made
 
 
-def _task(kind: str | None) -> str | None:
+def refuse_inputs(scene: Scene, *outputs: Path) -> None:
+    """Refuses to write over the scene or what it refers to, by whatever path or link.
+
+    Raises:
+        UserError: Naming the output and the input.
+    """
+    for output in outputs:
+        for source in scene.sources():
+            if same_file(output, source):
+                raise UserError(
+                    f"The output {output} is {source}, which the scene {scene.path} is read from: "
+                    "choose another output."
+                )
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file, links included."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.abspath(one) == os.path.abspath(other)
+
+
+def task_for(kind: str | None) -> str | None:
     """Task to load a model for: only embeddings are not what its config says."""
-    return "embedding" if kind == "embeddings" else None
+    return "embedding" if kind == EmbeddingMap.name else None
 
 
-def _kind(kind: str | None, predictor: Predictor) -> str:
-    can = KINDS[predictor.task]
-    if kind is None:
-        return can[0]
-    if kind not in can:
+def kind_of(name: str | None, predictor: Predictor) -> Kind:
+    """The kind of prediction by name; None is the first that the model can give.
+
+    Raises:
+        UserError: One that the model cannot give.
+    """
+    possible = [kind for kind in KINDS if predictor.task in kind.tasks]
+    for kind in possible:
+        if name in (None, kind.name):
+            return kind
+    raise UserError(
+        f"{predictor.name} is for {predictor.task} and gives "
+        f"{' or '.join(kind.name for kind in possible)}, not {name}."
+    )
+
+
+def _output(path: Path, kind: Kind) -> Path:
+    if path.suffix.lower() not in kind.suffixes:
         raise UserError(
-            f"{predictor.name} is for {predictor.task} and gives {' or '.join(can)}, not {kind}."
+            f"The output {shortened(path)} should end in {kind.suffixes[0]}: it holds {kind.name}."
         )
-    return kind
-
-
-def _output(path: Path, kind: str) -> Path:
-    wanted = (".geojson", ".json") if kind == "boxes" else (".tif", ".tiff")
-    if path.suffix.lower() not in wanted:
-        raise UserError(f"The output {path} should end in {wanted[0]}: it holds {kind}.")
+    if path.is_dir():
+        raise UserError(f"The output {path} is a folder: name a file.")
     return path
+
+
+def _check(batch_size: int, threshold: float, min_area: float, tile: int | None) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}: it must be 1 or more.")
+    if not 0 <= threshold <= 1:
+        raise UserError(f"threshold is {threshold}: it must be from 0 to 1.")
+    if not 0 <= min_area < float("inf"):
+        raise UserError(f"min_area is {min_area}: it must be square metres, 0 or more.")
+    if tile is not None and not 1 <= tile <= LARGEST_TILE:
+        raise UserError(f"tile is {tile} pixels: it must be from 1 to {LARGEST_TILE}.")
 
 
 def _grid(scene: Scene, predictor: Predictor, tile: int | None, overlap: int | None) -> Grid:
@@ -178,54 +219,17 @@ def _grid(scene: Scene, predictor: Predictor, tile: int | None, overlap: int | N
 
 
 def _job(
-    scene: Scene, predictor: Predictor, grid: Grid, kind: str, batch_size: int, threshold: float
+    scene: Scene, predictor: Predictor, grid: Grid, kind: Kind, batch_size: int, threshold: float
 ) -> dict[str, Any]:
     """What an unfinished output must agree with."""
-    stat = os.stat(scene.path) if os.path.exists(scene.path) else None
     return {
-        "format": 1,
-        "scene": [scene.path, stat.st_size, stat.st_mtime_ns] if stat else [scene.path],
+        "format": 2,
+        "scene": scene.files(),
         "bands": scene.indexes,
         "model": [predictor.name, predictor.revision, predictor.precision],
         "grid": dataclasses.asdict(grid),
-        "kind": kind,
+        "kind": kind.name,
         "batch_size": batch_size,  # another one may round otherwise
-        "threshold": threshold if kind == "boxes" else None,
+        "threshold": threshold if isinstance(kind, Boxes) else None,
         "skip_corrupt": scene.skip_corrupt,
     }
-
-
-def _write_raster(
-    partial: Partial, scene: Scene, grid: Grid, predictor: Predictor, kind: str
-) -> None:
-    first = partial.get(0)
-    names = predictor.names or [f"feature {number}" for number in range(len(first))]
-    tags = {
-        "kind": kind,
-        "model": predictor.name,
-        "model_revision": predictor.revision,
-        "software": "rs_models",
-    }
-    if kind == "classes":
-        tags |= {f"class_{number}": name for number, name in enumerate(predictor.names)}
-    write_cog(
-        partial,
-        scene.raster,
-        grid,
-        dtype=str(first.dtype),
-        count=len(first),
-        names=names,
-        tags=tags,
-        categorical=kind == "classes",
-    )
-
-
-def _merged(partial: Partial, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All boxes of a scene: of those of a class that cover each other the best stays."""
-    from torchvision.ops import batched_nms
-
-    found = np.concatenate([partial.get(row) for row in range(grid.rows)])
-    boxes, scores = torch.from_numpy(found[:, :4]), torch.from_numpy(found[:, 4])
-    labels = torch.from_numpy(found[:, 5]).long()
-    keep = batched_nms(boxes, scores, labels, 0.5).numpy()
-    return found[keep, :4], found[keep, 4], found[keep, 5].astype(int)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from ..bands import band_indices, resolve_bands
 from ..data.columns import raster_bands
 from ..errors import UserError
 from ..preprocessing import Preprocessing
-from ..rasters import SCENE_DRIVERS, open_raster
+from ..rasters import SCENE_DRIVERS, VRT_SUFFIX, is_address, open_raster
 
 
 class CorruptBlockError(UserError):
@@ -85,6 +87,18 @@ class Scene:
     def close(self) -> None:
         """Closes the file."""
         self.raster.close()
+
+    def files(self) -> list[list[Any]]:
+        """The file and all that it refers to (a VRT's sources): path, size and time of change."""
+        return [
+            [path, stat.st_size, stat.st_mtime_ns]
+            for path in self.sources()
+            if (stat := _stat(path)) is not None
+        ] or [[self.path]]
+
+    def sources(self) -> list[str]:
+        """Paths of the file and of all that it refers to, a VRT's sources and theirs."""
+        return _sources(self.raster, {os.path.abspath(self.path)})
 
     @property
     def has_nodata(self) -> bool:
@@ -189,6 +203,26 @@ def _opened(path: str) -> Any:
         addresses=True,
         max_bytes=None,
     )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _sources(raster: Any, seen: set[str]) -> list[str]:
+    """Sorted paths, with those of VRTs among them opened in turn."""
+    for path in raster.files:
+        whole = os.path.abspath(path) if not is_address(path) else path
+        if whole in seen:
+            continue
+        seen.add(whole)
+        if whole.lower().endswith(VRT_SUFFIX):
+            with suppress(UserError), _opened(whole) as inner:
+                _sources(inner, seen)
+    return sorted(seen)
 
 
 def _bands(raster: Any, given: str | Sequence[str] | None, path: str) -> tuple[str, ...] | None:

@@ -14,7 +14,7 @@ from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.predict import Predictor, from_model, load_predictor, predict
-from rs_models.predict.work import _argmax
+from rs_models.predict.maps import largest
 from rs_models.preprocessing import Preprocessing
 from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
 from tests.predict.helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
@@ -350,7 +350,7 @@ def test_the_class_of_a_pixel_is_the_first_of_the_largest(count, kind):
     scores = np.random.default_rng(0).integers(0, 3 * count, (count, 30, 40)).astype(np.float32)
     found = np.zeros((30, 40), kind)
     assert (scores == scores.max(0)).sum() > 30 * 40  # some are equal
-    _argmax(scores, found)
+    largest(scores, found)
     np.testing.assert_array_equal(found, scores.argmax(0))
 
 
