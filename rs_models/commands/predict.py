@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,9 +130,9 @@ def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[
     from ..predict.run import same_file
 
     folder, end = Path(output), ".geojson" if boxes else ".tif"
-    if len(scenes) == 1 and not folder.is_dir() and folder.suffix:
+    if len(scenes) == 1 and not os.path.isdir(folder) and folder.suffix:
         return [(scenes[0], folder)]
-    if folder.is_file() or folder.suffix.lower() in (".tif", ".tiff", ".geojson", ".json"):
+    if os.path.isfile(folder) or folder.suffix.lower() in (".tif", ".tiff", ".geojson", ".json"):
         raise UserError(f"--output {output} is a file, and there are {len(scenes)} scenes.")
     pairs = [(scene, folder / f"{scene.stem}{end}") for scene in scenes]
     taken: dict[Path, Path] = {}

@@ -18,7 +18,7 @@ from transformers import (
 
 from .. import backbones
 from ..backbones.loading import load_weights, read_config
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..evaluation.features import weights_hash
 from ..evaluation.loading import load_encoder, processor_record
 from ..preprocessing import Preprocessing, recorded

@@ -195,7 +195,7 @@ def _output(path: Path, kind: Kind) -> Path:
         raise UserError(
             f"The output {shortened(path)} should end in {kind.suffixes[0]}: it holds {kind.name}."
         )
-    if path.is_dir():
+    if os.path.isdir(path):  # a name that is too long is told where it is written
         raise UserError(f"The output {path} is a folder: name a file.")
     return path
 
