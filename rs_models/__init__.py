@@ -17,14 +17,14 @@ from .version import __version__
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
 # torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
 _PUBLIC = {
-    "DeepLabV3PlusConfig": "rs_models.tasks.segmentation",
-    "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmentation",
-    "FasterRcnnConfig": "rs_models.tasks.detection",
-    "FasterRcnnForObjectDetection": "rs_models.tasks.detection",
+    "DeepLabV3PlusConfig": "rs_models.tasks.segmenters",
+    "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmenters",
+    "FasterRcnnConfig": "rs_models.tasks.faster_rcnn",
+    "FasterRcnnForObjectDetection": "rs_models.tasks.faster_rcnn",
     "FinetuneConfig": "rs_models.tasks.finetuning",
     "FinetuneData": "rs_models.tasks.finetuning",
-    "FcnConfig": "rs_models.tasks.segmentation",
-    "FcnForSemanticSegmentation": "rs_models.tasks.segmentation",
+    "FcnConfig": "rs_models.tasks.segmenters",
+    "FcnForSemanticSegmentation": "rs_models.tasks.segmenters",
     "FalseConfig": "rs_models.methods.false",
     "FalseForPreTraining": "rs_models.methods.false",
     "GlcnetConfig": "rs_models.methods.glcnet",
@@ -73,8 +73,8 @@ def _register() -> None:
     )
 
     from .methods import METHODS, method_classes
-    from .tasks.detection import FasterRcnnConfig, FasterRcnnForObjectDetection
-    from .tasks.segmentation import SEGMENTERS
+    from .tasks.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
+    from .tasks.segmenters import SEGMENTERS
 
     for name in METHODS:
         config_class, model_class = method_classes(name)

@@ -42,7 +42,7 @@ def segmentation_network(
     fine-tuning file (`decoder_ft`) ends in classes (`conv4`), which are kept.
     """
     from ..backbones.decoders import AsppEncoder, DeepLabV3PlusDecoder
-    from ..tasks.segmentation import from_pretraining_decoder
+    from ..tasks.segmenters import from_pretraining_decoder
 
     lead = prefix.removesuffix("backbone.")
     encoder_lead = f"{lead}encoder."

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..errors import UserError
 
+# Value of a mask's pixels that have no class.
+IGNORE = 255
 COLUMNS = ("image", "label", "mask", "objects", "nir")
 SPLITS = ("train", "validation", "test")
 
@@ -71,9 +73,13 @@ def data_name(name_or_path: str | os.PathLike[str]) -> str:
     return path.resolve().name if path.exists() else str(name_or_path)
 
 
-def missing_split(split: str, there: Iterable[str], name: str) -> UserError:
+class MissingSplitError(UserError):
+    """A split that the data does not have."""
+
+
+def missing_split(split: str, there: Iterable[str], name: str) -> MissingSplitError:
     """The error for a split that does not exist."""
-    return UserError(
+    return MissingSplitError(
         f"{name} has no split {split!r}: it has {', '.join(there) or 'none'}; ask for one of them."
     )
 

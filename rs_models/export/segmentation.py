@@ -34,7 +34,7 @@ def export_segmentation(
     parts = source.segmentation_parts() if hasattr(source, "segmentation_parts") else None
     if parts is None:
         return None
-    from ..tasks.segmentation import from_pretraining_decoder
+    from ..tasks.segmenters import from_pretraining_decoder
 
     meta = validate_provenance(provenance)
     output = Path(output)

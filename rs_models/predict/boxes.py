@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tasks.detection import FasterRcnnForObjectDetection
+from ..tasks.faster_rcnn import FasterRcnnForObjectDetection
 from .scene_run import Kind, RowCollector, SceneRun
 from .tiles import Grid
 from .vectors import write_boxes

@@ -12,7 +12,7 @@ import torch
 
 from rs_models import backbones
 from rs_models.cli import main
-from rs_models.tasks.segmentation import FcnConfig, FcnForSemanticSegmentation
+from rs_models.tasks.segmenters import FcnConfig, FcnForSemanticSegmentation
 from tests.conftest import ROOT
 from tests.predict.helpers import RGB, pixels, read, write
 from tests.predict.test_predict import broken

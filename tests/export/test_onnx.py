@@ -16,8 +16,8 @@ from rs_models.predict import from_model, load_predictor
 from rs_models.predict.model import Predictor
 from rs_models.preprocessing import Preprocessing
 from rs_models.tasks.classification import classify, over
-from rs_models.tasks.detection import FasterRcnnConfig, FasterRcnnForObjectDetection
-from rs_models.tasks.segmentation import (
+from rs_models.tasks.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
+from rs_models.tasks.segmenters import (
     DeepLabV3PlusForSemanticSegmentation,
     FcnForSemanticSegmentation,
 )

@@ -16,7 +16,7 @@ from rs_models.export import export
 from rs_models.predict import Predictor, from_model, load_predictor, predict
 from rs_models.predict.maps import largest
 from rs_models.preprocessing import Preprocessing
-from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
+from rs_models.tasks.segmenters import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
 from tests.predict.helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
 from tests.support.models import nano, provenance
 

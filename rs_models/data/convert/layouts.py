@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...bands import SENSORS
+from ..names import IGNORE
 from ..registry import EUROSAT_MS_BANDS
 from . import class_names
 
 Task = Literal["scenes", "segmentation", "detection"]
-IGNORE = 255
 _JPG, _PNG, _TIF = r"\.jpe?g", r"\.png", r"\.tiff?"
 _CLASS = r"(?P<cls>[^/]+)/(?P<name>[^/]+)"
 

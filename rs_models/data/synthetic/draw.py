@@ -14,6 +14,7 @@ import numpy as np
 from ...bands import SENSORS
 from ...errors import UserError
 from ..cache import default_cache_dir
+from ..names import missing_split
 from .canvas import Canvas
 from .palette import OBJECTS
 from .scenes import SCENES
@@ -86,7 +87,7 @@ def load_synthetic(
     from datasets import Dataset
 
     if split not in ROWS:
-        raise UserError(f"synthetic has no split {split!r}: it has {', '.join(ROWS)}.")
+        raise missing_split(split, ROWS, "synthetic")
     unknown = set(bands) - set(SENSORS["rgbn"])
     if unknown:
         raise UserError(

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ...data.names import IGNORE
 from ...errors import UserError
-
-IGNORE = 255
 
 
 def metric_path(name: str) -> str:

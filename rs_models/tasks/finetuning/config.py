@@ -19,8 +19,9 @@ from ...settings import (
     Workers,
     check_ranges,
 )
+from ..table import check_name, task
 
-Task = Literal["classification", "multilabel", "segmentation", "detection"]
+AUTO = "auto"
 
 
 @dataclass
@@ -32,7 +33,8 @@ class FinetuneData:
         label: Name in the results; null is the Hub id, or the last part of a path.
         revision: Commit or tag of a Hub data set.
         train_split: Split that labels are drawn from.
-        validation_split: Split that early stopping looks at; null holds out a part of the draw.
+        validation_split: Split that early stopping looks at. `auto` is the data's own, where it has
+            one; without one, and for null, a part of the draw is held out.
         test_split: Split that is counted, once, at the end.
         bands: Bands to read; null takes the model's. A stem is adapted by name where they differ.
         columns: Our column name to the data's, e.g. `{mask: annotation}`.
@@ -107,7 +109,7 @@ class FinetuneConfig:
         json: Print the result as JSON.
     """
 
-    task: Task = "classification"
+    task: str = "classification"
     model: str = "baseline:random-resnet_mini"
     name: str | None = None
     revision: str | None = None
@@ -155,7 +157,7 @@ class FinetuneConfig:
 # the weights were trained with. Image size is the model's own unless set (theirs is 224, or 256 for
 # segmentation; TOV's EuroSAT 64).
 _TOV_VIEWS: dict[str, Any] = {"augment": "flips", "crop_scale": [0.8, 1.0]}
-PROTOCOLS: dict[str, dict[Task, dict[str, Any]]] = {
+PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     # GeoX-Lab/G-RSIM, TOV_v1: linear classifier on a frozen trunk; FCN_d8, all of it trained.
     "tov": {
         "classification": {
@@ -247,7 +249,7 @@ PROTOCOLS: dict[str, dict[Task, dict[str, Any]]] = {
 }
 
 
-def preset(protocol: str | None, task: str) -> dict[str, Any]:
+def preset(protocol: str | None, task_name: str) -> dict[str, Any]:
     """Settings of a paper's protocol.
 
     Raises:
@@ -257,13 +259,14 @@ def preset(protocol: str | None, task: str) -> dict[str, Any]:
         return {}
     if protocol not in PROTOCOLS:
         raise UserError(f"Unknown protocol '{protocol}': use one of {', '.join(PROTOCOLS)}.")
-    by_task: dict[Any, dict[str, Any]] = dict(PROTOCOLS[protocol])
-    if task not in by_task:
+    check_name(task_name)
+    by_task = PROTOCOLS[protocol]
+    if task_name not in by_task:
         raise UserError(
-            f"The protocol '{protocol}' is for {' and '.join(by_task)}, not for {task}: leave it "
-            "out, or choose another."
+            f"The protocol '{protocol}' is for {' and '.join(by_task)}, not for {task_name}: leave "
+            "it out, or choose another."
         )
-    return by_task[task]
+    return by_task[task_name]
 
 
 def check(config: FinetuneConfig) -> None:
@@ -274,14 +277,15 @@ def check(config: FinetuneConfig) -> None:
     """
     check_ranges(config)
     parse_labels(config.labels)
-    if str(config.labels).endswith("/class") and config.task != "classification":
+    kind = task(config.task)
+    if str(config.labels).endswith("/class") and not kind.one_class:
         raise UserError(
             f"labels={config.labels} needs one class an image, which {config.task} does not have: "
             "use a share such as 1%, or a number of images."
         )
     if config.crop_scale[0] > config.crop_scale[1]:
         raise UserError(f"crop_scale is {config.crop_scale}: give [smallest, largest] area.")
-    if config.task in ("multilabel", "detection") and config.class_weights != "none":
+    if config.class_weights != "none" and not kind.weighs_classes:
         raise UserError(
             f"class_weights={config.class_weights} needs one class an image or pixel, which "
             f"{config.task} does not have."
@@ -307,20 +311,12 @@ def parse_labels(labels: str | int) -> tuple[str, float]:
 
 def protocol_name(config: FinetuneConfig) -> str:
     """Name of the protocol in results: finetune-n20, frozen-n20, segmentation-1%, tov-n20, ..."""
-    kind, number = parse_labels(config.labels)
+    unit, number = parse_labels(config.labels)
     amount = {
         "all": "all",
         "class": f"n{number:g}",
         "share": f"{100 * number:g}%",
         "images": f"{number:g}",
-    }[kind]
-    first: str
-    if config.protocol is not None:
-        first = config.protocol
-    elif config.task == "classification":
-        first = "finetune"
-    else:
-        first = config.task
-    if config.protocol is None and config.tune == "frozen":
-        first = "frozen" if config.task == "classification" else f"{first}-frozen"
+    }[unit]
+    first = config.protocol or task(config.task).protocol(frozen=config.tune == "frozen")
     return f"{first}-{amount}" + ("-leave-one-out" if config.data.place else "")

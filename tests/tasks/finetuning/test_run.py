@@ -12,8 +12,10 @@ import transformers
 from rs_models.cli import main
 from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
-from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune, scoring
+from rs_models.tasks.detection import Detection
+from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune
 from rs_models.tasks.finetuning import run as run_module
+from rs_models.tasks.finetuning.data import open_split
 
 SMALL = {
     "segmentation": {"decoder_channels": 8, "low_level_channels": 4},
@@ -58,7 +60,7 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
     assert (tmp_path / "staged" / "LICENSE").is_file()
 
     pipe = transformers.pipeline("image-classification", str(tmp_path / "run" / "model"))
-    split = run_module.open_split(
+    split = open_split(
         FinetuneData("synthetic:num=60,size=32"), "test", "classification", ("red", "green", "blue")
     )
     import PIL.Image
@@ -76,11 +78,11 @@ def test_finished_seeds_are_not_repeated_and_other_settings_refused(tmp_path, mo
     monkeypatch.setattr(run_module, "make_trainer", lambda *a, **k: trained.append(a))
     again = finetune(config(tmp_path / "run"))
     assert not trained and again.values == first.values
-    with pytest.raises(UserError, match=r"holds another run \(max_steps differ\)"):
+    with pytest.raises(UserError, match=r"holds another job \(max_steps differ\)"):
         finetune(config(tmp_path / "run", max_steps=5))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "photo.jpg").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="holds other files"):
         finetune(config(tmp_path / "full"))
 
 
@@ -179,7 +181,7 @@ def test_segmentation(tmp_path, head):
 
 
 def test_detection(tmp_path, monkeypatch):
-    monkeypatch.setitem(scoring._SAMPLES, "detection", 5)  # each is an evaluation by COCO's rules
+    monkeypatch.setattr(Detection, "resamples", 5)  # each is an evaluation by COCO's rules
     result = finetune(config(tmp_path / "run", "detection", seeds=[0]))
     assert result.protocol == "detection-10" and result.metric == "AP50"
     pipe = transformers.pipeline("object-detection", str(tmp_path / "run" / "model"))

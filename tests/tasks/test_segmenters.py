@@ -12,7 +12,7 @@ import rs_models  # noqa: F401  (registers the networks)
 from rs_models import backbones
 from rs_models.backbones.decoders import AsppEncoder, DeepLabV3PlusDecoder
 from rs_models.errors import UserError
-from rs_models.tasks.segmentation import (
+from rs_models.tasks.segmenters import (
     SEGMENTERS,
     DeepLabV3PlusConfig,
     DeepLabV3PlusForSemanticSegmentation,
