@@ -12,10 +12,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .lazy import register_when_needed
 from .version import __version__
 
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
-# torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
+# nothing, and the methods are registered when transformers' Auto classes are imported.
 _PUBLIC = {
     "DeepLabV3PlusConfig": "rs_models.tasks.segmenters",
     "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmenters",
@@ -64,30 +65,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _register() -> None:
-    from transformers import (
-        AutoConfig,
-        AutoModelForObjectDetection,
-        AutoModelForPreTraining,
-        AutoModelForSemanticSegmentation,
-    )
-
-    from .methods import METHODS, method_classes
-    from .tasks.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
-    from .tasks.segmenters import SEGMENTERS
-
-    for name in METHODS:
-        config_class, model_class = method_classes(name)
-        # exist_ok: a notebook that reloads the package registers twice.
-        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        AutoModelForPreTraining.register(config_class, model_class, exist_ok=True)
-    for segmenter_config, segmenter in SEGMENTERS:
-        AutoConfig.register(segmenter_config.model_type, segmenter_config, exist_ok=True)
-        AutoModelForSemanticSegmentation.register(segmenter_config, segmenter, exist_ok=True)
-    AutoConfig.register(FasterRcnnConfig.model_type, FasterRcnnConfig, exist_ok=True)
-    AutoModelForObjectDetection.register(
-        FasterRcnnConfig, FasterRcnnForObjectDetection, exist_ok=True
-    )
-
-
-_register()
+register_when_needed()

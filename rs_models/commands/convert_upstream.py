@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..convert_upstream import convert
 from ..convert_upstream.layouts import UPSTREAM
 
 
@@ -41,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: As `convert`.
     """
+    from ..convert_upstream import convert
+
     options = vars(parser().parse_args(argv))
     options["value_range"] = tuple(options["value_range"]) if options["value_range"] else None
     try:

@@ -12,11 +12,16 @@ key lists.
 
 from __future__ import annotations
 
-from .files import read_checkpoint
+from typing import TYPE_CHECKING
+
+from ..lazy import names
 from .layouts import LAYOUTS, UPSTREAM, Layout, Upstream
-from .report import Conversion
-from .run import convert
-from .segmentation import SEGMENTATION
+
+if TYPE_CHECKING:
+    from .files import read_checkpoint
+    from .report import Conversion
+    from .run import convert
+    from .segmentation import SEGMENTATION
 
 __all__ = [
     "LAYOUTS",
@@ -28,3 +33,13 @@ __all__ = [
     "convert",
     "read_checkpoint",
 ]
+
+__getattr__ = names(
+    __name__,
+    {
+        "Conversion": "report",
+        "SEGMENTATION": "segmentation",
+        "convert": "run",
+        "read_checkpoint": "files",
+    },
+)

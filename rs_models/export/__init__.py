@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
-from .backbone import export
-from .segmentation import export_segmentation
+from typing import TYPE_CHECKING
+
+from ..lazy import names
+
+if TYPE_CHECKING:
+    from .backbone import export
+    from .segmentation import export_segmentation
 
 __all__ = ["export", "export_segmentation"]
+
+__getattr__ = names(__name__, {"export": "backbone", "export_segmentation": "segmentation"})

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .card import model_card
-from .pages import render
-from .upload import plan, publish
+from typing import TYPE_CHECKING
+
+from ..lazy import names
+
+if TYPE_CHECKING:
+    from .card import model_card
+    from .pages import render
+    from .upload import plan, publish
 
 __all__ = ["model_card", "plan", "publish", "render"]
+
+__getattr__ = names(
+    __name__, {"model_card": "card", "render": "pages", "plan": "upload", "publish": "upload"}
+)
