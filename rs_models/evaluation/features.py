@@ -38,6 +38,7 @@ class Encoder:
         revision: Commit on the Hub, or hash of the weights.
         preprocessing: What stored pixels become before the network sees them.
         pretrained_on: Name, or names by stage, of the data behind the weights; None where unknown.
+        readout: What `forward` gives, where one model is read in several ways.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class Encoder:
     revision: str
     preprocessing: Preprocessing
     pretrained_on: Any = None
+    readout: str = "pooled"
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -246,6 +248,7 @@ def _features_key(encoder: Encoder, cache: ImageCache, size: int, precision: str
         cache.fingerprint,
         size,
         precision,
+        *([] if encoder.readout == "pooled" else [encoder.readout]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# DINO's, arXiv 2104.14294 (its eval_knn.py).
+TEMPERATURE = 0.07
+
 
 def knn_predict(
     train_x: np.ndarray | Tensor,
@@ -13,7 +16,7 @@ def knn_predict(
     test_x: np.ndarray | Tensor,
     *,
     k: int = 20,
-    temperature: float | None = 0.07,
+    temperature: float | None = TEMPERATURE,
     num_classes: int | None = None,
     chunk: int = 4096,
 ) -> np.ndarray:
@@ -62,7 +65,7 @@ def knn_accuracy(
     test_y: np.ndarray | Tensor,
     *,
     k: int = 20,
-    temperature: float | None = 0.07,
+    temperature: float | None = TEMPERATURE,
 ) -> float:
     """Accuracy of `knn_predict` in percent; arguments as there, test_y (M,)."""
     predicted = knn_predict(train_x, train_y, test_x, k=k, temperature=temperature)

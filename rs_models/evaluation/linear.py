@@ -46,10 +46,14 @@ class LinearProbe:
     bias: Tensor
     c: float
 
-    def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
-        """Class indices (M,) int64 for features (M, D)."""
+    def logits(self, x: np.ndarray | Tensor) -> np.ndarray:
+        """Logits (M, K) float32 of features (M, D)."""
         x = torch.as_tensor(x).to(self.weight)
-        return torch.addmm(self.bias, x, self.weight).cpu().numpy().argmax(1)
+        return torch.addmm(self.bias, x, self.weight).cpu().numpy()
+
+    def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
+        """Class indices (M,) int64 of features (M, D)."""
+        return self.logits(x).argmax(1)
 
 
 class LogisticPath:

@@ -78,6 +78,7 @@ class Result:
         *,
         command: str,
         metric: str = "accuracy",
+        scores: dict[str, Any] | None = None,
         **keys: Any,
     ) -> Result:
         """A result of now, from what each test image scored.
@@ -87,18 +88,20 @@ class Result:
                 list of (M_i,).
             command: That measures it again.
             metric: What they measure.
+            scores: Other scores of the same runs.
             **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
         """
-        scores = [100 * np.asarray(row, np.float64) for row in correct]
-        if len({len(row) for row in scores}) == 1:
-            ends = bootstrap_interval(np.mean(scores, axis=0))
+        rows = [100 * np.asarray(row, np.float64) for row in correct]
+        if len({len(row) for row in rows}) == 1:
+            ends = bootstrap_interval(np.mean(rows, axis=0))
         else:
-            ends = _grouped_interval(scores)
+            ends = _grouped_interval(rows)
         return cls.now(
             **keys,
             metric=metric,
-            values=[round(float(row.mean()), 4) for row in scores],
+            values=[round(float(row.mean()), 4) for row in rows],
             interval=ends,
+            scores=scores or {},
             command=command,
         )
 

@@ -79,7 +79,14 @@ def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> Non
         from ..evaluation.probe import ProbeConfig, measure
 
         probe = build(ProbeConfig, copy.deepcopy(evaluation.probe))
-        probe = replace(probe, model=model, names=[job.cell], output_dir=str(target), seed=job.seed)
+        probe = replace(
+            probe,
+            model=model,
+            names=[job.cell],
+            output_dir=str(target),
+            seed=job.seed,
+            baselines=[],
+        )
         measure(probe, progress=False)
     elif evaluation.finetune is not None:
         from ..tasks.finetuning.config import FinetuneConfig

@@ -54,6 +54,25 @@ def test_models_are_measured_and_their_table_rendered(tmp_path, script, capsys):
     assert "| mine | synthetic |" in page.read_text()
 
 
+def test_free_baselines_stand_beside_a_model_and_small_data_is_noted(tmp_path, script, capsys):
+    folder = export(
+        nano("resnet_nano", image_size=32), tmp_path / "mine", provenance=provenance(), timm=False
+    )
+    arguments = [
+        DATA,
+        f"model={folder}",
+        "protocols=[knn5, linear-n50]",
+        f"output_dir={tmp_path}/results",
+        f"cache_dir={tmp_path}/cache",
+    ]
+    assert script.main(arguments) == 0
+    models = ["baseline:image-statistics", "baseline:random-convolutions", "mine"]
+    assert sorted(r.model for r in read_all(tmp_path / "results")) == models
+    assert capsys.readouterr().err.count("linear-n50 is skipped: class ") == 1
+    assert script.main([*arguments[:-2], f"output_dir={tmp_path}/alone", "baselines=[]"]) == 0
+    assert [r.model for r in read_all(tmp_path / "alone")] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -14,6 +14,8 @@ import numpy as np
 from ...data.names import IGNORE
 from ...errors import UserError
 
+ECE_BINS = 15  # as in Guo et al., arXiv 1706.04599
+
 
 def metric_path(name: str) -> str:
     """Folder of a metric module for `evaluate.load`.
@@ -95,6 +97,30 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
         "recall": recall.tolist(),
         "f1": f1.tolist(),
     }
+
+
+def expected_calibration_error(confidence: Any, correct: Any, *, bins: int = ECE_BINS) -> float:
+    """Mean distance of confidence and accuracy, over bins of confidence weighted by their images.
+
+    Guo et al., ICML 2017, arXiv 1706.04599.
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        correct: (N,) whether the prediction is right.
+        bins: Number of bins of equal width over [0, 1].
+
+    Returns:
+        From 0 (a confidence of 0.8 is right in 80 % of the cases) to 1.
+
+    Example:
+        >>> expected_calibration_error([0.9, 0.9, 0.9, 0.9], [True, True, True, False])
+        0.15
+    """
+    levels, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    # A bin has its upper end: (0, 1/15], (1/15, 2/15], ...
+    places = np.clip(np.ceil(levels * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, levels - right, minlength=bins)
+    return round(float(np.abs(gaps).sum() / len(levels)), 10)
 
 
 def multilabel_scores(
