@@ -5,7 +5,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from ..scores import confusion_matrix, scores
+from rs_models.evaluation.metrics import confusion_matrix, scores
 
 
 class RsClassification(evaluate.Metric):

@@ -5,7 +5,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from ..scores import detection_scores
+from rs_models.evaluation.metrics import detection_scores
 
 _BOXES = datasets.Sequence(datasets.Sequence(datasets.Value("float32")))
 _NUMBERS = datasets.Sequence(datasets.Value("int64"))

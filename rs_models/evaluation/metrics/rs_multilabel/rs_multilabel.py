@@ -5,7 +5,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from ..scores import multilabel_scores
+from rs_models.evaluation.metrics import multilabel_scores
 
 
 class RsMultilabel(evaluate.Metric):

@@ -6,7 +6,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from ..scores import IGNORE, confusion_matrix, scores
+from rs_models.evaluation.metrics import IGNORE, confusion_matrix, scores
 
 _MOST = 255  # class numbers are those of uint8 masks
 
