@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
@@ -32,6 +32,9 @@ def load(
     streaming: bool = False,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
+    mask_values: Mapping[Any, Any] | None = None,
+    box_format: Literal["xywh", "xyxy"] = "xywh",
+    annotations: bool = True,
 ) -> datasets.Dataset:
     """Opens one split of a data set.
 
@@ -50,6 +53,12 @@ def load(
         columns: Our column name -> the data's, for example {"image": "img", "label": "class"}.
         strict: Whether to read every image now and raise at the first corrupt one (not with
             `streaming`).
+        mask_values: Stored value of masks (17, "255,0,0" or "#ff0000") -> class number, null for no
+            class; None takes the stored values for class numbers.
+        box_format: What the four numbers of a box are: "xywh" (corner and sides) or "xyxy" (two
+            corners).
+        annotations: Whether masks and boxes are brought to their standard form and checked; False
+            leaves them as they are, for those who want the images alone.
 
     Raises:
         UserError: With one sentence that says what is wrong and what there is instead.
@@ -77,6 +86,8 @@ def load(
     rows = _labels(rows, source, split, renamed.get("label", "label"), name)
     if not hasattr(source, "path") and not streaming:  # somebody else's: could name any file
         _refuse_paths(rows, name)
+    if annotations:
+        rows = _annotations(rows, source, split, renamed, name, mask_values, box_format)
     want = resolve_bands(bands) if bands is not None else None
     rows = _name_bands(rows, known.bands if known else None, want, name)
     if strict and not streaming:
@@ -235,6 +246,37 @@ def _labels(rows: Any, source: Any, split: str, stored: str, name: str) -> Any:
     return class_labels(
         rows, name, [values for _, values in columns.values() if values is not None]
     )
+
+
+def _annotations(
+    rows: Any,
+    source: Any,
+    split: str,
+    renamed: Mapping[str, str],
+    name: str,
+    mask_values: Mapping[Any, Any] | None,
+    box_format: Literal["xywh", "xyxy"],
+) -> Any:
+    """Rows whose masks and boxes are what the contract of rows says."""
+    from datasets import Dataset, Image
+
+    if not isinstance(rows, Dataset):
+        return rows
+    if isinstance(rows.features.get("mask"), Image):
+        from .masks import class_masks
+
+        rows = class_masks(rows, name, mask_values)
+    if "objects" in rows.features:
+        from .boxes import standard_objects
+
+        others = [
+            values.to_pylist()
+            for other in source.splits
+            if other != split
+            and (values := source.column(other, renamed.get("objects", "objects"))[1]) is not None
+        ]
+        rows = standard_objects(rows, name, others=others, box_format=box_format)
+    return rows
 
 
 def _refuse_paths(rows: Any, name: str) -> None:

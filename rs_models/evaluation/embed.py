@@ -140,7 +140,7 @@ def embed(
         raise UserError(f"{model!r} learns from training images: name a model with weights.")
     encoder = found
     with state.main_process_first():  # one process downloads, the others find it
-        rows = load(source, split, bands=encoder.bands, revision=revision)
+        rows = load(source, split, bands=encoder.bands, revision=revision, annotations=False)
     reader = RowReader(rows.features, encoder.bands)
     light = _light_columns(rows.features, columns)
     job = Job(

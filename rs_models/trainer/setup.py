@@ -54,7 +54,12 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
         return streamed_feed(config, accelerator)
     with accelerator.main_process_first():  # the others find the cache built
         rows = load(
-            data.name, data.split, bands=bands, revision=data.revision, columns=data.columns
+            data.name,
+            data.split,
+            bands=bands,
+            revision=data.revision,
+            columns=data.columns,
+            annotations=False,
         )
         cache = build_cache(
             rows,
@@ -377,6 +382,7 @@ def evaluation_cache(config: RunConfig, split: str) -> ImageCache:
         bands=bands,
         revision=config.data.revision if same else None,
         columns=config.data.columns if same else config.evaluation.columns,
+        annotations=False,
     )
     if config.evaluation.limit is not None and len(rows) > config.evaluation.limit:
         rows = rows.shuffle(seed=0).select(range(config.evaluation.limit))

@@ -40,6 +40,10 @@ class FinetuneData:
         columns: Our column name to the data's, e.g. `{mask: annotation}`.
         classes: Class names of masks, which carry none; null numbers them.
         ignored_classes: Mask values beside 255 that are neither learned nor counted.
+        mask_values: Stored value of masks (17, "255,0,0" or "#ff0000") to class number, null for no
+            class; null takes the stored values for class numbers.
+        box_format: What the four numbers of a box are: `xywh` (corner and sides) or `xyxy` (two
+            corners).
         place: Column that says where an image is. Then each place of the train split is tested in
             turn by what was learned of all others, with the first seed; `test_split` is not opened.
     """
@@ -54,6 +58,8 @@ class FinetuneData:
     columns: dict[str, Any] = field(default_factory=dict)
     classes: list[str] | None = None
     ignored_classes: list[Annotated[int, Range(least=0, most=255)]] = field(default_factory=list)
+    mask_values: dict[Any, Any] | None = None
+    box_format: Literal["xywh", "xyxy"] = "xywh"
     place: str | None = None
 
 

@@ -143,7 +143,15 @@ def open_split(data: FinetuneData, split: str, task: Task | str, bands: Sequence
         UserError: What `data.load` says, a missing column, or classes that are none.
     """
     task = task_of(task) if isinstance(task, str) else task
-    rows = load(data.name, split, bands=bands, revision=data.revision, columns=data.columns)
+    rows = load(
+        data.name,
+        split,
+        bands=bands,
+        revision=data.revision,
+        columns=data.columns,
+        mask_values=data.mask_values,
+        box_format=data.box_format,
+    )
     features = rows.features
     wanted = task.column(features, data.name)
     reader = RowReader(features, bands)
