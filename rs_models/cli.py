@@ -35,13 +35,12 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "make and measure": {
         "pretrain": Command("learn from unlabelled images", "pretrain --config quickstart"),
-        "evaluate": Command(
-            "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
-        ),
+        "evaluate": Command("k-NN and few-label accuracy", "evaluate --model DIR --data.name DIR"),
         "finetune": Command(
             "a task from few labels",
-            "finetune task=segmentation model=DIR data.name=DIR labels=20",
+            "finetune --task segmentation --model DIR --data.name DIR --labels 20",
         ),
+        "study": Command("what each idea adds", "study --config study_small"),
         "predict": Command(
             "maps of whole scenes",
             "predict SCENE.tif --model DIR --output MAP.tif",
@@ -58,11 +57,11 @@ GROUPS: dict[str, dict[str, Command]] = {
     "collect and convert": {
         "collect": Command(
             "tiles from large scenes",
-            "collect scenes=DIR guide=MAP.tif n=2000 output=DIR",
+            "collect --scenes DIR --guide MAP.tif --n 2000 --output DIR",
         ),
         "resample": Command(
             "a balanced subset by features",
-            "resample data=DIR model=DIR n=5000 output=DIR",
+            "resample --data DIR --model DIR --n 5000 --output DIR",
         ),
         "convert-upstream": Command(
             "an authors' checkpoint",
@@ -109,7 +108,7 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"unknown command {name!r}{hint}; there are: {', '.join(COMMANDS)}")
+        raise UserError(f"Unknown command {name!r}{hint}; there are: {', '.join(COMMANDS)}.")
     return _module(name).main(arguments)
 
 
@@ -136,8 +135,7 @@ def whole_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers()
     for name, command in COMMANDS.items():
         module = _module(name)
-        own = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
-        subparsers.add_parser(name, help=command.what, parents=[own], add_help=False)
+        subparsers.add_parser(name, help=command.what, parents=[module.parser()], add_help=False)
     return parser
 
 

@@ -10,12 +10,27 @@ import pytest
 from rs_models import cli
 from tests.conftest import ROOT
 
+HEAVY = "{'torch', 'transformers', 'datasets', 'timm', 'rasterio', 'scipy', 'cv2', 'gradio'}"
+
 
 def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-500:]
     return done.stdout.strip()
+
+
+def test_help_lists_completion_and_refusals_need_no_torch():
+    code = (
+        "import sys\nfrom rs_models import cli\n"
+        "calls = [[], ['--help'], ['list'], ['pretrian'], ['completion', 'bash'],\n"
+        "         ['pretrain', '--epoch', '3'], ['pretrain', '--config', 'quickstrat']]\n"
+        "calls += [[name, '--help'] for name in cli.COMMANDS]\n"
+        "for call in calls:\n"
+        "    try:\n        cli.main(call)\n    except SystemExit:\n        pass\n"
+        f"    assert not {HEAVY} & set(sys.modules), (call, {HEAVY} & set(sys.modules))\n"
+        "print('light')"
+    )
+    assert python(code).endswith("light")
 
 
 @pytest.mark.slow

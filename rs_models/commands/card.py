@@ -10,12 +10,13 @@ from ..errors import UserError
 from ..evaluation.results import read_all
 from ..publish.card import MODELS, RENDERED, check, collect, render
 from ..publish.pages import RESULTS
+from ..settings import Options
 from ..zoo import namespace, run_name
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models card",
         description="Render a model's card from its facts and results.",
         epilog="""examples:

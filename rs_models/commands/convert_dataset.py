@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..settings import Options
 
 _EPILOG = """examples:
   rs-models convert-dataset --list
@@ -24,7 +25,7 @@ anything amiss."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models convert-dataset",
         description="Make a Parquet data set with card, splits and checksums.",
         epilog=_EPILOG,
@@ -53,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
         UserError: Bad input, or with `--strict` anything amiss.
         ServiceError: With `--push`, network and server troubles.
     """
+    options = parser().parse_args(argv)
     from ..data.convert import LAYOUTS, convert
 
-    options = parser().parse_args(argv)
     if options.list:
         rows = [
             {"name": x.name, "title": x.title, "task": x.task, "archives": list(x.archives)}

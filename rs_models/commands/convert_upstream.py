@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from ..convert_upstream.layouts import UPSTREAM
+from ..settings import Options
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models convert-upstream",
         description="The authors' released checkpoint -> a native transformers and timm model.",
     )
@@ -40,9 +41,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: As `convert`.
     """
+    options = vars(parser().parse_args(argv))
     from ..convert_upstream import convert
 
-    options = vars(parser().parse_args(argv))
     options["value_range"] = tuple(options["value_range"]) if options["value_range"] else None
     try:
         print(convert(options.pop("file"), options.pop("output"), **options).report())

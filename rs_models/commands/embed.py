@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..evaluation.embed import SHARD_ROWS, embed
+from ..settings import Options
 
 if TYPE_CHECKING:
     pass
@@ -26,7 +27,7 @@ datasets.load_dataset("embeddings"). Exit codes: 0 done, 1 network or server, 2 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models embed",
         description="Write the features of every image of a data set to Parquet.",
         epilog=_EPILOG,

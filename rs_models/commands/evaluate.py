@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..evaluation.probe import ProbeConfig, measure
 
-if TYPE_CHECKING:
-    pass
-
-
-USAGE = """usage: rs-models evaluate [--config FILE] [key=value ...]
+USAGE = """usage: rs-models evaluate [--config FILE] [--name value | name=value ...]
 
 Measure frozen encoders on labelled images: k-NN, logistic regression, few-shot draws. One JSON file
 a result goes to output_dir; a table (or with --json the results) to the screen.
 
 examples:
-  rs-models evaluate model=outputs/quickstart/export data.name=synthetic
+  rs-models evaluate --model outputs/quickstart/export --data.name synthetic
   rs-models evaluate model=[rs/tov-resnet50,baseline:random-resnet50] data.name=timm/eurosat-rgb
-  rs-models evaluate model=outputs/run/export data.name=path/to/images "protocols=[linear-n5]"
+  rs-models evaluate --model outputs/run/export --data.name path/to/images --protocols "[linear-n5]"
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+
+    return settings_parser("rs-models evaluate", ProbeConfig)
 
 
 def main(argv: Sequence[str]) -> int:

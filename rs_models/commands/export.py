@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
+from ..settings import Options
 from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:
@@ -18,7 +19,7 @@ A run does this by itself. Exit codes: 0 done, 1 network or server, 2 bad input.
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models export",
         description="Take the backbone out of a method's checkpoint, as a plain transformers and "
         "timm repository with its image processor.",
@@ -38,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No method there, no provenance, an output that exists.
     """
+    options = parser().parse_args(argv)
     from transformers import AutoModelForPreTraining
 
     from ..backbones.loading import load_weights, read_config
     from ..export import export
 
-    options = parser().parse_args(argv)
     if Path(options.output).exists():
         raise UserError(f"{options.output} exists: choose another folder.")
     source = resolve(options.source)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
-USAGE = """usage: rs-models finetune [--config FILE] [key=value ...]
+USAGE = """usage: rs-models finetune [--config FILE] [--name value | name=value ...]
 
 Fine-tune a backbone on few labels: classification, multilabel, segmentation or detection. Early
 stopping looks at validation images; test images are looked at once, at the end of each seed.
@@ -23,6 +24,14 @@ Started again after a stop, it goes on where it was. Exit codes: 0 done, 1 netwo
 2 bad input."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+    from ..tasks.finetuning.config import FinetuneConfig
+
+    return settings_parser("rs-models finetune", FinetuneConfig)
+
+
 def main(argv: Sequence[str]) -> int:
     """Fine-tune from the command line; the exit code."""
     from ..settings import arguments, build, merge, parse
@@ -31,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     # Once to learn which preset, then the preset below what was said.
     asked = parse(FinetuneConfig, argv, usage=USAGE)
     values: dict[str, Any] = dict(preset(asked.protocol, asked.task))
-    said = arguments(argv)
+    said = arguments(FinetuneConfig, argv)
     merge(values, said)
     config = build(FinetuneConfig, values)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ServiceError, UserError, http_error, load_error
+from ..settings import Options
 from ..zoo import ZOO, check_id, pinned_revision, resolve, run_name
 
 _EPILOG = """examples:
@@ -22,7 +23,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models info",
         description="Tell what a model is: architecture, bands, origin, files, results.",
         epilog=_EPILOG,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..settings import Options
 from ..zoo import ZOO, list_models
 
 _EPILOG = """examples:
@@ -23,7 +24,7 @@ input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models list",
         description="List the models of the zoo: name, method, backbone, data, where they are.",
         epilog=_EPILOG,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..settings import Options
 
 _EPILOG = """examples:
   rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
@@ -29,7 +30,7 @@ _SCENES = {".tif", ".tiff", ".vrt", ".jp2", ".img"}
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models predict",
         description="Apply a model to georeferenced images of any size.",
         epilog=_EPILOG,
@@ -60,13 +61,13 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: As `predict`, for a single scene; of many, each failure is told and counted.
     """
+    options = parser().parse_args(argv)
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from ..predict.model import load_predictor
     from ..predict.run import predict
 
-    options = parser().parse_args(argv)
     scenes = _scenes(options.scenes)
     state = PartialState()
     with state.main_process_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from ..settings import parse
 from ..trainer.config import RunConfig
 
-USAGE = """usage: rs-models pretrain [--config FILE | --config RECIPE] [key=value ...] [--resume]
+USAGE = """usage: rs-models pretrain [--config FILE|RECIPE] [--name value | name=value ...]
 
 Pretrain a method on unlabelled images, export the backbone, show what it learned. RECIPE is the
 name of one that the package brings: quickstart, tov_resnet50, last_swin_tiny, ... On several GPUs:
@@ -18,10 +19,17 @@ accelerate launch -m rs_models.cli pretrain ...
 
 examples:
   rs-models pretrain --config quickstart
-  rs-models pretrain --config glcnet_mini_aid data.name=path/to/tiles bands=rgbn
-  rs-models pretrain --config tov_resnet50 data.name=path/to/tiles dry_run=true
+  rs-models pretrain --config glcnet_mini_aid --data.name path/to/tiles --bands rgbn
+  rs-models pretrain --config tov_resnet50 --data.name path/to/tiles --dry-run
 
 Exit codes: 0 done or stopped on request, 1 a dead run, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+
+    return settings_parser("rs-models pretrain", RunConfig)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..evaluation.results import read_all
 from ..publish.staging import check_folder, stage_model
 from ..publish.upload import Plan, plan, publish
+from ..settings import Options
 from ..version import __version__
 from ..zoo import namespace, run_name
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models push",
         description="Publish a model, a data set or a Space on the Hub: one commit, then the tag.",
         epilog=_EXAMPLES,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..publish.pages import PAGE, RESULTS, check, render
+from ..settings import Options
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models render",
         description="Render the results, methods and citations between a page's markers.",
     )

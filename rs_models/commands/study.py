@@ -1,25 +1,33 @@
-"""`training/study.py` from its command line."""
+"""`rs-models study`: the same as training/study.py."""
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Sequence
 
 from ..settings import parse
 from ..study.config import StudyConfig
 
-USAGE = """usage: python training/study.py --config FILE [key=value ...]
+USAGE = """usage: rs-models study --config FILE [--name value | name=value ...]
 
 Pretrain every cell of a grid with every seed, measure what came of it, compare the cells that a
 claim names by paired differences, and write results, pictures and a report. Stopped or failed, the
 same command goes on; nothing that is there is done again.
 
 examples:
-  python training/study.py --config training/configs/study_small.yaml
-  python training/study.py --config training/configs/study_small.yaml "only=[simclr]" workers=2
-  python training/study.py --config training/configs/study_small.yaml --collect-only
+  rs-models study --config study_small
+  rs-models study --config study_small --only "[simclr]" --workers 2
+  rs-models study --config study_small --collect-only
 
 Exit codes: 0 the study is whole, 1 runs failed or are left, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+
+    return settings_parser("rs-models study", StudyConfig)
 
 
 def main(argv: Sequence[str]) -> int:

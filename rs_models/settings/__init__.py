@@ -5,7 +5,7 @@ YAML would accept it and train with the default. What a setting may be stands wh
 (`ranges`).
 """
 
-from .command_line import arguments, describe, parse
+from .command_line import Options, arguments, describe, parse, settings_parser
 from .ranges import (
     Count,
     Finite,
@@ -31,6 +31,7 @@ __all__ = [
     "Length",
     "NotNegative",
     "Number",
+    "Options",
     "OutOfRange",
     "PartShare",
     "Positive",
@@ -49,4 +50,5 @@ __all__ = [
     "read_yaml",
     "recipe_path",
     "run_script",
+    "settings_parser",
 ]

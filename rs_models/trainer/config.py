@@ -129,7 +129,7 @@ class RunConfig:
         init_from: Start from these weights: a native folder, a Hub id, or a timm name.
         bands: `rgb`, `rgbn`, `sentinel2`, or a list of band names.
         image_mean: Per band after scaling by the value range; null is 0.5 for RGB, else measured.
-        image_std: Likewise.
+        image_std: Per band, as the mean; null is 0.5 for RGB, else measured.
         image_size: Side of the views in pixels.
         data: What to learn from.
         epochs: Passes over the data; 0 with `max_steps`.

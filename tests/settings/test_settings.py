@@ -8,11 +8,19 @@ from typing import Any, Literal
 import pytest
 
 from rs_models.errors import UserError
-from rs_models.settings import describe, parse, run_script
+from rs_models.settings import Options, describe, parse, run_script, settings_parser
 
 
 @dataclass
 class Inner:
+    """What is inside.
+
+    Attributes:
+        rate: How fast,
+            in steps.
+        name: Of the 5 % that matter.
+    """
+
     rate: float = 0.1
     name: str | None = None
 
@@ -56,8 +64,14 @@ def test_a_rate_written_without_a_point_is_a_number():
         (["inner=3"], "inner should be a group"),
         (["words=p"], "words should be a list"),
         (["words=[[1]]"], r"words\[0\] should be str"),
-        (["steps"], "write key=value"),
-        (["steps.more=1", "steps=1", "steps.more=2"], "not a group"),
+        (["steps"], "write --name steps or name=steps"),
+        (["--steps"], "--steps wants a value"),
+        (["--steps", "--flag"], "--steps wants a value"),
+        (["--rat", "3"], "Unknown setting rat .did you mean"),
+        (["--rate", "3"], "did you mean inner.rate"),
+        (["--flag.x", "3"], "nothing inside"),
+        (["--mode", "bf61"], "mode should be one of no, bf16, not .bf61. .did you mean bf16"),
+        (["steps.more=1", "steps=1", "steps.more=2"], "nothing inside"),
         (["--config", "absent.yaml"], "Cannot read the settings absent.yaml"),
         (["--config", "absnt"], "There is no file and no recipe absnt"),
         (["--config", "quickstrat"], "did you mean quickstart"),
@@ -91,7 +105,39 @@ def test_help_lists_every_dotted_key(capsys):
     shown = capsys.readouterr().out
     assert "inner.rate: float = 0.1" in shown
     assert "mode: no | bf16 = no" in shown
+    assert "      How fast, in steps." in shown
     assert shown.strip() == describe(Outer).strip()
+
+
+def test_options_and_pairs_are_one_grammar():
+    pairs = ["steps=5", "inner.rate=-1", "free.b=[1, 2]", "flag=true", "words=[p]"]
+    words = ["--steps", "5", "--inner.rate", "-1", "--free.b", "[1, 2]", "--flag", "--words=[p]"]
+    assert parse(Outer, pairs) == parse(Outer, words)
+    assert parse(Outer, ["--flag", "false", "--steps", "4"]) == Outer(steps=4)
+    assert parse(Outer, ["--flag", "--steps", "4"]) == Outer(steps=4, flag=True)
+
+
+def test_a_command_of_options_reads_the_same_grammar():
+    options = Options(prog="rs-models show")
+    options.add_argument("folder")
+    options.add_argument("--batch-size", type=int, default=1)
+    options.add_argument("--all", action="store_true")
+    one = options.parse_args(["x=y", "batch_size=3", "all=true"])
+    two = options.parse_args(["--batch_size", "3", "x=y", "--all"])
+    assert vars(one) == vars(two) == {"folder": "x=y", "batch_size": 3, "all": True}
+    for argv, words in (
+        (["x", "--bach-size", "3"], "Unknown argument --bach-size .did you mean --batch-size"),
+        (["x", "--batch", "3"], "Unknown argument --batch"),
+        (["x", "batch_size=three"], "invalid int value: 'three'; rs-models show --help tells"),
+        ([], "arguments are required: folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            options.parse_args(argv)
+
+
+def test_completion_knows_every_setting_with_its_words_and_meaning():
+    shown = settings_parser("rs-models x", Outer).format_help()
+    assert "--inner.rate" in shown and "{no,bf16}" in shown and "Of the 5 % that matter." in shown
 
 
 def test_text_is_kept_as_it_was_written_and_round_numbers_are_whole():
