@@ -38,14 +38,24 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("scenes", nargs="+", help="GeoTIFF, VRT, ..., or a folder of them")
     made.add_argument("--model", required=True, help="folder or Hub id")
-    made.add_argument("--output", required=True, help=".tif (.geojson for boxes), or a folder")
+    made.add_argument(
+        "--output", required=True, help=".tif (boxes: .geojson, .gpkg, ...), or a folder"
+    )
     made.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
     made.add_argument("--bands", help="names of the file's bands in order, if it has none")
     made.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
     made.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
     made.add_argument("--batch-size", type=int, default=8)
     made.add_argument("--threshold", type=float, default=0.5, help="least score of a box")
-    made.add_argument("--polygons", action="store_true", help="also GeoJSON of a class map")
+    made.add_argument(
+        "--polygons",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="also polygons of a class map: GeoJSON beside it, or FILE (or its suffix alone) as "
+        ".gpkg, .fgb, .parquet, .shp",
+    )
     made.add_argument("--min-area", type=float, default=0.0, help="of polygons, square metres")
     made.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     made.add_argument("--precision", choices=("no", "bf16"), default="no")
@@ -75,6 +85,11 @@ def main(argv: Sequence[str]) -> int:
             options.model,
             task="embedding" if options.kind == "embeddings" else None,
             precision=options.precision,
+        )
+    if isinstance(options.polygons, str) and len(scenes) > 1 and "." in options.polygons[1:]:
+        raise UserError(
+            f"--polygons {options.polygons} is one file, and there are {len(scenes)} scenes: name "
+            "its suffix alone."
         )
     names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area")
     settings: dict[str, Any] = {name: getattr(options, name) for name in names}
@@ -107,6 +122,8 @@ def main(argv: Sequence[str]) -> int:
         else:
             for outcome in made:
                 print(_told(outcome))
+            if made:
+                print(_next(made[-1], options.model))
             if failed:
                 print(f"{len(failed)} of {len(pairs)} scenes failed: {', '.join(failed)}")
     return 1 if failed else 0
@@ -157,4 +174,24 @@ def _told(done: dict[str, Any]) -> str:
         extra += f", {done['polygons']} polygons"
     if done["corrupt_blocks"]:
         extra += f", {done['corrupt_blocks']} corrupt blocks left out"
-    return f"{done['output']}: {done['kind']} of {done['scene']}, {done['tiles']} tiles{extra}"
+    took = f"{done['tiles']} tiles in {done['seconds']:.1f} s"
+    lines = [f"{done['output']}: {done['kind']} of {done['scene']}, {took}{extra}"]
+    lines += [f"  note: {note}" for note in done["notes"]]
+    ground = done["hectares"] or {}
+    unit = "cells" if any("no CRS" in note for note in done["notes"]) else "ha"
+    for name, size in sorted(ground.items(), key=lambda item: -item[1]):
+        share = size / sum(ground.values())
+        lines.append(f"  {name:24} {size:14,.2f} {unit} {share:7.1%}")
+    return "\n".join(lines)
+
+
+def _next(done: dict[str, Any], model: str) -> str:
+    """The command, or program, that one goes on with."""
+    if done["kind"] == "classes" and done["polygons"] is None:
+        polygons = Path(done["output"]).with_suffix(".gpkg")
+        return (
+            f"Next: rs-models predict {done['scene']} --model {model} --output {done['output']} "
+            f"--polygons {polygons}"
+        )
+    shown = " ".join(filter(None, (done["scene"], done["output"], done["polygons_file"])))
+    return f"Next: look at it, for example with `qgis {shown}`"

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..tasks.faster_rcnn import FasterRcnnForObjectDetection
 from .scene_run import Kind, RowCollector, SceneRun
 from .tiles import Grid
+from .vector_files import SUFFIXES
 from .vectors import write_boxes
 
 _MOST_COVERED = 0.5  # of two boxes of a class that cover each other more, the better one stays
@@ -23,7 +24,7 @@ class Boxes(Kind):
 
     name = "boxes"
     tasks = ("detection",)
-    suffixes = (".geojson", ".json")
+    suffixes = SUFFIXES
 
     def first_row(self, grid: Grid, done: int) -> int:
         """No row of tiles needs the one before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..rasters import open_raster
 from .boxes import Boxes
 from .maps import ClassMap, EmbeddingMap, ProbabilityMap
 from .model import Predictor, load_predictor
+from .place import hectares, place_of
 from .scene import Scene
 from .scene_run import Kind, SceneRun
+from .styles import write_style, write_table
 from .tiles import Grid
+from .vector_files import SUFFIXES, check_suffix, is_ours
 from .vectors import write_polygons
 from .writing import GDAL, finished_rows, shortened, told_by_name
 
@@ -24,6 +29,8 @@ from .writing import GDAL, finished_rows, shortened, told_by_name
 KINDS: tuple[Kind, ...] = (ClassMap(), ProbabilityMap(), EmbeddingMap(), Boxes())
 # A side of more takes tens of gigabytes in any network.
 LARGEST_TILE = 8192
+# Bytes of a file's name, with room for `.aux.xml` and what is in the making.
+LONGEST_NAME = 215
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Prediction:
         boxes: Found, else None.
         polygons: Written, else None.
         corrupt_blocks: Left out, see `skip_corrupt`.
+        hectares: Ground of each class that occurs in a map of classes (cells, where the scene has
+            no place on Earth).
+        polygons_file: File of the polygons.
+        notes: Sentences about positions and values that one must know of.
+        seconds: How long it took.
     """
 
     scene: str
@@ -49,6 +61,10 @@ class Prediction:
     boxes: int | None = None
     polygons: int | None = None
     corrupt_blocks: int = 0
+    hectares: dict[str, float] | None = None
+    polygons_file: str | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def predict(
@@ -62,7 +78,7 @@ def predict(
     overlap: int | None = None,
     batch_size: int = 8,
     threshold: float = 0.5,
-    polygons: bool = False,
+    polygons: bool | str | os.PathLike[str] = False,
     min_area: float = 0.0,
     device: str | None = None,
     precision: str = "no",
@@ -78,7 +94,8 @@ def predict(
     Args:
         scene: GeoTIFF, VRT, or what else GDAL reads; uint8, or uint16 reflectance.
         model: From `load_predictor`, or the name of one.
-        output: GeoTIFF to write; for boxes a GeoJSON file.
+        output: GeoTIFF to write; for boxes a file of polygons (.geojson, .gpkg, .fgb, .parquet,
+            .shp).
         kind: "classes" (one band of class numbers) or "probabilities" (a float band a class) of a
             segmentation or classification model, "embeddings" (a float band a feature, one pixel a
             cell of the backbone's output stride) of a backbone, "boxes" of a detector. None is the
@@ -89,7 +106,8 @@ def predict(
         overlap: Of neighbouring tiles in pixels; None is a quarter of a tile.
         batch_size: Tiles at a time.
         threshold: Least score of a box.
-        polygons: Also write `<output>.geojson` with the polygons of a class map.
+        polygons: Also write the polygons of a class map: True for `<output>.geojson`, a suffix
+            (".gpkg", ".fgb", ".parquet", ".shp") for another format beside the output, or a file.
         min_area: Square metres below which a polygon is left out.
         device: Where to compute; None is a GPU where there is one.
         precision: "no" (float32) or "bf16", for a model given by name.
@@ -105,6 +123,7 @@ def predict(
     """
     import rasterio
 
+    begin = time.monotonic()
     predictor = (
         model
         if isinstance(model, Predictor)
@@ -113,15 +132,14 @@ def predict(
     predictor.to(device)
     chosen = kind_of(kind, predictor)
     output = _output(Path(output), chosen)
-    if polygons and not isinstance(chosen, ClassMap):
-        raise UserError(f"Polygons are made of classes, not of {chosen.name}.")
+    polygons_file = _polygons_file(polygons, output, chosen)
     _check(batch_size, threshold, min_area, tile)
     opening = Scene.open(
         str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt
     )
     with rasterio.Env(**GDAL), closing(opening) as opened, told_by_name(output):
         grid = _grid(opened, predictor, tile, overlap)
-        refuse_inputs(opened, output, *([output.with_suffix(".geojson")] if polygons else []))
+        refuse_inputs(opened, output, *([polygons_file] if polygons_file else []))
         job = _job(opened, predictor, grid, chosen, batch_size, threshold)
         output.parent.mkdir(parents=True, exist_ok=True)
         with finished_rows(output, job, resume=resume) as rows:
@@ -130,10 +148,14 @@ def predict(
             run = SceneRun(predictor, opened, grid, chosen, rows, batch_size, threshold, progress)
             computed = run.compute()
             count = chosen.write(run, output)
-            polygon_count = None
-            if polygons:
-                path = output.with_suffix(".geojson")
-                polygon_count = write_polygons(output, path, predictor.names, min_area=min_area)
+            extras: dict[str, Any] = {}
+            if isinstance(chosen, ClassMap):
+                extras["hectares"] = _beside(output, predictor.names)
+            if polygons_file:
+                extras["polygons_file"] = str(polygons_file)
+                extras["polygons"] = write_polygons(
+                    output, polygons_file, predictor.names, min_area=min_area
+                )
         return Prediction(
             scene=str(scene),
             output=str(output),
@@ -141,8 +163,10 @@ def predict(
             tiles=grid.rows * grid.columns,
             computed=computed,
             boxes=count,
-            polygons=polygon_count,
             corrupt_blocks=len(opened.corrupt),
+            notes=_notes(opened),
+            seconds=round(time.monotonic() - begin, 2),
+            **extras,
         )
 
 
@@ -197,7 +221,46 @@ def _output(path: Path, kind: Kind) -> Path:
         )
     if os.path.isdir(path):  # a name that is too long is told where it is written
         raise UserError(f"The output {path} is a folder: name a file.")
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise UserError(
+            f"The output {shortened(path)} cannot be written (File name too long): at most "
+            f"{LONGEST_NAME} bytes, for the files beside it have longer names."
+        )
     return path
+
+
+def _polygons_file(
+    polygons: bool | str | os.PathLike[str], output: Path, kind: Kind
+) -> Path | None:
+    """Where polygons go; None where none are wanted."""
+    if polygons is False:
+        return None
+    if not isinstance(kind, ClassMap):
+        raise UserError(f"Polygons are made of classes, not of {kind.name}.")
+    named = ".geojson" if polygons is True else os.fspath(polygons)
+    file = output.with_suffix(named) if named.lower() in SUFFIXES else Path(named)
+    check_suffix(file)
+    if polygons is True and os.path.exists(file) and not is_ours(file):
+        raise UserError(
+            f"{file} was not written by rs_models and would be replaced by the polygons: move it, "
+            "or name another file for them."
+        )
+    return file
+
+
+def _beside(class_map: Path, names: list[str]) -> dict[str, float]:
+    """Hectares of each class, and the files beside the map that show them."""
+    with open_raster(class_map, max_bytes=None) as raster:
+        ground = hectares(raster, names)
+    write_table(class_map, names, ground)
+    write_style(class_map, names)
+    return ground
+
+
+def _notes(scene: Scene) -> tuple[str, ...]:
+    """What must be known of a scene's positions."""
+    note = place_of(scene.raster).note
+    return (f"{scene.path}: {note}.",) if note else ()
 
 
 def _check(batch_size: int, threshold: float, min_area: float, tile: int | None) -> None:

@@ -6,8 +6,10 @@ import colorsys
 import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +134,12 @@ def write_cog(
         categorical: Whether values are classes: a colour each, and overviews that keep classes.
     """
     import rasterio
-    from affine import Affine
     from rasterio.env import Env
-    from rasterio.errors import RasterioError
-    from rasterio.shutil import copy
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.shutil import copy as copy_raster
     from rasterio.windows import Window
 
     height, width = grid.cells
-    t, size = raster.transform, grid.stride
     flat = rows.folder / "flat.tif"
     whole = rows.folder / "whole.tif"
     nodata: float = NODATA if dtype == "uint8" else 65535 if dtype == "uint16" else float("nan")
@@ -150,8 +150,6 @@ def write_cog(
         "count": count,
         "dtype": dtype,
         "nodata": nodata,
-        "crs": raster.crs,
-        "transform": Affine(t.a * size, t.b * size, t.c, t.d * size, t.e * size, t.f),
         # One strip of the file a row of tiles: each is written once.
         "tiled": False,
         "blockysize": max(1, min(grid.step // grid.stride, height)),
@@ -162,7 +160,11 @@ def write_cog(
     }
     try:
         with Env(**GDAL):
-            with rasterio.open(flat, "w", **profile) as file:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                file = rasterio.open(flat, "w", **profile)
+            with file:
+                _place(file, raster, grid.stride)
                 for row in range(grid.rows):
                     first, last = grid.band(row)
                     if last > first:
@@ -174,7 +176,7 @@ def write_cog(
                     for number, name in enumerate(names):
                         file.set_band_description(number + 1, name)
                 file.update_tags(**tags)
-            copy(
+            copy_raster(
                 flat,
                 whole,
                 driver="COG",
@@ -190,6 +192,39 @@ def write_cog(
             "then start again, which goes on from here."
         ) from error
     whole.replace(output)
+
+
+def _place(file: Any, raster: Any, size: int) -> None:
+    """Places a map as its scene is: by transform, ground control points or rational polynomials.
+
+    Args:
+        file: The map, open for writing.
+        raster: The open scene.
+        size: Pixels of the scene to one cell of the map.
+    """
+    from affine import Affine
+    from rasterio.control import GroundControlPoint
+
+    t = raster.transform
+    if raster.crs is not None:
+        file.crs = raster.crs
+    if not t.is_identity:
+        file.transform = Affine(t.a * size, t.b * size, t.c, t.d * size, t.e * size, t.f)
+    points, crs = raster.gcps
+    if points and t.is_identity:
+        cells = [
+            GroundControlPoint(p.row / size, p.col / size, p.x, p.y, p.z, p.id, p.info)
+            for p in points
+        ]
+        file.gcps = (cells, crs)
+    if raster.rpcs is not None:
+        # Rational polynomials count from the centre of the first pixel.
+        polynomials = copy(raster.rpcs)
+        for axis in ("line", "samp"):
+            centre = (getattr(polynomials, f"{axis}_off") + 0.5) / size - 0.5
+            setattr(polynomials, f"{axis}_off", centre)
+            setattr(polynomials, f"{axis}_scale", getattr(polynomials, f"{axis}_scale") / size)
+        file.rpcs = polynomials
 
 
 def colours(count: int) -> dict[int, tuple[int, int, int, int]]:
