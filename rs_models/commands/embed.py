@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..evaluation.embed import SHARD_ROWS, embed
+from ..evaluation.shards import DTYPES
 from ..settings import Options
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ _EPILOG = """examples:
   rs-models embed timm/eurosat-rgb --split test --model outputs/run/export --output embeddings
   accelerate launch --num_processes 4 -m rs_models.cli embed path/to/tiles --model DIR --output OUT
 
-Started again after a stop, it goes on where it was. Open the result with
-datasets.load_dataset("embeddings"). Exit codes: 0 done, 1 network or server, 2 bad input."""
+Started again after a stop, it goes on where it was; files that were added to the folder since are
+embedded behind the others. Open the result with datasets.load_dataset("embeddings").
+
+Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,14 +36,16 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("source", help="folder of images, Parquet, GeoTIFF tiles, or a Hub id")
+    made.add_argument(
+        "source", help="folder of images, Parquet, GeoTIFF tiles, a scene, or a Hub id"
+    )
     made.add_argument("--model", required=True, help="folder, Hub id, zoo or timm name")
     made.add_argument("--output", required=True, help="folder to write")
     made.add_argument("--split", default="train")
     made.add_argument("--revision", help="commit or tag of the data set")
     made.add_argument("--batch-size", type=int, default=64)
     made.add_argument("--size", type=int, help="pixels (default: the model's training size)")
-    made.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    made.add_argument("--dtype", choices=DTYPES, default="float32")
     made.add_argument("--columns", nargs="*", help="to copy (default: all that hold no pixels)")
     made.add_argument("--shard-rows", type=int, default=SHARD_ROWS)
     made.add_argument("--strict", action="store_true", help="stop at a corrupt image")

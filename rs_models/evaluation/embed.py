@@ -1,35 +1,36 @@
 """`rs-models embed`: the features of many images as a Parquet data set.
 
 Rows are read, embedded and written shard by shard, so millions of them need the memory of one
-batch; a finished shard is never computed again. Under accelerate every process takes its own
-shards, and what is written does not depend on how many processes there are.
+batch; a finished shard is never computed again, and files that are added to a folder later are
+embedded behind the others. Under accelerate every process takes its own shards, and what is written
+does not depend on how many processes there are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import UserError
+from ..files import claim, read_job, write_json, write_text
+from .locations import Listing
+from .pile import Pile, open_pile
+from .shards import DTYPES, Shard, Writer, shards_of
+from .tablecard import is_ours, table_card
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    import torch
-
     from .features import Encoder
 
 SHARD_ROWS = 4096
 MANIFEST = "embeddings.json"
-# Columns that are pixels, or too heavy to be copied beside a vector.
-_PIXELS = {"image", "nir", "mask"}
+LISTING = "files.parquet"
+# Of the columns: tables of the first kind have no files and places, and go on without.
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -40,30 +41,35 @@ class Job:
         model: Name of the encoder.
         model_revision: Its commit, or a hash of its weights.
         data: Name of the data set.
-        split: Of it.
-        data_revision: Its commit, or a fingerprint of its rows.
-        bands: That are read.
+        split: Split of the data set.
+        data_revision: Commit, or a fingerprint, of the data set; None of a folder of files, to
+            which more may come.
+        bands: Bands that are read.
         size: Pixels that images are brought to.
-        dtype: "float16" or "float32".
-        rows: In the split.
-        shard_rows: In a shard.
+        dtype: One of `shards.DTYPES`.
+        rows: Rows of the split; None of a folder of files.
+        shard_rows: Rows of a shard.
+        layout: Kind of the table's columns.
     """
 
     model: str
     model_revision: str
     data: str
     split: str
-    data_revision: str
+    data_revision: str | None
     bands: list[str]
     size: int
     dtype: str
-    rows: int
+    rows: int | None
     shard_rows: int
+    layout: int = _LAYOUT
 
-    @property
-    def shards(self) -> int:
-        """How many files there will be."""
-        return -(-self.rows // self.shard_rows)
+    def record(self) -> dict[str, Any]:
+        """As it is kept in the folder."""
+        record = dataclasses.asdict(self)
+        if self.layout == 1:  # which the first kind does not say
+            del record["layout"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,9 @@ class Embedded:
 
     Attributes:
         output: Folder.
-        rows: With an embedding, in all shards.
+        rows: Rows with an embedding, in all shards.
         skipped: Images that could not be read, in all shards.
-        shards: In the folder.
+        shards: Shards in the folder.
         computed: Shards that this call computed.
     """
 
@@ -102,19 +108,23 @@ def embed(
 ) -> Embedded:
     """Writes the pooled features of every image of a data set.
 
-    A row of the result: `row` (its number in the source), `embedding` (list of D floats) and the
-    source's light columns (label, file name, place, ...).
+    A row of the result: `row` (its place in the table, which for a data set that does not grow is
+    its number there), `embedding` (list of D numbers; of int8 `scale` brings them back), the
+    source's light columns (label, ...), `file` where the images are files (below the source's
+    folder), and of georeferenced tiles `x`, `y` (of the centre, in the tile's `crs`) and
+    `geometry` (the outline in longitude and latitude: GeoParquet). A single raster file is cut
+    into tiles of `size`, a row each, with `top` and `left` in pixels.
 
     Args:
-        source: Data set, as for `rs_models.data.load`.
-        model: An encoder or the name of one, as for `evaluation.features.load_encoder`.
-        output: Folder to write: `data/<split>-*.parquet` and a manifest.
-        split: Of the source.
-        revision: Of a data set on the Hub.
+        source: Data set, as for `rs_models.data.load`, or a raster file.
+        model: An encoder or the name of one, as for `evaluation.loading.load_encoder`.
+        output: Folder to write: `data/<split>-*.parquet`, a manifest and a card.
+        split: Split of the source.
+        revision: Revision of a data set on the Hub.
         batch_size: Images at a time.
         size: Pixels that images are brought to; None is the model's training size.
-        dtype: "float16" or "float32".
-        columns: To copy; None copies all that hold no pixels.
+        dtype: "float32", "float16" or "int8".
+        columns: Columns to copy and no others; None copies all that hold no pixels.
         strict: Stop at an image that cannot be read instead of leaving it out and counting it.
         shard_rows: Rows in a file.
         progress: Show a progress bar.
@@ -123,240 +133,156 @@ def embed(
         What was done.
 
     Raises:
-        UserError: Unknown model, data or column, missing bands, another value range, or an output
-            that holds another job.
+        UserError: Unknown model, data or column, missing bands, another value range, files that
+            were changed, or an output that holds another job or is being written to.
     """
     from accelerate import PartialState
+    from tqdm.auto import tqdm
 
-    from ..data import load, resolve_revision
-    from ..data.columns import RowReader
-    from ..data.names import data_name
+    if dtype not in DTYPES:
+        raise UserError(f"Embeddings are stored as {', '.join(DTYPES)}, not as {dtype!r}.")
+    state, output = PartialState(), Path(output)
+    encoder = _encoder(model, size)
+    side = size or encoder.train_size
+    with state.main_process_first():  # one process downloads, the others find it
+        pile = open_pile(
+            str(source), encoder.bands, side=side, columns=columns, split=split, revision=revision
+        )
+    job = _job(pile, encoder, str(model), split, side, dtype, shard_rows, output)
+    holding = (
+        claim(output, job.record(), record=MANIFEST, adopts=_begun)
+        if state.is_main_process
+        else contextlib.nullcontext()
+    )
+    with holding:
+        if state.is_main_process:
+            _prepare(output, pile, job)
+        state.wait_for_everyone()
+        shards = _shards(output, pile, job)
+        encoder.model.eval().to(state.device)
+        mine = shards[state.process_index :: state.num_processes]
+        missing = [shard for shard in mine if _there(output, job, shard) is None]
+        bar = tqdm(
+            total=sum(len(shard.rows) for shard in missing),
+            desc="embedding",
+            unit="image",
+            disable=not progress or not state.is_main_process,
+        )
+        about = {"data": job.data, "data_revision": job.data_revision, "split": split}
+        writer = Writer(pile, encoder, side, dtype, batch_size, strict, about, bar)
+        with bar:
+            for shard in missing:
+                writer.write(_place(output, job, shard, len(shards)), shard)
+        state.wait_for_everyone()
+        done = (0, 0)
+        if state.is_main_process:
+            done = _finish(output, job, shards, str(source), pile)
+    return Embedded(str(output), *done, len(shards), len(missing))
+
+
+def _encoder(model: str | Encoder, size: int | None) -> Encoder:
     from .features import Encoder
     from .loading import load_encoder
 
-    state, output = PartialState(), Path(output)
-    found = load_encoder(model, size=size) if isinstance(model, str) else model
-    if not isinstance(found, Encoder):
+    encoder = load_encoder(model, size=size) if isinstance(model, str) else model
+    if not isinstance(encoder, Encoder):
         raise UserError(f"{model!r} learns from training images: name a model with weights.")
-    encoder = found
-    with state.main_process_first():  # one process downloads, the others find it
-        rows = load(source, split, bands=encoder.bands, revision=revision, annotations=False)
-    reader = RowReader(rows.features, encoder.bands)
-    light = _light_columns(rows.features, columns)
+    return encoder
+
+
+def _job(
+    pile: Pile,
+    encoder: Encoder,
+    model: str,
+    split: str,
+    side: int,
+    dtype: str,
+    shard_rows: int,
+    output: Path,
+) -> Job:
     job = Job(
-        model=encoder.name or str(model),
+        model=encoder.name or model,
         model_revision=encoder.revision or "unknown",
-        data=data_name(source),
+        data=pile.name,
         split=split,
-        data_revision=resolve_revision(source, revision) or rows._fingerprint,
+        data_revision=pile.revision,
         bands=list(encoder.bands),
-        size=size or encoder.train_size,
+        size=side,
         dtype=dtype,
-        rows=len(rows),
+        rows=None if pile.listing else len(pile),
         shard_rows=shard_rows,
     )
-    if state.is_main_process:
-        _claim(output, job)
-    state.wait_for_everyone()
-    encoder.model.eval().to(state.device)
-    mine = range(state.process_index, job.shards, state.num_processes)
-    missing = [number for number in mine if not _shard(output, job, number).exists()]
-    from tqdm.auto import tqdm
+    begun = read_job(output, MANIFEST)
+    if begun is not None and "layout" not in begun["job"]:
+        pile.leave_places_out()
+        return dataclasses.replace(job, data_revision=pile.fingerprint, rows=len(pile), layout=1)
+    return job
 
-    bar = tqdm(
-        total=sum(len(_span(job, number)) for number in missing),
-        desc="embedding",
-        unit="image",
-        disable=not progress or not state.is_main_process,
+
+def _begun(output: Path) -> bool:
+    """Whether nothing lies there but what an earlier version left that was killed at its start."""
+    return all(
+        path.name.startswith(".") or (path.name == "data" and not any(path.glob("[!.]*")))
+        for path in output.iterdir()
     )
-    for number in missing:
-        span = _span(job, number)
-        part = reader.undecoded(rows.select(span).select_columns([*reader.columns, *light]))
-        blocks = _embedded(part, span.start, reader, encoder, job, light, batch_size, strict, bar)
-        _write_shard(_shard(output, job, number), blocks, rows.features, light, encoder, job)
-    bar.close()
-    state.wait_for_everyone()
-    done = _finish(output, job) if state.is_main_process else (0, 0)
-    return Embedded(str(output), *done, job.shards, len(missing))
 
 
-def _light_columns(features: Any, wanted: Sequence[str] | None) -> list[str]:
-    if wanted is None:
-        kinds = ("Value", "ClassLabel")
-        return [
-            name
-            for name, feature in features.items()
-            if type(feature).__name__ in kinds and name not in {*_PIXELS, "row", "embedding"}
-        ]
-    for name in wanted:
-        if name not in features or name in _PIXELS:
-            raise UserError(f"The data has no column {name!r} to copy: it has {list(features)}.")
-    return list(wanted)
+def _prepare(output: Path, pile: Pile, job: Job) -> None:
+    """Makes the folder of the shards and keeps which files the table has, before any is read."""
+    (output / "data").mkdir(exist_ok=True)
+    for left in (output / "data").glob(".*"):  # of earlier versions that were killed
+        left.unlink()
+    if job.rows is None:
+        assert pile.listing is not None
+        path = output / LISTING
+        listing = Listing.read(path).grown_to(pile.listing) if path.is_file() else pile.listing
+        listing.write(path)
 
 
-def _claim(output: Path, job: Job) -> None:
-    """Writes the manifest of a new folder; refuses that of another job."""
-    path = output / MANIFEST
-    mine = dataclasses.asdict(job)
-    if path.is_file():
-        theirs = json.loads(path.read_text(encoding="utf-8"))["job"]
-        changed = [key for key, value in mine.items() if theirs.get(key) != value]
-        if changed:
-            raise UserError(
-                f"{output} holds other embeddings ({', '.join(changed)} differ): choose another "
-                "folder."
-            )
-        return
-    if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty and holds no embeddings: choose another folder.")
-    (output / "data").mkdir(parents=True, exist_ok=True)
-    _write_json(path, {"job": mine})
+def _shards(output: Path, pile: Pile, job: Job) -> list[Shard]:
+    if job.rows is not None:
+        return shards_of([job.rows], job.shard_rows)
+    listing = Listing.read(output / LISTING)
+    pile.arrange(listing)
+    return shards_of(listing.parts, job.shard_rows)
 
 
-def _shard(output: Path, job: Job, number: int) -> Path:
-    return output / "data" / f"{job.split}-{number:05d}-of-{job.shards:05d}.parquet"
+def _place(output: Path, job: Job, shard: Shard, count: int) -> Path:
+    return output / "data" / f"{job.split}-{shard.number:05d}-of-{count:05d}.parquet"
 
 
-def _span(job: Job, number: int) -> range:
-    start = number * job.shard_rows
-    return range(start, min(start + job.shard_rows, job.rows))
+def _there(output: Path, job: Job, shard: Shard) -> Path | None:
+    """The file of a finished shard; its name ends in the number of shards of its time."""
+    return next((output / "data").glob(f"{job.split}-{shard.number:05d}-of-*.parquet"), None)
 
 
-def _embedded(
-    part: Any,
-    start: int,
-    reader: Any,
-    encoder: Encoder,
-    job: Job,
-    light: list[str],
-    batch_size: int,
-    strict: bool,
-    bar: Any,
-) -> Iterator[tuple[list[int], np.ndarray, dict[str, list]]]:
-    """Row numbers, embeddings (B, D) and light columns, a batch at a time."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ..data.cache import num_threads
-    from ..data.columns import BandArray, CorruptImageError
-
-    if isinstance(reader.feature, BandArray):
-        part = part.with_format("numpy")  # else pixels come as lists, far slower
-
-    def read(row: dict) -> np.ndarray | str:
-        try:
-            return reader(row)
-        except CorruptImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(num_threads()) as pool:
-        for first in range(0, len(part), batch_size):
-            rows = [part[i] for i in range(first, min(first + batch_size, len(part)))]
-            images = list(pool.map(read, rows))
-            good: dict[int, np.ndarray] = {}
-            for i, image in enumerate(images):
-                number = start + first + i
-                if isinstance(image, str):
-                    if strict:
-                        raise UserError(
-                            f"The image in row {number} cannot be read ({image}): repair it."
-                        )
-                    bar.write(f"row {number} left out: {image}", file=sys.stderr)
-                else:
-                    _check_range(image, encoder, number)
-                    good[i] = image
-            bar.update(len(rows))
-            if good:
-                vectors = _features(list(good.values()), encoder, job.size)
-                beside = {name: [rows[i][name] for i in good] for name in light}
-                yield [start + first + i for i in good], vectors.astype(job.dtype), beside
-
-
-def _check_range(image: np.ndarray, encoder: Encoder, row: int) -> None:
-    full_scale = 255 if image.dtype == np.uint8 else 10_000  # as the image cache has it
-    if image.dtype not in (np.uint8, np.uint16) or full_scale != encoder.value_range[1]:
-        raise UserError(
-            f"{encoder.name or 'The encoder'} was trained on stored values up to "
-            f"{encoder.value_range[1]:g}, but the image in row {row} is {image.dtype}: convert the "
-            "data."
-        )
-
-
-def _features(images: list[np.ndarray], encoder: Encoder, size: int) -> np.ndarray:
-    """(N, D) features of images that may differ in size."""
-    import torch
-
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        by_shape.setdefault(image.shape, []).append(i)
-    device = next(encoder.model.parameters()).device
-    out: np.ndarray | None = None
-    for places in by_shape.values():
-        stacked = np.ascontiguousarray(np.stack([images[i] for i in places]))  # (B, H, W, C)
-        batch: torch.Tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
-        with torch.inference_mode():
-            vectors = encoder(batch, size=size).cpu().numpy()
-        if not np.isfinite(vectors).all():
-            raise UserError(f"Features of {encoder.name or 'the encoder'} are NaN or infinite.")
-        out = np.empty((len(images), vectors.shape[1]), np.float32) if out is None else out
-        out[places] = vectors
-    assert out is not None
-    return out
-
-
-def _write_shard(
-    path: Path, blocks: Any, features: Any, light: list[str], encoder: Encoder, job: Job
-) -> None:
-    """Writes a file beside and renames it into place."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Features, List, Value
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    writer = None
-    try:
-        for numbers, vectors, beside in blocks:
-            if writer is None:
-                kinds = Features(
-                    {
-                        "row": Value("int64"),
-                        "embedding": List(Value(job.dtype), length=vectors.shape[1]),
-                        **{name: features[name] for name in light},
-                    }
-                )
-                writer = pq.ParquetWriter(partial, kinds.arrow_schema)
-            flat = pa.array(vectors.reshape(-1))
-            table: pa.Table = pa.table(
-                [
-                    pa.array(numbers, pa.int64()),
-                    pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
-                    *(pa.array(beside[name], writer.schema.field(name).type) for name in light),
-                ],
-                schema=writer.schema,
-            )
-            writer.write_table(table)
-        if writer is None:
-            raise UserError(f"None of the images for {path.name} can be read.")
-    finally:
-        if writer is not None:
-            writer.close()
-    partial.replace(path)
-
-
-def _finish(output: Path, job: Job) -> tuple[int, int]:
-    """Completes the manifest; rows and images left out."""
+def _finish(
+    output: Path, job: Job, shards: list[Shard], source: str, pile: Pile
+) -> tuple[int, int]:
+    """Completes names, manifest and card; rows and images left out."""
     import pyarrow.parquet as pq
 
-    counts = {
-        path.name: pq.read_metadata(path).num_rows
-        for path in (_shard(output, job, number) for number in range(job.shards))
-    }
+    counts, width = {}, 0
+    for shard in shards:
+        path, wanted = _there(output, job, shard), _place(output, job, shard, len(shards))
+        assert path is not None
+        os.replace(path, wanted)
+        metadata = pq.read_metadata(wanted)
+        counts[wanted.name] = metadata.num_rows
+        schema = metadata.schema.to_arrow_schema()
+        width = schema.field("embedding").type.list_size
     rows = sum(counts.values())
-    content = {"job": dataclasses.asdict(job), "rows": rows, "skipped": job.rows - rows}
-    _write_json(output / MANIFEST, {**content, "shards": counts})
-    return rows, job.rows - rows
-
-
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    skipped = sum(len(shard.rows) for shard in shards) - rows
+    content = {
+        "job": job.record(),
+        "source": source,
+        "rows": rows,
+        "skipped": skipped,
+        "dimensions": width,
+        "shards": counts,
+    }
+    write_json(output / MANIFEST, content)
+    card = output / "README.md"
+    if not card.exists() or is_ours(card.read_text(encoding="utf-8")):
+        write_text(card, table_card(job.record(), rows, width, list(pile.features)))
+    return rows, skipped

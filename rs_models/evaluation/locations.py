@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import UserError
 _BLOCK = 1024  # rows looked at together
 # Longitude and latitude: what GeoParquet takes a geometry for that names no system.
 _LONLAT = "OGC:CRS84"
+_POLYGON = 3  # WKB's number of the type
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,26 @@ def place_of(raster: Any, window: Any = None) -> Place | None:
     if raster.crs is None:
         return None
     from rasterio.warp import transform
-    from shapely import Polygon, to_wkb
 
     left, top = (0, 0) if window is None else (window.col_off, window.row_off)
     size = (raster.width, raster.height) if window is None else (window.width, window.height)
     right, bottom = left + size[0], top + size[1]
     corners = [
-        raster.transform * corner
+        raster.transform @ corner
         for corner in ((left, top), (right, top), (right, bottom), (left, bottom))
     ]
     longitudes, latitudes = transform(raster.crs, _LONLAT, *zip(*corners, strict=True))
-    x, y = raster.transform * ((left + right) / 2, (top + bottom) / 2)
+    x, y = raster.transform @ ((left + right) / 2, (top + bottom) / 2)
     code = raster.crs.to_epsg()
     crs = f"EPSG:{code}" if code is not None else raster.crs.to_wkt()
-    outline = Polygon(list(zip(longitudes, latitudes, strict=True)))
-    return Place(x, y, crs, to_wkb(outline, flavor="iso"))
+    return Place(x, y, crs, _polygon(list(zip(longitudes, latitudes, strict=True))))
+
+
+def _polygon(corners: Sequence[tuple[float, float]]) -> bytes:
+    """A polygon of one ring as WKB, little-endian."""
+    ring = [*corners, corners[0]]
+    numbers = [number for corner in ring for number in corner]
+    return struct.pack(f"<BIII{len(numbers)}d", 1, _POLYGON, 1, len(ring), *numbers)
 
 
 def file_names(rows: Any) -> list[str | None] | None:

@@ -16,6 +16,7 @@ from rs_models.commands.embed import main
 from rs_models.data import build_cache, load
 from rs_models.errors import UserError
 from rs_models.evaluation import embed as module
+from rs_models.evaluation import shards
 from rs_models.evaluation.embed import embed
 from rs_models.evaluation.features import extract
 from rs_models.evaluation.loading import load_encoder
@@ -39,13 +40,13 @@ def model(tmp_path_factory):
 def batches(monkeypatch):
     """How many images each call of the network gets."""
     counts = []
-    real = module._features
+    real = shards.features
 
     def counted(images, *arguments):
         counts.append(len(images))
         return real(images, *arguments)
 
-    monkeypatch.setattr(module, "_features", counted)
+    monkeypatch.setattr(shards, "features", counted)
     return counts
 
 
@@ -69,15 +70,15 @@ def test_embeddings_are_the_evaluations_features(model, tmp_path):
 
 
 def test_a_stopped_job_computes_only_the_rest(model, tmp_path, batches, monkeypatch):
-    write = module._write_shard
+    write = shards.Writer.write
 
-    def stop_at_second(path, *arguments):
+    def stop_at_second(self, path, *arguments):
         if "00001" in path.name:
             raise KeyboardInterrupt
-        write(path, *arguments)
+        write(self, path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_shard", stop_at_second)
+        patch.setattr(shards.Writer, "write", stop_at_second)
         with pytest.raises(KeyboardInterrupt):
             embed(DATA, model, tmp_path / "out", shard_rows=8)
     assert sum(batches) == 8
@@ -96,11 +97,11 @@ def test_a_stopped_job_computes_only_the_rest(model, tmp_path, batches, monkeypa
 def test_another_job_is_kept_out_of_the_folder(model, tmp_path):
     embed(DATA, model, tmp_path / "out")
     for changes in ({"size": 40}, {"dtype": "float16"}, {"split": "test"}):
-        with pytest.raises(UserError, match=f"holds other embeddings .*{next(iter(changes))}"):
+        with pytest.raises(UserError, match=f"holds another job .*{next(iter(changes))}"):
             embed(DATA, model, tmp_path / "out", **changes)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="holds other files"):
         embed(DATA, model, tmp_path / "full")
 
 
@@ -158,6 +159,137 @@ def test_the_command(model, tmp_path, capsys):
     assert run_script(main, ["no/where/at/all", *arguments[1:]]) == 2
 
 
+def tiles(folder, names, *, crs="EPSG:32634", seed=0):
+    """Georeferenced tiles of 32 pixels and 10 m, side by side."""
+    rasterio = pytest.importorskip("rasterio")
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i, name in enumerate(names):
+        place = rasterio.transform.from_origin(500_000 + 320 * i, 5_500_000, 10, 10)
+        kind = {"driver": "GTiff", "width": 32, "height": 32, "count": 3, "dtype": "uint8"}
+        with rasterio.open(folder / name, "w", **kind, crs=crs, transform=place) as raster:
+            raster.write(rng.integers(0, 256, (3, 32, 32), dtype=np.uint8))
+            raster.descriptions = ("red", "green", "blue")
+
+
+def test_a_table_says_where_tiles_lie(model, tmp_path):
+    import pyarrow.parquet as pq
+
+    shapely = pytest.importorskip("shapely")
+    tiles(tmp_path / "tiles", ["a.tif", "b.tif"])
+    embed(str(tmp_path / "tiles"), model, tmp_path / "out")
+    table = pq.read_table(next((tmp_path / "out" / "data").iterdir()))
+    assert table.column_names == ["row", "embedding", "file", "x", "y", "crs", "geometry"]
+    first, second = table.to_pylist()
+    assert (first["file"], second["file"]) == ("a.tif", "b.tif")
+    assert (second["x"], second["y"], second["crs"]) == (500_480, 5_499_840, "EPSG:32634")
+    outline = shapely.from_wkb(second["geometry"])
+    # Metre 500,000 of the zone is its central meridian, 21 degrees east.
+    assert outline.bounds[0] == pytest.approx(21.00443, abs=1e-3)
+    assert outline.centroid.y == pytest.approx(49.652, abs=1e-3)
+    metadata = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
+    assert metadata["geo"]["columns"]["geometry"]["encoding"] == "WKB"
+    bands = [band["name"] for band in metadata["stac"]["mlm:input"][0]["bands"]]
+    assert bands == ["red", "green", "blue"]
+    assert metadata["stac"]["mlm:name"] == "tov-resnet-nano"
+    assert load_dataset(str(tmp_path / "out"), split="train")[0]["file"] == "a.tif"
+
+
+def test_a_scene_is_cut_into_tiles(model, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 70, 96), dtype=np.uint8)
+    kind = {"driver": "GTiff", "width": 96, "height": 70, "count": 3, "dtype": "uint8"}
+    place = rasterio.transform.from_origin(20.0, 50.0, 0.001, 0.001)
+    path = tmp_path / "scene.tif"
+    with rasterio.open(path, "w", **kind, crs="EPSG:4326", transform=place) as raster:
+        raster.write(pixels)
+    assert embed(str(path), model, tmp_path / "out").rows == 9
+    found = read(tmp_path / "out")
+    corners = list(zip(found["top"][:].tolist(), found["left"][:].tolist(), strict=True))
+    assert corners == [(top, left) for top in (0, 32, 38) for left in (0, 32, 64)]
+    assert found["x"][:].tolist()[0] == pytest.approx(20.016)
+    import torch
+
+    with torch.inference_mode():
+        expected = load_encoder(model)(torch.from_numpy(pixels[None, :, 38:, 64:])).numpy()
+    np.testing.assert_allclose(found["embedding"][:][-1], expected[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="less than a tile of 80"):
+        embed(str(path), model, tmp_path / "large", size=80)
+
+
+def test_files_that_are_added_are_embedded_alone(model, tmp_path, batches):
+    tiles(tmp_path / "tiles", ["b.tif", "d.tif", "e.tif"])
+    embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2)
+    before = {row["file"]: row["embedding"] for row in read(tmp_path / "out")}
+    tiles(tmp_path / "tiles", ["a.tif", "c.tif"], seed=1)
+    batches.clear()
+    done = embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2)
+    assert sum(batches) == 2 and (done.rows, done.shards, done.computed) == (5, 3, 1)
+    table = read(tmp_path / "out")
+    assert [row["file"] for row in table] == ["b.tif", "d.tif", "e.tif", "a.tif", "c.tif"]
+    assert table["row"][:].tolist() == [0, 1, 2, 3, 4]
+    for row in table:
+        if row["file"] in before:
+            assert row["embedding"].tolist() == before[row["file"]].tolist()
+    assert len(list((tmp_path / "out" / "data").iterdir())) == 3
+    batches.clear()
+    assert embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2).computed == 0
+    tiles(tmp_path / "tiles", ["d.tif"], seed=5)
+    os.utime(tmp_path / "tiles" / "d.tif", (1, 1))
+    with pytest.raises(UserError, match=r"d\.tif was changed"):
+        embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2)
+    (tmp_path / "tiles" / "d.tif").unlink()
+    with pytest.raises(UserError, match=r"d\.tif is gone"):
+        embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2)
+
+
+def test_folders_of_the_earlier_version_go_on(model, tmp_path, batches):
+    tiles(tmp_path / "tiles", ["a.tif", "b.tif", "c.tif"])
+    source, out = str(tmp_path / "tiles"), tmp_path / "out"
+    # What it wrote before anything else, and what a kill at its start left.
+    rows = load(source)
+    encoder = load_encoder(model)
+    job = {
+        **{"model": encoder.name, "model_revision": encoder.revision, "data": "tiles"},
+        **{"split": "train", "data_revision": rows._fingerprint, "size": 32, "rows": 3},
+        **{"bands": ["red", "green", "blue"], "dtype": "float32", "shard_rows": 2},
+    }
+    (out / "data").mkdir(parents=True)
+    (out / "data" / ".train-00000-of-00002.parquet.123").write_bytes(b"PAR1")
+    (out / module.MANIFEST).write_text(json.dumps({"job": job}))
+    assert embed(source, model, out, shard_rows=2).rows == 3
+    assert read(out).column_names == ["row", "embedding"]
+    batches.clear()
+    assert embed(source, model, out, shard_rows=2).computed == 0 and not batches
+    (tmp_path / "early" / "data").mkdir(parents=True)
+    (tmp_path / "early" / ".embeddings.json.77").write_text("{")
+    assert embed(source, model, tmp_path / "early", shard_rows=2).rows == 3
+
+
+def test_int8_vectors_are_the_vectors_by_their_scale(model, tmp_path):
+    embed(DATA, model, tmp_path / "whole")
+    embed(DATA, model, tmp_path / "small", dtype="int8")
+    whole = np.stack(read(tmp_path / "whole")["embedding"][:])
+    found = read(tmp_path / "small")
+    assert found.features["embedding"].feature.dtype == "int8"
+    scale = found["scale"][:][:, None]
+    error = np.abs(np.stack(found["embedding"][:]) * scale - whole)
+    assert (error <= scale * 0.5001).all()
+
+
+def test_the_card_is_one_that_push_takes_and_a_persons_own_is_kept(model, tmp_path):
+    from rs_models.publish.staging import check_folder
+
+    embed(DATA, model, tmp_path / "out")
+    metadata = check_folder(tmp_path / "out", "dataset")
+    assert "embeddings" in metadata["tags"]
+    card = tmp_path / "out" / "README.md"
+    assert "20 vectors" in card.read_text()
+    card.write_text("---\ntitle: mine\n---\n")
+    embed(DATA, model, tmp_path / "out")
+    assert "mine" in card.read_text()
+
+
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(model, tmp_path):
     torchrun = os.path.join(os.path.dirname(sys.executable), "torchrun")
@@ -170,7 +302,8 @@ def test_two_processes_write_what_one_writes(model, tmp_path):
                 "--nproc_per_node",
                 "2",
                 "-m",
-                "rs_models.evaluation.embed",
+                "rs_models.cli",
+                "embed",
             ),
             *(*arguments, str(tmp_path / "two")),
         ],
