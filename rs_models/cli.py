@@ -51,6 +51,14 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command("a method's backbone for AutoModel", "export RUN/pretraining OUT"),
         "onnx": Command("a model as ONNX", "onnx DIR --output MODEL.onnx"),
     },
+    "label": {
+        "search": Command("tiles that look alike", "search EMBEDDINGS --like TILE.tif"),
+        "suggest": Command("which tiles to label next", "suggest EMBEDDINGS -n 20"),
+        "classify": Command(
+            "all tiles from a few labels",
+            "classify EMBEDDINGS --labels LABELS.csv --output ANSWERS.csv",
+        ),
+    },
     "show": {
         "demo": Command("a Space on this machine", "demo scene-explorer --model DIR"),
     },

@@ -28,7 +28,8 @@ FORBIDDEN = {
     "export": {*LEFT, "evaluation", "publish"},
     "evaluation": {*LEFT, "tasks", "predict", "publish"},
     "tasks": {*LEFT, "predict", "publish"},
-    "predict": {*LEFT, "publish"},
+    "predict": {*LEFT, "publish", "labelling"},
+    "labelling": {*LEFT, "publish"},
     "publish": LEFT,
     "convert_upstream": {*LEFT, "evaluation", "publish", "predict"},
 }
