@@ -167,7 +167,7 @@ def open_split(data: FinetuneData, split: str, task: Task | str, bands: Sequence
     if isinstance(reader.feature, BandArray):
         rows = rows.with_format("numpy")  # else pixels come as lists, far slower
     name = f"{data.name} ({split})"
-    classes = _class_names(task.class_feature(features[wanted]), data.classes)
+    classes = _class_names(task.class_feature(features[wanted]), data.classes, name)
     if classes is None and wanted == "mask" and data.name.split(":")[0] == "synthetic":
         classes = list(LAND_COVER)
     return Split(
@@ -289,9 +289,15 @@ def content_hash(split: Split) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _class_names(feature: Any, given: list[str] | None) -> list[str] | None:
-    if given is not None:
-        return list(given)
+def _class_names(feature: Any, given: list[str] | None, name: str) -> list[str] | None:
+    """Names of the classes: those given, else those that the column carries."""
     while feature is not None and not hasattr(feature, "names"):
         feature = getattr(feature, "feature", None)
-    return list(feature.names) if feature is not None else None
+    names = list(feature.names) if feature is not None else None
+    if given is not None and names is not None and len(given) < len(names):
+        raise UserError(
+            f"data.classes names {len(given)} classes, but {name} has {len(names)} "
+            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): name them all, or leave "
+            "it out."
+        )
+    return names if given is None else list(given)

@@ -288,15 +288,16 @@ class Run:
             self.state.wait_for_everyone()
             yield
             return
-        job = _job(dataclasses.asdict(self.config))
+        job = job_of(self.config)
         with claim(self.output, job, adopts=lambda folder: _earlier(folder, job)):
             write_text(self.output / SETTINGS, yaml.safe_dump(job, sort_keys=False))
             self.state.wait_for_everyone()
             yield
 
 
-def _job(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in _FREE}
+def job_of(config: FinetuneConfig) -> dict[str, Any]:
+    """What makes a run this one and no other: the settings that are the same when it goes on."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE}
 
 
 def _earlier(folder: Path, job: dict[str, Any]) -> bool:
@@ -314,7 +315,7 @@ def _earlier(folder: Path, job: dict[str, Any]) -> bool:
         settings = None
     if not isinstance(settings, dict):  # killed while it was written, before all else
         return not any(folder.glob("*-*/*"))
-    theirs = _job({**dataclasses.asdict(FinetuneConfig()), **settings})
+    theirs = {**job_of(FinetuneConfig()), **settings}
     changed = sorted(key for key in job if theirs.get(key) != job[key])
     if changed:
         raise UserError(

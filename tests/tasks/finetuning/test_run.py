@@ -138,6 +138,61 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_are_held_out_where_there_is_no_validation_split(tmp_path, capsys):
+    from rs_models.data import load
+
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        rows = load("synthetic:num=60,size=32", split)
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    data = FinetuneData(str(tmp_path / "data"), validation_split="auto")
+    settings = {"labels": "3/class", "seeds": [0], "holdout": 0.4}
+    result = finetune(config(tmp_path / "run", data=data, **settings))
+    assert "12 of 36 labelled images are held out for validation" in capsys.readouterr().err
+    assert result.settings["validation"] == "held out from the labelled images"
+    assert result.settings["runs"][0]["validation_images"] == 12
+    again = finetune(config(tmp_path / "again", data=data, **settings))
+    assert again.settings["runs"] == result.settings["runs"]  # the same ones
+
+    capsys.readouterr()
+    data = FinetuneData("synthetic:num=60,size=32", validation_split="auto")
+    result = finetune(config(tmp_path / "own", data=data, **settings))
+    assert "held out" not in capsys.readouterr().err
+    assert result.settings["validation"] == "validation"
+    assert result.settings["runs"][0]["validation_images"] == 60
+
+    data = FinetuneData(str(tmp_path / "data"), validation_split="validation")
+    with pytest.raises(UserError, match="has no split 'validation'"):
+        finetune(config(tmp_path / "named", data=data))
+
+
+def test_a_second_run_of_a_folder_is_told_who_works_there(tmp_path):
+    from rs_models.files import claim
+    from rs_models.tasks.finetuning.run import job_of
+
+    settings = config(tmp_path / "run")
+    with (
+        claim(tmp_path / "run", job_of(settings)),
+        pytest.raises(UserError, match="is being worked on by process"),
+    ):
+        finetune(settings)
+
+
+def test_a_folder_of_an_earlier_version_is_gone_on_with(tmp_path):
+    import yaml
+
+    settings = config(tmp_path / "run")
+    first = finetune(settings)
+    (tmp_path / "run" / "job.json").unlink()
+    written = yaml.safe_load((tmp_path / "run" / "finetune.yaml").read_text())
+    written.pop("crop_scale")  # a setting that came later has its default
+    (tmp_path / "run" / "finetune.yaml").write_text(yaml.safe_dump(written))
+    assert finetune(settings).values == first.values
+    (tmp_path / "run" / "job.json").unlink()
+    with pytest.raises(UserError, match=r"holds another run \(max_steps differ\)"):
+        finetune(config(tmp_path / "run", max_steps=5))
+
+
 def test_early_stopping_stops(tmp_path):
     result = finetune(
         config(
