@@ -13,8 +13,8 @@ from datasets.features import Image
 from datasets.features.features import register_feature
 
 from ..errors import UserError
+from .names import IGNORE
 
-IGNORE = 255
 _IGNORED_16_BIT = 65_535  # what 16-bit masks have in place of 255
 _SAMPLE = 64  # masks that are looked at before anything is done
 _SAMPLE_PIXELS = 50_000_000  # and not more pixels than that

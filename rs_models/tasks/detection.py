@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from transformers import PreTrainedModel
 
-from ..errors import UserError
 from ..evaluation.metrics import detection_scores
 from .faster_rcnn import FasterRcnnForObjectDetection
 from .task import Column, Row, Task, label_classes
 
-_OVERHANG = 1.0  # pixels that rounding may put a box beyond the image
 _LEAST_SCORE = 0.01  # queries beyond the boxes found have the class "none"
 _SIDE = 1000  # pixels of the image that boxes over the sides are counted in: IoU is the same
 
@@ -41,56 +39,15 @@ class Detection(Task):
     }
 
     def class_feature(self, feature: Any) -> Any:
-        """The part of the feature that may hold the class names."""
-        inner = getattr(feature, "feature", feature)  # a list of objects, or an object of lists
-        try:
-            return inner["category"]
-        except (KeyError, TypeError):
-            return None
+        """The part of the feature that holds the class names."""
+        return feature["category"]
 
     def read(self, row: Mapping[str, Any], column: Column, where: str) -> Boxes:
-        """The boxes of a stored row, from {bbox [x, y, w, h], category}."""
-        corners, categories = _columns(row[column.name], where)
-        try:
-            boxes = np.asarray(corners, np.float32)
-            classes = np.asarray(categories, np.float64)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"The boxes in {where} are not four numbers and a class number each: give bbox as "
-                "[x, y, width, height] in pixels and category as numbers from 0 on."
-            ) from None
-        if len(boxes) == 0:
-            return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != (len(boxes),):
-            raise UserError(
-                f"The boxes in {where} have the shape {boxes.shape} for {classes.size} classes: "
-                "give bbox as [x, y, width, height] and one category for each."
-            )
-        for number, (box, category) in enumerate(zip(boxes, classes, strict=True)):
-            what = f"Box {number} in {where} is [{', '.join(f'{side:g}' for side in box)}]"
-            if not np.isfinite(box).all():
-                raise UserError(f"{what}, which is no place: correct or remove it.")
-            if (box[2:] <= 0).any():
-                raise UserError(
-                    f"{what}, which has no area: bbox is [x, y, width, height] with sides above 0. "
-                    "Correct or remove it."
-                )
-            if not np.isfinite(category) or category < 0:
-                raise UserError(f"{what} of category {category:g}, which means none: remove it.")
-        boxes = boxes.copy()
+        """The boxes of a stored row, which `data.load` has checked."""
+        objects = row[column.name]
+        boxes = np.asarray(objects["bbox"], np.float32).reshape(-1, 4).copy()
         boxes[:, 2:] += boxes[:, :2]
-        return boxes, classes.astype(np.int64)
-
-    def fit(self, label: Boxes, size: tuple[int, int], where: str) -> None:
-        """Refuses boxes that reach beyond the image by more than rounding does."""
-        height, width = size
-        for number, (x0, y0, x1, y1) in enumerate(label[0]):
-            if min(x0, y0) < -_OVERHANG or x1 > width + _OVERHANG or y1 > height + _OVERHANG:
-                raise UserError(
-                    f"Box {number} in {where} spans x {x0:g} to {x1:g} and y {y0:g} to {y1:g}, but "
-                    f"the image is {width} x {height} pixels: bbox is [x, y, width, height] in "
-                    "pixels. Cut or remove it."
-                )
+        return boxes, np.asarray(objects["category"], np.int64).reshape(-1)
 
     def present(self, label: Boxes) -> np.ndarray:
         """The class of each box."""
@@ -172,21 +129,6 @@ class Detection(Task):
         predicted = [{key: row[key] for key in ("boxes", "scores", "labels")} for row in rows]
         true = [{"boxes": row["true_boxes"], "labels": row["true_labels"]} for row in rows]
         return detection_scores(_enlarged(predicted), _enlarged(true))
-
-
-def _columns(objects: Any, where: str) -> tuple[list, list]:
-    """The bbox and category of a row's objects, stored as lists or as a list of objects."""
-    if objects is None:
-        raise UserError(f"The objects in {where} are missing (null): give an empty list, or some.")
-    if isinstance(objects, Sequence):
-        objects = {key: [one.get(key) for one in objects] for key in ("bbox", "category")}
-    absent = [key for key in ("bbox", "category") if objects.get(key) is None]
-    if absent:
-        raise UserError(
-            f"The objects in {where} have no {' and no '.join(absent)} (they have "
-            f"{', '.join(objects)}): rename them to bbox and category."
-        )
-    return list(objects["bbox"]), list(objects["category"])
 
 
 def _enlarged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class MultiLabel(Task):
     def read(self, row: Mapping[str, Any], column: Column, where: str) -> np.ndarray:
         """The classes of a stored row: numbers, a vector of 0 and 1, or those of a mask."""
         if column.name == "mask":
-            there = np.unique(read_mask(row["mask"], column, where))
+            there = np.unique(read_mask(row["mask"], column))
             return there[there != IGNORE].astype(np.int64)
         stored = row[column.name]
         if stored is None or any(value is None for value in stored):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from datasets import Image
 
 from ...bands import band_statistics, default_value_range
 from ...data import load
-from ...data.columns import BandArray, CorruptImageError, RowReader
-from ...data.names import IGNORE
+from ...data.columns import BandArray, CorruptImageError, RowReader, open_image, orientation
 from ...data.synthetic import LAND_COVER
 from ...errors import UserError
 from ..table import task as task_of
@@ -108,16 +107,13 @@ class Split:
     def size(self, row: int) -> tuple[int, int]:
         """Height and width of an image, from its header where it is a file."""
         stored = self.rows[row]
-        content = stored["image"]
-        if isinstance(content, dict):
-            import PIL.Image
-
-            source = io.BytesIO(content["bytes"]) if content.get("bytes") else content.get("path")
+        if isinstance(self.reader.feature, Image):
             try:
-                with PIL.Image.open(source) as image:
-                    return image.height, image.width
-            except (OSError, ValueError, AttributeError):
-                pass  # a raster that Pillow does not know, or a broken one: the reader tells
+                image = open_image(stored["image"])
+                sides = image.size[::-1] if orientation(image) < 5 else image.size
+                return sides[0], sides[1]
+            except (OSError, SyntaxError, ValueError, TypeError, CorruptImageError):
+                pass  # the reader tells
         height, width = self._decode(stored, row).shape[:2]
         return height, width
 
@@ -229,18 +225,6 @@ def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
         held.update(present.tolist())
     if not held:
         raise UserError(split.task.nothing(split.name))
-    if len(held) == 1 < split.task.least_classes and split.column.name == "mask":
-        _check_single(split, rows, held.pop())
-
-
-def _check_single(split: Split, rows: Iterable[int], only: int) -> None:
-    """Refuses masks of one class beside 255, where 255 most likely means the other."""
-    for row in rows:
-        if (np.asarray(split.rows[int(row)]["mask"]) == IGNORE).any():
-            raise UserError(
-                f"The masks of {split.name} hold class {only} alone beside {IGNORE}, which means "
-                f"no class and is ignored: if {IGNORE} is a class (a building, say), renumber it."
-            )
 
 
 def check_classes(classes: Any, num_classes: int, where: str) -> None:
