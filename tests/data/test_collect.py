@@ -175,7 +175,7 @@ def test_a_stopped_collection_goes_on_to_the_same_rows(world, tmp_path, monkeypa
         assert pq.read_table(path) == pq.read_table(tmp_path / "broken" / "data" / path.name)
     again = collect(broken, progress=False)
     assert again.read == done.read  # nothing is read twice
-    with pytest.raises(UserError, match=r"another collection \(seed\)"):
+    with pytest.raises(UserError, match=r"another job \(seed differ\)"):
         collect(settings(world, tmp_path / "broken", duplicates=False, seed=1), progress=False)
 
 
@@ -410,7 +410,7 @@ def test_a_server_that_is_gone_and_what_is_no_catalogue(world, server, tmp_path)
         ({"scenes": ""}, "scenes is not set"),
         ({"scenes": "/nowhere"}, "Cannot read /nowhere"),
         ({"guide": "/nowhere.tif"}, "guide /nowhere.tif cannot be read"),
-        ({"guide": "/nowhere.geojson"}, "no GeoJSON"),
+        ({"guide": "/nowhere.geojson"}, "/nowhere.geojson cannot be read"),
         ({"classes": {9: "ice"}}, "no place for a tile"),
         ({"classes": {"ice": "ice"}}, "are numbers"),
         ({"tile": 4096}, "no place for a tile"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ...errors import UserError
+from ...files import claim, write_json
 from ...settings import Count, Length, Positive, Range, Seed, Share, check_ranges
 from ...settings.ranges import LARGEST_SIDE
 from .guide import open_guide
 from .plan import Candidate, draw
 from .scenes import Scene, find_scenes
+from .stac import Search
 from .tiles import LOOK_SIDE, Reader, Tile, judge, look_alike
 
 _STATE, _JOB, _LOOKS = "state.json", "job.json", ".looks"
@@ -32,7 +33,8 @@ class CollectConfig:
     Attributes:
         scenes: Folder of GeoTIFFs, or a STAC catalogue, item or item collection, as a file or an
             http(s) address; its scenes are read by range requests.
-        guide: Land-cover map: a raster of class numbers, or GeoJSON polygons. Null draws blindly.
+        guide: Land-cover map: a raster of class numbers, or polygons (GeoJSON; with the extra `geo`
+            GeoPackage, FlatGeobuf, Shapefile and GeoParquet too). Null draws blindly.
         classes: Number or name of a class in the guide -> name; others are not drawn. Null takes
             all that there are.
         field: Property of the polygons that names their class.
@@ -41,8 +43,12 @@ class CollectConfig:
         tile: Side in pixels.
         sampling: `balanced` draws as many of each guidance class, `random` as they come.
         seed: Of the positions.
-        asset: Of STAC items: the one to read; null is `visual`, `image`, `data`, or the only
-            GeoTIFF.
+        asset: Of STAC items: the one to read, or several with commas where each is a band of its
+            own (`red,green,blue`); null is `visual`, `image`, `data`, or the only GeoTIFF.
+        bbox: Asked of a STAC API: west, south, east, north in degrees.
+        dates: Asked of a STAC API: a date, or two with a slash (`2024-05-01/2024-09-30`).
+        collections: Asked of a STAC API: names of its collections.
+        any_resolution: Take scenes whose pixels differ in size.
         bands: Numbers (from 1) of the bands to keep; null is the first three.
         max_scene_cloud: Leave out STAC items with more cloud than this, in percent.
         max_cloud: Largest share of a tile that is white and bright.
@@ -66,6 +72,10 @@ class CollectConfig:
     sampling: Literal["balanced", "random"] = "balanced"
     seed: Seed = 0
     asset: str | None = None
+    bbox: Annotated[list[float], Length(least=4, most=4)] | None = None
+    dates: str | None = None
+    collections: list[str] | None = None
+    any_resolution: bool = False
     bands: Annotated[list[Count], Length()] | None = None
     max_scene_cloud: Annotated[float, Range(least=0, most=100)] = 20.0
     max_cloud: Share = 0.2
@@ -139,6 +149,7 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
         max_cloud=config.max_scene_cloud,
         retries=config.retries,
         rate=config.rate,
+        search=Search(config.bbox, config.dates, config.collections),
     )
     guide = open_guide(config.guide, config.classes, config.field) if config.guide else None
     order, names = draw(
@@ -148,8 +159,23 @@ def collect(config: CollectConfig, *, progress: bool = True) -> Collected:
         sampling=config.sampling,
         seed=config.seed,
         min_purity=config.min_purity,
+        bands=config.bands,
+        any_resolution=config.any_resolution,
     )
-    state = _open(output, config, scenes, names)
+    with claim(output, _job(config, scenes, names), record=_JOB):
+        return _fill(output, config, scenes, order, names, progress)
+
+
+def _fill(
+    output: Path,
+    config: CollectConfig,
+    scenes: list[Scene],
+    order: list[Candidate],
+    names: list[str],
+    progress: bool,
+) -> Collected:
+    """Reads, judges and keeps tiles from where the last call stopped."""
+    state = _state(output)
     done = Collected(str(output), **state["done"])
     seen, at = _looks(output, state["shards"]), state["next"]
     quota = _quotas(config, names)
@@ -237,32 +263,27 @@ def _tiles(
                 yield number, order[number], tile, failure
 
 
-def _open(
-    output: Path, config: CollectConfig, scenes: list[Scene], names: list[str]
-) -> dict[str, Any]:
-    """The state to go on with; refuses a folder of another job."""
+def _job(config: CollectConfig, scenes: list[Scene], names: list[str]) -> dict[str, Any]:
+    """What makes it this collection and no other."""
     free = {"output", "workers", "rate", "retries", "json"}
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in free}
-    text = json.dumps([settings, [scene.href for scene in scenes], names], sort_keys=True)
-    settings = json.loads(json.dumps(settings))  # as it is read back
-    job = {"format": 1, "hash": hashlib.sha256(text.encode()).hexdigest(), "settings": settings}
-    path = output / _JOB
-    if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if there != job:
-            changed = [k for k, v in settings.items() if there.get("settings", {}).get(k) != v]
-            raise UserError(
-                f"{output} holds another collection ({', '.join(changed) or 'other scenes'}): "
-                "choose another output, or the same settings to go on."
-            )
-    elif output.is_dir() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty and no collection: choose another output.")
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        _write(path, job)
+    text = json.dumps([[scene.href for scene in scenes], names], sort_keys=True)
+    return {"format": 2, "scenes found": hashlib.sha256(text.encode()).hexdigest(), **settings}
+
+
+def _state(output: Path) -> dict[str, Any]:
+    """The state to go on with.
+
+    Raises:
+        UserError: A damaged one.
+    """
     state = output / _STATE
     if state.is_file():
-        return json.loads(state.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(state.read_text(encoding="utf-8"))
+            return {key: content[key] for key in ("next", "shards", "done")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{state} is damaged: remove {output} and collect again.") from error
     empty = dataclasses.asdict(Collected(""))
     del empty["output"]
     return {"next": 0, "shards": 0, "done": empty}
@@ -294,18 +315,14 @@ def _flush(
         path = output / "data" / f"train-{shards:05d}.parquet"
         write_shard(path, kept, names, scenes)
         (output / _LOOKS).mkdir(exist_ok=True)
-        _write(output / _LOOKS / f"{shards:05d}.json", [look_alike(tile.pixels) for tile in kept])
+        write_json(
+            output / _LOOKS / f"{shards:05d}.json", [look_alike(tile.pixels) for tile in kept]
+        )
         shards += 1
     done.bytes = sum(path.stat().st_size for path in (output / "data").glob("*.parquet"))
     told = dataclasses.asdict(done)
     del told["output"]
-    _write(state, {"next": at, "shards": shards, "done": told})
-
-
-def _write(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(state, {"next": at, "shards": shards, "done": told})
 
 
 def report(done: Collected, wanted: int) -> str:
