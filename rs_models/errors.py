@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -65,6 +66,11 @@ def hub_errors(doing: str, *, afterwards: str = "") -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise UserError(
             f"{doing} needs a login: run `hf auth login`, or set HF_TOKEN.{end}"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ServiceError(
+            f"{doing} failed: the server does not answer as the Hub does (its answer is no JSON); "
+            f"check the network and HF_ENDPOINT, then run this again.{end}"
         ) from error
     except (HfHubHTTPError, http_error(), ConnectionError, TimeoutError, RuntimeError) as error:
         # An upload that fails comes wrapped in a RuntimeError.

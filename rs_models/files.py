@@ -7,11 +7,13 @@ the next run of the same job knows and removes it.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -72,6 +74,28 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Replaces a file's content at once by JSON with an indent of two and a last line end."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """An empty folder in the system's temporary folder, for as long as the block runs.
+
+    What processes that were killed left there under the name is removed first.
+
+    Args:
+        name: What it is for.
+
+    Yields:
+        The folder, which only this user may read.
+    """
+    place = Path(tempfile.gettempdir()) / f"{name}-{getpass.getuser()}"
+    _remove_dead(place)
+    folder = _beside(place)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -18,6 +19,7 @@ from rs_models.files import (
     read_job,
     replace_folder,
     replaced,
+    scratch,
     settle,
     sha256,
     write_json,
@@ -178,3 +180,19 @@ def test_a_folder_of_intermediate_work_is_renewed_for_another_job(tmp_path):
     (folder / "job.json").write_text("not JSON")
     with claim(folder, {"step": 2}, renews=True) as known:
         assert not known
+
+
+def test_scratch_leaves_nothing_and_removes_what_a_killed_process_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch("a-job") as folder:
+        (folder / "weights").write_text("x")
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0
+        process = str(os.getpid())
+    assert not list(tmp_path.iterdir())
+    dead = tmp_path / folder.name.replace(process, str(DEAD))
+    dead.mkdir()
+    (dead / "weights").write_text("x")
+    with pytest.raises(KeyError), scratch("a-job"):
+        assert not dead.exists()
+        raise KeyError
+    assert not list(tmp_path.iterdir())

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..evaluation.results import read_all
 from ..publish.card import MODELS, RENDERED, check, collect, render
 from ..publish.pages import RESULTS
+from ..publish.staging import find_results
 from ..settings import Options
 from ..zoo import namespace, run_name
 
@@ -31,7 +31,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input or a stale card.""",
     made.add_argument("folder", nargs="?", help="a run's folder, a model's, or one of facts")
     made.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
     made.add_argument("--repo-id", help="default: the namespace and the folder's name")
-    made.add_argument("--results", default=RESULTS, help="folder (default %(default)s)")
+    made.add_argument("--results", help=f"folder (default: the run's own and {RESULTS})")
     made.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
     made.add_argument("--check", action="store_true", help="only say whether it is up to date")
     made.add_argument(
@@ -51,14 +51,13 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     if options.all == bool(options.folder):
         raise UserError("Name a folder, or say --all.")
-    if not Path(options.results).is_dir():
-        raise UserError(f"There is no folder {options.results} of results: name it (--results).")
+    given = options.results or (RESULTS if options.all else None)
+    results = find_results(options.folder or MODELS, given)
     if options.collect and not options.all:
         name = _name(Path(options.folder), options.repo_id)
         collect(options.folder, MODELS / name, data=options.data, recipe=options.recipe)
         options.folder = str(MODELS / name)
     folders = sorted(MODELS.glob("*/")) if options.all else [Path(options.folder)]
-    results = read_all(options.results)
     for folder in folders:
         name = _name(folder, options.repo_id)
         repo_id = options.repo_id or f"{namespace()}/{name}"

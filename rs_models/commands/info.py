@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -89,7 +90,9 @@ def describe(model: str, revision: str | None = None) -> dict[str, Any]:
         part = folder / "export" if (folder / "export").is_dir() else folder
         return _of_folder(part)
     if "/" not in source:
-        raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name).")
+        close = difflib.get_close_matches(model, [known.name for known in ZOO], n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name){meant}.")
     check_id(source)
     try:
         return _of_hub(source, revision or pinned_revision(source))

@@ -6,14 +6,13 @@ import argparse
 import dataclasses
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..evaluation.results import read_all
-from ..publish.staging import check_folder, stage_model
+from ..files import scratch
+from ..publish.staging import check_folder, find_results, stage_model
 from ..publish.upload import Plan, plan, publish
 from ..settings import Options
 from ..version import __version__
@@ -48,8 +47,8 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(options.folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} to publish.")
-    with tempfile.TemporaryDirectory(prefix="rs_models-push-") as scratch:
-        return _push(folder, options, Path(scratch))
+    with scratch("rs_models-push") as staging:
+        return _push(folder, options, staging)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repo-id", help="where to (default: namespace and the folder's name)")
     made.add_argument("--namespace", help="user or organisation (default: RS_MODELS_NAMESPACE)")
     made.add_argument("--repo-type", choices=("model", "dataset", "space"), default="model")
-    made.add_argument("--results", default="model_cards/results", help="folder of results files")
+    made.add_argument("--results", help="folder (default: the run's own and model_cards/results)")
     made.add_argument(
         "--tag", default=f"v{__version__}", help="version to publish as (default: %(default)s)"
     )
@@ -78,17 +77,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _push(folder: Path, options: argparse.Namespace, scratch: Path) -> int:
+def _push(folder: Path, options: argparse.Namespace, staging: Path) -> int:
     repo_id, staged, sdk = repository_id(folder, options), folder, None
     if options.repo_type == "model":
-        results_folder = Path(options.results)
-        if not results_folder.is_dir():
-            raise UserError(f"There is no folder {results_folder} of results: name it (--results).")
         staged = stage_model(
             folder,
-            scratch,
+            staging,
             repo_id=repo_id,
-            results=read_all(results_folder),
+            results=find_results(folder, options.results),
             pretraining=options.pretraining,
             tag=options.tag,
         )

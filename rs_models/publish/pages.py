@@ -20,11 +20,12 @@ from ..assets import clone
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..papers import PAPERS, Paper, bibtex
-from ..tables import claims_table
+from ..tables import claims_table, markdown_table
 from ..zoo import ZOO, method_of
 
 PAGE = Path("README.md")
 _ROOT = clone()
+CONFIGS = "training/configs"
 RESULTS = Path("model_cards") / "results"
 STUDY = Path("model_cards") / "studies" / "small"
 # What the methods' table shows of the results.
@@ -136,9 +137,9 @@ def methods(results: Sequence[Result]) -> str:
     head = ("method", "paper", "learns from", "settings and defaults", results_head)
     return "\n\n".join(
         [
-            _markdown(head, rows),
-            _markdown(("method", "recipe for GPUs", "small recipe for CPU cores"), recipes),
-            _markdown(("baseline", "is a setting"), baselines),
+            markdown_table(head, rows),
+            markdown_table(("method", "recipe for GPUs", "small recipe for CPU cores"), recipes),
+            markdown_table(("baseline", "is a setting"), baselines),
         ]
     )
 
@@ -159,7 +160,11 @@ def zoo(results: Sequence[Result]) -> str:
     means = _means(results)
     rows = []
     for model in ZOO:
-        recipe = f"training/configs/{model.recipe}"
+        # What made the weights travels with them; a recipe may have been changed since.
+        run = f"hub/rs/{model.name}/run.yaml"
+        here = (_ROOT / run).is_file()
+        name_and_path = ("run.yaml", run) if here else (model.recipe, f"{CONFIGS}/{model.recipe}")
+        recipe = "[`{}`]({})".format(*name_and_path)
         where = f"`{model.repo_id}@{model.revision}`" if model.published else "not published yet"
         if not model.published and (_ROOT / "hub" / "rs" / model.name).is_dir():
             where = f"`hub/rs/{model.name}` here"
@@ -172,12 +177,12 @@ def zoo(results: Sequence[Result]) -> str:
                 PAPERS[model.method].label,
                 model.backbone,
                 model.data,
-                f"[`{model.recipe}`]({recipe})",
+                recipe,
                 where,
                 ", ".join(m or "-" for m in measured) if any(measured) else "-",
             )
         )
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def claims(results: Sequence[Result] = ()) -> str:
@@ -214,9 +219,9 @@ def method_settings(results: Sequence[Result] = (), *, method: str) -> str:
     """
     paper = PAPERS[method]
     rows = [(f"`{key}`", f"`{_yaml(value)}`") for key, value in paper.settings.items()]
-    parts = [_markdown(("setting", "default"), rows)]
+    parts = [markdown_table(("setting", "default"), rows)]
     if paper.baselines:
-        parts.append(_markdown(("baseline", "is a setting"), _baselines(paper)))
+        parts.append(markdown_table(("baseline", "is a setting"), _baselines(paper)))
     return "\n\n".join(parts)
 
 
@@ -277,11 +282,6 @@ DOCS_BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
         for method in PAPERS
     },
 }
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def _baselines(paper: Paper) -> list[tuple[str, str]]:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..assets import asset
+from ..assets import asset, clone
 from ..errors import UserError
-from ..evaluation.results import Result
+from ..evaluation.results import Result, read_all
 from ..papers import PAPERS
 from ..provenance import validate_provenance
-from .card import model_card
+from .card import MODELS, model_card
+from .pages import RESULTS
 
 # Formats that can run code when they are opened.
 _CODE = (".py", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".joblib", ".npy")
@@ -83,6 +84,8 @@ def stage_model(
                 f"{path} can run code when it is opened and is never published: export the model "
                 "to safetensors."
             )
+        if path.name == "figures" and path.is_dir():  # a rendered card's, drawn again below
+            continue
         if not _MODEL_FILES.fullmatch(path.name) and path.name not in ("README.md", "LICENSE"):
             raise UserError(f"{path} is no part of a model repository: move it out of the folder.")
     _check_config(folder, pretraining=pretraining)
@@ -97,7 +100,9 @@ def stage_model(
     if tuned:
         pages = {"README.md": (folder / "README.md").read_bytes()}
     else:
-        pages = model_card(source, results, repo_id=repo_id, pretraining=pretraining, tag=tag)
+        pages = model_card(
+            _facts(source), results, repo_id=repo_id, pretraining=pretraining, tag=tag
+        )
     for path in files:
         if _MODEL_FILES.fullmatch(path.name):
             shutil.copyfile(path, target / path.name)
@@ -106,6 +111,42 @@ def stage_model(
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(content)
     return target
+
+
+def find_results(
+    source: str | os.PathLike[str], given: str | os.PathLike[str] | None = None
+) -> list[Result]:
+    """The results that a model's card may show: those that were asked for, or all at hand.
+
+    Args:
+        source: A run's folder, or a model's.
+        given: Folder of results files; None takes the run's own `results` and the repository's.
+
+    Raises:
+        UserError: The folder that was asked for is none, or there is none at all.
+    """
+    if given is not None:
+        if not Path(given).is_dir():
+            raise UserError(f"There is no folder {given} of results: name it (--results).")
+        return read_all(given)
+    root = Path(source).resolve()
+    own = root.parent if root.name in ("export", "pretraining") else root
+    places = [folder for folder in (Path(RESULTS), own / "results") if folder.is_dir()]
+    if not places:
+        raise UserError(
+            f"{source} has no results and there is no folder {RESULTS}: measure the model with "
+            "`rs-models evaluate`, and name the folder (--results)."
+        )
+    # The run's own come last and count: they were measured with its weights.
+    newest = {result.key: result for folder in places for result in read_all(folder)}
+    return list(newest.values())
+
+
+def _facts(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Where a model's card takes its facts: for the clone's weights the fuller ones kept beside."""
+    folder = Path(source).resolve()
+    kept = clone() / MODELS / folder.name
+    return kept if folder.is_relative_to(clone() / "hub") and kept.is_dir() else source
 
 
 def _check_config(folder: Path, *, pretraining: bool) -> None:
@@ -172,7 +213,10 @@ def check_folder(folder: str | os.PathLike[str], repo_type: str) -> dict[str, An
     readme = folder / "README.md"
     if not readme.is_file():
         raise UserError(f"{folder} has no README.md: the Hub reads a repository's metadata there.")
-    text = readme.read_text(encoding="utf-8")
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{readme} is not UTF-8 text: save it as such.") from error
     head, found, _ = text.removeprefix("---\n").partition("\n---")
     try:
         metadata = yaml.safe_load(head) if text.startswith("---\n") and found else None

@@ -84,7 +84,7 @@ def arguments(cls: type, argv: Sequence[str]) -> dict[str, Any]:
             if "=" not in argument and not left:
                 raise UserError("--config wants a file or recipe: --config quickstart.")
             path = argument.partition("=")[2] or left.pop(0)
-            merge(values, read_yaml(path))
+            merge(values, read_yaml(path, as_written=True))
             continue
         name, equals, text = argument.removeprefix("--").partition("=")
         key = name.replace("-", "_")

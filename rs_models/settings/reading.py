@@ -12,11 +12,13 @@ from ..assets import asset
 from ..errors import UserError
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Args:
         path: Of the file, or the name of a recipe that the package brings ("quickstart").
+
+        as_written: Whether numbers remember how they were written, for `build`.
 
     Raises:
         UserError: If the file is missing, is not YAML or holds no mapping.
@@ -36,7 +38,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"The settings {path} must hold `key: value` lines.")
-    return content
+    return content if as_written else plain(content)
 
 
 def recipe_path(name: str | Path) -> Path:

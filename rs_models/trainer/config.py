@@ -216,13 +216,17 @@ class RunConfig:
         What belongs to one machine stays out: where it writes, its caches and trackers, and the
         way to a local folder of images, of which the name is kept.
         """
-        values = differences(self)
+        values = copy.deepcopy(differences(self))
         for key in ("output_dir", "resume", "dry_run", "trackers"):
             values.pop(key, None)
-        data = values.get("data", {})
-        data.pop("cache_dir", None)
-        if os.path.isabs(data.get("name", "")):
-            data["name"] = os.path.basename(data["name"].rstrip("/"))
+        values.get("data", {}).pop("cache_dir", None)
+        for stage in (values, *values.get("stages", [])):
+            stage.get("data", {}).pop("cache_dir", None)
+            for group in (stage.get("data", {}), stage.get("evaluation", {})):
+                if group.get("name") is not None:
+                    group["name"] = _placeless(group["name"])
+            if stage.get("init_from") is not None:
+                stage["init_from"] = _placeless(stage["init_from"])
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def check(self) -> None:
@@ -242,3 +246,9 @@ class RunConfig:
             raise UserError("data.place needs a cached set: data.streaming=false")
         if "name" not in self.method:
             raise UserError("method has no name: write method.name=tov")
+
+
+def _placeless(name: str) -> str:
+    """A name without the way to it on this machine: of a local folder, the folder's own."""
+    local = os.path.isabs(name) or name.startswith((".", "~")) or os.path.isdir(name)
+    return os.path.basename(os.path.normpath(name)) if local else name

@@ -70,7 +70,15 @@ def model(tmp_path_factory):
 def test_list_shows_the_zoo_and_the_local_hub(capsys, model, monkeypatch):
     rows = shown(capsys, "list")
     assert {"tov-resnet50", "last-swin-tiny"} <= {row["name"] for row in rows}
-    assert all(row["where"].startswith("train it") for row in rows)  # none is on the Hub yet
+    # None is on the Hub yet; some lie in the clone.
+    folders = [row["where"] for row in rows if not row["where"].startswith("train it")]
+    assert folders and all((ROOT / folder / "model.safetensors").is_file() for folder in folders)
+    assert {row["name"] for row in shown(capsys, "list", "tov*")} == {
+        "tov-resnet50",
+        "tov-resnet18",
+    }
+    assert cli.main(["list", "tov-resnet19"]) == 2
+    assert "did you mean tov-resnet18?" in capsys.readouterr().err
     only = shown(capsys, "list", "--method", "last", "--task", "detection")
     assert [row["name"] for row in only] == ["last-swin-tiny"]
     monkeypatch.setenv("RS_MODELS_HUB_DIR", str(model.parent.parent))

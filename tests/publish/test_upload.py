@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -11,8 +12,9 @@ from rs_models.commands import push
 from rs_models.errors import ServiceError, UserError, hub_errors
 from rs_models.evaluation.results import write
 from rs_models.export import export
-from rs_models.publish.staging import check_folder, stage_model
+from rs_models.publish.staging import check_folder, find_results, stage_model
 from rs_models.settings import run_script
+from tests.conftest import ROOT
 from tests.publish.test_card import result
 from tests.support.models import nano, provenance
 
@@ -454,3 +456,37 @@ def test_errors_say_what_was_tried():
     with pytest.raises(ServiceError, match=r"^Reading x failed: the server cannot be reached"):
         with hub_errors("Reading x"):
             raise ConnectionError("no route")
+
+
+def test_weights_of_the_clone_can_be_published(tmp_path):
+    folder = ROOT / "hub" / "rs" / "rsisc-resnet-mini-aid"
+    results = find_results(folder)
+    stage_model(folder, tmp_path, repo_id="rs/rsisc-resnet-mini-aid", results=results)
+    card = (tmp_path / "README.md").read_text()
+    assert re.findall(r"\]\((figures/[^)]+)\)", card)
+    for picture in re.findall(r"\]\((figures/[^)]+)\)", card):
+        assert (tmp_path / picture).is_file()
+    assert (tmp_path / "model.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_runs_own_results_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    (run / "export").mkdir(parents=True)
+    with pytest.raises(UserError, match="has no results"):
+        find_results(run)
+    (run / "results").mkdir()
+    path = next((ROOT / "model_cards" / "results").rglob("*.json"))
+    (run / "results" / path.name).write_bytes(path.read_bytes())
+    for source in (run, run / "export"):
+        assert len(find_results(source)) == 1
+    with pytest.raises(UserError, match="no folder nowhere"):
+        find_results(run, "nowhere")
+
+
+@pytest.mark.parametrize("error", [json.JSONDecodeError("Expecting value", "<html>", 0)])
+def test_an_answer_that_is_no_json_is_the_servers(error):
+    with pytest.raises(ServiceError, match="no JSON"), hub_errors("Publishing rs/x"):
+        raise error
