@@ -43,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
     made.add_argument("--bands", help="names of the file's bands in order, if it has none")
+    made.add_argument("--sensor", help="whose band numbers they are: sentinel-2, landsat-8, ...")
+    made.add_argument(
+        "--stretch", metavar="MIN,MAX|percentile", help="values that become black and white (8 bit)"
+    )
+    made.add_argument("--scale", type=float, help="reflectance = stored * SCALE + OFFSET")
+    made.add_argument("--offset", type=float, help="reflectance of a stored 0")
     made.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
     made.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
     made.add_argument("--batch-size", type=int, default=8)
@@ -92,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
             "its suffix alone."
         )
     names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area")
+    names += ("sensor", "stretch", "scale", "offset")
     settings: dict[str, Any] = {name: getattr(options, name) for name in names}
     settings |= {
         "kind": options.kind,
@@ -178,20 +185,18 @@ def _told(done: dict[str, Any]) -> str:
     lines = [f"{done['output']}: {done['kind']} of {done['scene']}, {took}{extra}"]
     lines += [f"  note: {note}" for note in done["notes"]]
     ground = done["hectares"] or {}
-    unit = "cells" if any("no CRS" in note for note in done["notes"]) else "ha"
     for name, size in sorted(ground.items(), key=lambda item: -item[1]):
         share = size / sum(ground.values())
-        lines.append(f"  {name:24} {size:14,.2f} {unit} {share:7.1%}")
+        lines.append(f"  {name:24} {size:14,.2f} ha {share:7.1%}")
     return "\n".join(lines)
 
 
 def _next(done: dict[str, Any], model: str) -> str:
     """The command, or program, that one goes on with."""
     if done["kind"] == "classes" and done["polygons"] is None:
-        polygons = Path(done["output"]).with_suffix(".gpkg")
         return (
             f"Next: rs-models predict {done['scene']} --model {model} --output {done['output']} "
-            f"--polygons {polygons}"
+            "--polygons"
         )
     shown = " ".join(filter(None, (done["scene"], done["output"], done["polygons_file"])))
     return f"Next: look at it, for example with `qgis {shown}`"

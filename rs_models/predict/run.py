@@ -46,8 +46,8 @@ class Prediction:
         boxes: Found, else None.
         polygons: Written, else None.
         corrupt_blocks: Left out, see `skip_corrupt`.
-        hectares: Ground of each class that occurs in a map of classes (cells, where the scene has
-            no place on Earth).
+        hectares: Ground of each class that occurs in a map of classes; None where the scene has no
+            place on Earth.
         polygons_file: File of the polygons.
         notes: Sentences about positions and values that one must know of.
         seconds: How long it took.
@@ -84,6 +84,10 @@ def predict(
     precision: str = "no",
     resume: bool = True,
     skip_corrupt: bool = False,
+    sensor: str | None = None,
+    stretch: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
     progress: bool = True,
 ) -> Prediction:
     """Applies a model to a georeferenced image of any size.
@@ -113,6 +117,12 @@ def predict(
         precision: "no" (float32) or "bf16", for a model given by name.
         resume: Go on with an unfinished output; False starts anew.
         skip_corrupt: Take blocks that cannot be read as nodata and count them, instead of stopping.
+        sensor: "sentinel-2" or "landsat-4" to "landsat-9", where bands are numbered and the file
+            does not say whose numbers they are.
+        stretch: "min,max" or "percentile" (the 2nd to the 98th of each band): values that become
+            black and white, for scenes that a model of 8-bit images could not take.
+        scale: Reflectance of a stored unit, in place of what the file says.
+        offset: Reflectance of a stored 0, in place of what the file says.
         progress: Show a progress bar.
 
     Returns:
@@ -135,7 +145,14 @@ def predict(
     polygons_file = _polygons_file(polygons, output, chosen)
     _check(batch_size, threshold, min_area, tile)
     opening = Scene.open(
-        str(scene), predictor.preprocessing, bands=bands, skip_corrupt=skip_corrupt
+        str(scene),
+        predictor.preprocessing,
+        bands=bands,
+        skip_corrupt=skip_corrupt,
+        sensor=sensor,
+        stretch=stretch,
+        scale=scale,
+        offset=offset,
     )
     with rasterio.Env(**GDAL), closing(opening) as opened, told_by_name(output):
         grid = _grid(opened, predictor, tile, overlap)
@@ -248,19 +265,19 @@ def _polygons_file(
     return file
 
 
-def _beside(class_map: Path, names: list[str]) -> dict[str, float]:
-    """Hectares of each class, and the files beside the map that show them."""
+def _beside(class_map: Path, names: list[str]) -> dict[str, float] | None:
+    """Hectares of each class, None without a place on Earth, and the files that show them."""
     with open_raster(class_map, max_bytes=None) as raster:
-        ground = hectares(raster, names)
-    write_table(class_map, names, ground)
+        ground = hectares(raster, names) if place_of(raster).lonlat is not None else None
+    write_table(class_map, names, ground or {})
     write_style(class_map, names)
     return ground
 
 
 def _notes(scene: Scene) -> tuple[str, ...]:
-    """What must be known of a scene's positions."""
+    """What must be known of a scene's positions, bands and values."""
     note = place_of(scene.raster).note
-    return (f"{scene.path}: {note}.",) if note else ()
+    return (*([f"{scene.path}: {note}."] if note else []), *scene.values.notes)
 
 
 def _check(batch_size: int, threshold: float, min_area: float, tile: int | None) -> None:
@@ -289,6 +306,7 @@ def _job(
         "format": 2,
         "scene": scene.files(),
         "bands": scene.indexes,
+        "values": scene.values.record(),
         "model": [predictor.name, predictor.revision, predictor.precision],
         "grid": dataclasses.asdict(grid),
         "kind": kind.name,
