@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure from the command line; the exit code."""
+    """Measures from the command line; the exit code."""
     from ..evaluation.results import table
     from ..publish.pages import render
     from ..settings import parse

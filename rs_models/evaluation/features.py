@@ -39,6 +39,18 @@ class Encoder:
         preprocessing: What stored pixels become before the network sees them.
         pretrained_on: Name, or names by stage, of the data behind the weights; None where unknown.
         readout: What `forward` gives, where one model is read in several ways.
+
+    Example:
+        >>> encoder = Encoder.from_model(
+        ...     nn.Flatten(),
+        ...     bands=("red",),
+        ...     value_range=(0, 255),
+        ...     image_mean=(0.5,),
+        ...     image_std=(0.25,),
+        ...     train_size=2,
+        ... )
+        >>> encoder(torch.tensor([[[[0, 255], [255, 0]]]], dtype=torch.uint8))
+        tensor([[-2.,  2.,  2., -2.]])
     """
 
     model: nn.Module

@@ -342,12 +342,13 @@ def protocol(name: str) -> Protocol:
         (20, ('train', 'test'))
     """
     parts = re.fullmatch(_NAME, name)
-    for kind in KINDS if parts is not None else ():
-        match = re.fullmatch(kind.pattern, parts["base"])
-        if match is not None and not (parts["stages"] and kind.splits_itself):
-            number = int(match.groupdict().get("number") or 0)
-            pixels = int(parts["pixels"]) if parts["pixels"] else None
-            return kind(name, number, pixels, stages=parts["stages"] is not None)
+    if parts is not None:
+        stages, pixels = parts["stages"] is not None, parts["pixels"]
+        for kind in KINDS:
+            match = re.fullmatch(kind.pattern, parts["base"])
+            if match is not None and not (stages and kind.splits_itself):
+                number = int(match.groupdict().get("number") or 0)
+                return kind(name, number, int(pixels) if pixels else None, stages)
     hint = " k-NN has 20 neighbours, or 5." if name.startswith("knn") else ""
     raise UserError(
         f"Unknown protocol '{name}': use {', '.join((*PROTOCOLS, *MORE))}, with @stages for "

@@ -77,7 +77,7 @@ class LogisticPath:
         num_classes: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """Standardise the features and find their principal directions."""
+        """Standardises the features and finds their principal directions."""
         features = torch.as_tensor(x).to(device=device, dtype=torch.float32)
         self._y = torch.as_tensor(y).to(device=features.device, dtype=torch.int64)
         if not features.isfinite().all():
@@ -182,7 +182,7 @@ def holdout(labels: np.ndarray | Tensor, *, seed: int = 0) -> tuple[np.ndarray, 
 
     Args:
         labels: (N,) class indices.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Sorted row indices of the rest and of the tenth. A class of one image stays in the rest;

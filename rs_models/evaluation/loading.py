@@ -27,7 +27,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
-    """An encoder with weights; arguments and errors as `features.load_encoder`."""
+    """An encoder with weights; arguments and errors as `load_encoder`."""
     source = resolve(name_or_path.removeprefix("hf-hub:"))
     revision = revision or pinned_revision(source)
     if "/" not in source and not Path(source).is_dir():
@@ -79,11 +79,17 @@ def processor_record(
             "image_std": found["image_std"],
             "train_size": int(size),
         }
-    except (OSError, KeyError, TypeError) as error:
-        raise UserError(
-            f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
-            f"image_mean, image_std and size: {first_line(error)})."
-        ) from error
+    except OSError as error:  # the network's faults too, which are told as such
+        raise load_error(_unknown_processor(source), error) from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{_unknown_processor(source)}: {first_line(error)} is missing.") from error
+
+
+def _unknown_processor(source: str) -> str:
+    return (
+        f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
+        "image_mean, image_std and size)"
+    )
 
 
 def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
@@ -162,11 +168,16 @@ def load_encoder(
             "baseline:random-convolutions"), which `protocols.run` fits to the training images.
         revision: Branch, tag or commit on the Hub.
         size: Pixels that images are brought to; None means the size of training.
-        seed: Of a baseline's random weights.
+        seed: Seed of a baseline's random weights.
 
     Raises:
         UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
             known.
+        ServiceError: Network and server troubles.
+
+    Example:
+        >>> load_encoder("baseline:image-statistics").name
+        'baseline:image-statistics'
     """
     from .baselines import PREFIX, Baseline
 

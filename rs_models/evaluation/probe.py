@@ -66,7 +66,7 @@ class ProbeConfig:
         size: Side in pixels that images are brought to; null is each model's training size (for a
             baseline the stored size).
         seeds: Draws of the few-shot protocols.
-        seed: Of the baselines' random weights.
+        seed: Seed of the baselines' random weights.
         batch_size: Images at a time.
         device: cpu, cuda, cuda:1, ...; null is a GPU where there is one.
         precision: `no` (float32) or `bf16`.

@@ -60,13 +60,14 @@ class Result:
         settings: Everything else that the numbers depend on.
         metric: What `values` measure, e.g. "accuracy", in percent.
         values: One a seed; a single one for protocols without draws.
-        mean: Of the values.
-        std: Of the values (divided by their number, not one less).
+        mean: Mean of the values.
+        std: Standard deviation of the values (divided by their number, not one less).
         interval: 95% bootstrap interval of the mean over the test images.
         versions: Packages and their versions.
         date: When it was measured, ISO 8601, UTC.
         command: That measures it again.
-        scores: Other scores of the same runs, from 0 to 1: a list a name, one a seed.
+        scores: Other scores of the same runs, a list a name, one a seed: from 0 to 1, kappa from
+            -1.
     """
 
     model: str = field(metadata=must("a text", is_text))
@@ -171,7 +172,7 @@ def bootstrap_interval(
     Args:
         scores: (M,) score of each test image.
         samples: Number of resamples.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Returns:
         [low, high], the 2.5 and 97.5 percentiles.

@@ -291,6 +291,21 @@ def test_the_card_is_one_that_push_takes_and_a_persons_own_is_kept(model, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_kill_at_any_file_operation_loses_nothing_and_leaves_nothing(model, tmp_path):
+    from tests.support.kills import campaign
+
+    tiles(tmp_path / "tiles", ["a.tif", "b.tif", "c.tif"])
+    argv = ["embed", str(tmp_path / "tiles"), "--model", model, "--output", "{out}/table"]
+    kills = campaign([*argv, "--shard-rows", "2"], tmp_path / "new")
+    assert len(kills.trials) > 20
+    assert not kills.faults, kills.faults
+    embed(str(tmp_path / "tiles"), model, tmp_path / "start" / "table", shard_rows=2)
+    tiles(tmp_path / "tiles", ["d.tif"], seed=3)
+    kills = campaign([*argv, "--shard-rows", "2"], tmp_path / "grown", start=tmp_path / "start")
+    assert not kills.faults, kills.faults
+
+
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(model, tmp_path):
     torchrun = os.path.join(os.path.dirname(sys.executable), "torchrun")
     arguments = [DATA, "--model", model, "--shard-rows", "4", "--output"]
