@@ -15,6 +15,7 @@ from ...settings import (
     Positive,
     Range,
     Seed,
+    Share,
     Side,
     Workers,
     check_ranges,
@@ -64,6 +65,29 @@ class FinetuneData:
 
 
 @dataclass
+class SelfTraining:
+    """How images without labels help, in classification: the train split's beside the drawn ones.
+
+    Attributes:
+        weight: Weight of their loss beside that of the labelled images; 0 leaves them out.
+        neighbours: Of an image in the graph that labels are spread over.
+        alpha: Share of an image's score that comes from its neighbours.
+        share: Share of the images that get a pseudo-label at first, the most certain of each class.
+        switch: Share of the steps after which the network's own answers are the targets.
+        confidence: Least probability of an answer that is learned.
+        ratio: Images without labels to a labelled one in a step.
+    """
+
+    weight: NotNegative = 0.0
+    neighbours: Count = 15
+    alpha: PartShare = 0.9
+    share: Annotated[float, Range(above=0, most=1)] = 0.5
+    switch: Share = 0.5
+    confidence: PartShare = 0.95
+    ratio: Count = 2
+
+
+@dataclass
 class FinetuneConfig:
     """What to fine-tune on what, and how.
 
@@ -105,6 +129,7 @@ class FinetuneConfig:
         evaluations: Looks at the validation images in a run; the best weights are kept.
         patience: Looks without progress after which a run stops; null never stops early.
         holdout: Share of the labels for validation where there is no validation split.
+        self_training: Images without labels, which `self_training.weight=1` lets help.
         seeds: One run each: of the draw, the head and the order.
         precision: `no` (float32) or `bf16`.
         workers: Processes that read images.
@@ -145,6 +170,7 @@ class FinetuneConfig:
     evaluations: Count = 20
     patience: Count | None = None
     holdout: PartShare = 0.2
+    self_training: SelfTraining = field(default_factory=SelfTraining)
     seeds: Annotated[list[Seed], Length(different=True)] = field(
         default_factory=lambda: [0, 1, 2, 3, 4]
     )
@@ -289,6 +315,11 @@ def check(config: FinetuneConfig) -> None:
             f"labels={config.labels} needs one class an image, which {config.task} does not have: "
             "use a share such as 1%, or a number of images."
         )
+    if config.self_training.weight > 0 and not kind.one_class:
+        raise UserError(
+            f"self_training needs one class an image, which {config.task} does not have: leave it "
+            "out."
+        )
     if config.crop_scale[0] > config.crop_scale[1]:
         raise UserError(f"crop_scale is {config.crop_scale}: give [smallest, largest] area.")
     if config.class_weights != "none" and not kind.weighs_classes:
@@ -325,4 +356,6 @@ def protocol_name(config: FinetuneConfig) -> str:
         "images": f"{number:g}",
     }[unit]
     first = config.protocol or task(config.task).protocol(frozen=config.tune == "frozen")
+    if config.self_training.weight > 0:
+        first += "-self"
     return f"{first}-{amount}" + ("-leave-one-out" if config.data.place else "")

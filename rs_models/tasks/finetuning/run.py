@@ -33,6 +33,7 @@ from .learner import Learner, balanced_weights
 from .network import Network, build
 from .plan import Plan
 from .scoring import interval
+from .self_training import SelfLearner, WithUnlabelled, embeddings, pseudo_labels
 from .trainer import make_trainer
 
 SETTINGS = "finetune.yaml"
@@ -131,14 +132,15 @@ class Run:
         weights = None
         if self.config.class_weights == "balanced":
             weights = balanced_weights(plan.train, rows, len(plan.classes))
-        learner = Learner(
-            network.model,
-            plan.task,
-            frozen=self.config.tune == "frozen",
-            freeze_norm=self.config.freeze_norm,
-            class_weights=weights,
-        )
-        return learner, network
+        keys: dict[str, Any] = {
+            "frozen": self.config.tune == "frozen",
+            "freeze_norm": self.config.freeze_norm,
+            "class_weights": weights,
+        }
+        more = self.config.self_training
+        if more.weight:
+            keys |= {"settings": more, "num_classes": len(plan.classes)}
+        return (SelfLearner if more.weight else Learner)(network.model, plan.task, **keys), network
 
     def _examples(
         self, plan: Plan, network: Network, split: Split, rows: Any, *, seed: int | None = None
@@ -183,7 +185,8 @@ class Run:
         learned = drawn.learned
         if len(learned) == 1:  # twice, under other crops: BatchNorm needs a variance
             learned = np.repeat(learned, 2)
-        train = self._examples(plan, network, plan.train, learned, seed=seed)
+        labelled = self._examples(plan, network, plan.train, learned, seed=seed)
+        train = self._with_unlabelled(plan, network, labelled, drawn, seed)
         validation = None
         if len(drawn.held):
             validation = self._examples(plan, network, drawn.validation, drawn.held)
@@ -203,6 +206,37 @@ class Run:
             self._save(plan, folder / "model", learner, network)
             write_json(folder / "test.json", {"facts": facts, "rows": rows})
         self.state.wait_for_everyone()
+
+    def _with_unlabelled(
+        self, plan: Plan, network: Network, labelled: Examples, drawn: Draw, seed: int
+    ) -> Examples | WithUnlabelled:
+        """The labelled images, with the split's others beside where self-training wants them."""
+        settings = self.config.self_training
+        if not settings.weight:
+            return labelled
+        held = drawn.held if plan.validation is None else []
+        rows = np.setdiff1d(np.arange(len(plan.train)), held)
+        assert plan.train.labels is not None  # `check` has seen to it
+        labels = np.where(np.isin(rows, drawn.learned), plan.train.labels[rows], -1)
+        if not (labels < 0).any():
+            raise UserError(
+                f"{plan.train.name} has no image without a label beside the {len(drawn.labelled)} "
+                "drawn: leave self_training out, or draw fewer labels."
+            )
+        whole = self._examples(plan, network, plan.train, rows)
+        network.model.to(self.state.device)
+        features = embeddings(network.model, whole)
+        targets = pseudo_labels(features, labels, len(plan.classes), settings)
+        others = labels < 0
+        if self.state.is_main_process:
+            print(
+                f"{plan.data}: {others.sum()} images without labels help; labels spread to "
+                f"{(targets >= 0).sum()} of them at first.",
+                file=sys.stderr,
+            )
+        weak = self._examples(plan, network, plan.train, rows[others], seed=seed)
+        strong = augment.strong(plan.size)
+        return WithUnlabelled(labelled, weak, strong, targets[others], settings.ratio)
 
     def _facts(
         self, plan: Plan, drawn: Draw, seed: int, network: Network, trained: Any
@@ -254,6 +288,8 @@ class Run:
         }
         if not task.has_heads:
             settings.pop("head")
+        if not config.self_training.weight:
+            settings.pop("self_training")
         settings |= {
             "pretrained_on": plan.start.pretrained_on,
             "bands": list(plan.bands),

@@ -20,6 +20,7 @@ from . import checkpoints
 from .config import FinetuneConfig
 from .examples import Examples, collate
 from .learner import Learner, parameter_groups
+from .self_training import WithUnlabelled, collate_both
 
 SCORE = "score"
 _BOARD = "tensorboard"
@@ -35,7 +36,7 @@ _AFTER_WARMUP: dict[str, Callable[[int, int], float]] = {
 class _Epoch(TrainerCallback):
     """Tells the training images which epoch it is."""
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(self, examples: Examples | WithUnlabelled) -> None:
         self.examples = examples
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **keys: Any) -> None:
@@ -140,7 +141,11 @@ class FinetuneTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
         """The learner's own."""
-        return model(inputs["pixel_values"], inputs["labels"])["loss"]
+        more = {key: inputs[key] for key in ("weak", "strong", "targets") if key in inputs}
+        if more:
+            switch = self.settings.self_training.switch * self.args.max_steps
+            more["own"] = self.state.global_step >= switch
+        return model(inputs["pixel_values"], inputs["labels"], **more)["loss"]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -183,7 +188,7 @@ class FinetuneTrainer(Trainer):
 def make_trainer(
     config: FinetuneConfig,
     learner: Learner,
-    train: Examples,
+    train: Examples | WithUnlabelled,
     validation: Examples | None,
     num_classes: int,
     *,
@@ -249,7 +254,7 @@ def make_trainer(
         num_classes,
         model=learner,
         args=arguments,
-        data_collator=collate,
+        data_collator=collate_both if isinstance(train, WithUnlabelled) else collate,
         train_dataset=train,
         eval_dataset=validation,
         callbacks=callbacks,
