@@ -63,6 +63,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         "demo": Command("a Space on this machine", "demo scene-explorer --model DIR"),
     },
     "collect and convert": {
+        "check": Command("what we see in data or a scene", "check DATA_OR_SCENE"),
+        "windows": Command(
+            "scenes and polygons for finetune",
+            "windows SCENE.tif LABELS.gpkg --classes FIELD --output DIR",
+        ),
         "collect": Command(
             "tiles from large scenes",
             "collect --scenes DIR --guide MAP.tif --n 2000 --output DIR",

@@ -157,7 +157,7 @@ def check_images(rows: datasets.Dataset) -> None:
     """
     from .columns import CorruptImageError, RowReader
 
-    reader = RowReader(rows.features, _image_bands(rows.features))
+    reader = RowReader(rows.features, image_bands(rows.features))
     for number, row in enumerate(reader.undecoded(rows.select_columns(reader.columns))):
         try:
             reader(row)
@@ -180,7 +180,7 @@ def _is_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
 
 
-def _image_bands(features: Any) -> tuple[str, ...]:
+def image_bands(features: Any) -> tuple[str, ...]:
     """The band names that an image column carries; RGB where it carries none."""
     return tuple(getattr(features["image"], "bands", None) or SENSORS["rgb"])
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ...errors import UserError
 from ..names import natural
+from ..vectors import GEOJSON, VECTORS, class_key, read_features
 
 logger = logging.getLogger(__name__)
 
 NONE = -1
-_GEOJSON = (".geojson", ".json")
-_VECTORS = (".gpkg", ".fgb", ".shp", ".parquet", ".geoparquet")
-_DEGREES = "EPSG:4326"
 
 
 class Guide(Protocol):
@@ -54,18 +50,9 @@ def open_guide(path: str, classes: Mapping[str, Any] | None, field: str) -> Guid
         UserError: A file that cannot be read, or none of the classes in it.
     """
     named = None if classes is None else {class_key(key): name for key, name in classes.items()}
-    if path.lower().endswith((*_GEOJSON, *_VECTORS)):
+    if path.lower().endswith((*GEOJSON, *VECTORS)):
         return _Polygons(path, named, field)
     return _Raster(path, named)
-
-
-def class_key(value: Any) -> str:
-    """A class's name or number as text; whole numbers without a point, however they are stored."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float | np.number) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 class _Raster:
@@ -181,79 +168,6 @@ class _Polygons:
             raise UserError(f"The guide's polygons cannot be placed ({error}): repair them.") from (
                 error
             )
-
-
-def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
-    """Geometries with properties of a vector file, and its CRS.
-
-    Args:
-        path: GeoJSON, or what `pyogrio` reads: GeoPackage, FlatGeobuf, Shapefile, GeoParquet.
-
-    Raises:
-        UserError: A file that cannot be read.
-    """
-    if path.lower().endswith(_GEOJSON):
-        return _geojson(path)
-    try:
-        import pyogrio
-        import shapely
-    except ImportError:
-        raise UserError(
-            f"{path} needs pyogrio and shapely: pip install 'rs_models[geo]', or convert it to "
-            "GeoJSON."
-        ) from None
-    try:
-        meta, _, shapes, columns = pyogrio.raw.read(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
-    names = [str(name) for name in meta["fields"]]
-    features = []
-    for number, shape in enumerate(shapes):
-        geometry = shapely.from_wkb(shape) if shape is not None else None
-        stated = {name: _value(column[number]) for name, column in zip(names, columns, strict=True)}
-        features.append((geometry.__geo_interface__ if geometry is not None else None, stated))
-    return features, _crs(meta.get("crs"), path)
-
-
-def _value(value: Any) -> Any:
-    missing = isinstance(value, float | np.floating) and np.isnan(value)
-    return None if missing else getattr(value, "item", lambda: value)()
-
-
-def _geojson(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        listed = content["features"]
-        features = [
-            (feature.get("geometry"), dict(feature.get("properties") or {})) for feature in listed
-        ]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"{path} is no GeoJSON feature collection ({type(error).__name__}): repair it."
-        ) from error
-    stated = content.get("crs")
-    properties = stated.get("properties") if isinstance(stated, dict) else None
-    name = properties.get("name") if isinstance(properties, dict) else None
-    if stated is not None and name is None and not isinstance(stated, dict):
-        name = stated
-    return features, _crs(name, path)
-
-
-def _crs(name: Any, path: str) -> Any:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    if name is None:
-        return CRS.from_string(_DEGREES)
-    try:
-        return CRS.from_user_input(name)
-    except (CRSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} names the coordinate system {name!r:.80}, which is not known: write its EPSG "
-            "code, or leave it out for longitude and latitude."
-        ) from error
 
 
 def _polygons(geometry: Any) -> Iterator[dict[str, Any]]:
