@@ -19,6 +19,8 @@ CLONE = clone() / "hub"
 PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
 
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
+# What the families of backbones serve for, by how their names begin. Feature pyramids need stages.
+FAMILY_TASKS = {"resnet": TASKS, "swin": TASKS, "vit": TASKS[:3]}
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class ZooModel:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it can be loaded for. Feature pyramids are made of ResNets and Swins only."""
-        return TASKS[:3] if self.backbone.startswith("vit") else TASKS
+        """What it can be loaded for."""
+        return next(
+            tasks for family, tasks in FAMILY_TASKS.items() if self.backbone.startswith(family)
+        )
 
 
 _RESISC, _AID = "timm/resisc45", "aid96"

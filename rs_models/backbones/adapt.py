@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..bands import resolve_bands
 from ..errors import UserError
+from .families import family
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +53,17 @@ def restem(
             "No weights for band %s: its slice starts as the mean of the others.",
             ", ".join(unknown),
         )
-    resnet = model.config.model_type == "resnet"
-    embeddings: Any = model.get_submodule("embedder" if resnet else "embeddings.patch_embeddings")
-    stem = embeddings.embedder.convolution if resnet else embeddings.projection
+    kind = family(model)
+    stem: Any = model.get_submodule(kind.stem)
     old = stem.weight.detach()  # (D, len(have), k, k)
     mean = old.mean(dim=1)
     slices = [old[:, have.index(band)] if band in have else mean for band in want]
     stem.weight = nn.Parameter(torch.stack(slices, dim=1) * (len(have) / len(want)))
     stem.in_channels = len(want)
     model.config.num_channels = len(want)
-    if hasattr(embeddings, "num_channels"):
-        embeddings.num_channels = len(want)
+    checking: Any = model.get_submodule(kind.counts_bands)
+    if hasattr(checking, "num_channels"):
+        checking.num_channels = len(want)
     if getattr(model.config, "rs_models", None):
         model.config.rs_models = _reorder_statistics(model.config.rs_models, have, want)
     return model
@@ -97,35 +98,5 @@ def dilate(
     Raises:
         UserError: Not a ResNet, or another stride.
     """
-    if model.config.model_type != "resnet":
-        raise UserError(
-            f"Only a ResNet can be dilated, not '{model.config.model_type}': drop output_stride."
-        )
-    if output_stride not in (8, 16, 32):
-        raise UserError(f"output_stride is {output_stride}: use 8, 16 or 32.")
-    # The stride of a block sits in its first convolution, or in the 3x3 of a bottleneck ("v1.5").
-    in_first = model.config.layer_type == "basic" or model.config.downsample_in_bottleneck
-    reached, dilation = 4, 1
-    stages: Any = model.get_submodule("encoder.stages")
-    for index, stage in enumerate(stages):
-        stride = 2 if index or model.config.downsample_in_first_stage else 1
-        before = dilation
-        if reached * stride > output_stride:
-            dilation, stride = dilation * stride, 1
-        reached *= stride
-        for block_index, block in enumerate(stage.layers):
-            convolutions = [layer.convolution for layer in block.layer]
-            spatial = [conv for conv in convolutions if conv.kernel_size == (3, 3)]
-            for conv in spatial:
-                # Only the first 3x3 convolution of a stage may keep the dilation of the stage
-                # before.
-                kept = block_index == 0 and conv is spatial[0] and not first_block_dilated
-                rate = before if kept else dilation
-                conv.dilation = conv.padding = (rate, rate)
-            if block_index == 0:
-                convolutions[0 if in_first else 1].stride = (stride, stride)
-                if hasattr(block.shortcut, "convolution"):
-                    block.shortcut.convolution.stride = (stride, stride)
-    model.config.output_stride = output_stride
-    model.config.first_block_dilated = first_block_dilated
+    family(model).dilate(model, output_stride, first_block_dilated)
     return model

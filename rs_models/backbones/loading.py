@@ -21,7 +21,8 @@ from ..bands import resolve_bands
 from ..errors import ServiceError, UserError, load_error
 from ..zoo import check_id, pinned_revision, resolve
 from .adapt import restem
-from .native import check_native, dilate_as_recorded, reset_pooler
+from .families import family
+from .timm_interop import load_timm
 
 # What native checkpoints carry beyond the backbone: classifiers, and the decoder and mask token of
 # masked modelling.
@@ -83,11 +84,9 @@ def load(
         knows of its preprocessing.
 
     Raises:
-        UserError: Nothing by that name, not a ResNet, Swin or ViT, weights missing, left over or
+        UserError: Nothing by that name, of no family that we know, weights missing, left over or
             not safetensors, or bands that cannot be matched.
     """
-    from .timm_interop import load_timm
-
     source = resolve(str(name_or_path).removeprefix("hf-hub:"))
     revision = revision or pinned_revision(source)
     if not os.path.isdir(source) and "/" not in source:
@@ -102,7 +101,7 @@ def load(
                 raise UserError(
                     f"'{source}' is a whole method ({model_type}): give its export instead."
                 )
-            check_native(str(model_type))
+            family(str(model_type))  # refuses others
             model = _load_native(source, revision)
     if bands is None:
         return model
@@ -278,22 +277,18 @@ def _weight_files(source: str, revision: str | None) -> list[Path]:
 
 def _load_native(source: str, revision: str | None) -> PreTrainedModel:
     model, info = load_weights(AutoModel, source, revision)
-    # The pooler of a ViT is replaced below. Heads are not ours to keep; anything else means other
-    # weights than the config's.
-    missing = [
-        key
-        for key in info["missing_keys"]
-        if not (model.config.model_type == "vit" and key.startswith("pooler."))
-    ]
+    kind = family(model)
+    # What features do not depend on is set below. Heads are not ours to keep; anything else means
+    # other weights than the config's.
+    missing = [key for key in info["missing_keys"] if kind.is_used(key)]
     unexpected = [key for key in info["unexpected_keys"] if not _HEAD.search(key)]
     if missing or unexpected:
         raise UserError(
             f"The weights of '{source}' do not fit its config.json: missing {_some(missing)}, "
             f"left over {_some(unexpected)}; missing ones would be random, so nothing was loaded."
         )
-    reset_pooler(model)
-    settings = getattr(model.config, "rs_models", None) or {}
-    dilate_as_recorded(model, settings.get("output_stride"))
+    record = getattr(model.config, "rs_models", None) or {}
+    kind.prepare(model, record.get("output_stride"))
     return model.eval()
 
 

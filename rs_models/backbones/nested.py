@@ -14,7 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from ..errors import UserError
 from .loading import load
-from .native import backbone_config
+from .native import backbone_config, copy_weights
 
 
 @strict
@@ -101,11 +101,8 @@ class OverBackbone:
         """Refuses a backbone that the network cannot stand on; by default none."""
 
     def load_backbone(self, trained: PreTrainedModel) -> None:
-        """Copies a backbone's weights; a pooler, which no network here uses, stays behind."""
-        weights = trained.state_dict()
-        self.backbone.load_state_dict(
-            {key: value for key, value in weights.items() if not key.startswith("pooler.")}
-        )
+        """Copies a backbone's weights; what its features do not depend on stays behind."""
+        copy_weights(trained, self.backbone)
 
 
 def check_settings(config_class: type[PreTrainedConfig], settings: Mapping[str, Any]) -> None:

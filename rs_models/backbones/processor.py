@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import (
-    PreTrainedConfig,
-)
+from transformers import PreTrainedConfig
 
-from .. import backbones
+from .families import family
 
 IMAGE_PROCESSOR = "ViTImageProcessor"  # resize, rescale, normalise and nothing else
-
-
 _BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
-
-
 # Band counts whose channel axis transformers finds by itself.
 _INFERRED_BANDS = (1, 3, 4)
 
@@ -28,9 +22,7 @@ def processor_size(config: PreTrainedConfig, train_size: int) -> int:
     hold one whole window (224 pixels for Swin-T), which rs_models' own calls do not need (see
     `backbones.pooled`).
     """
-    if config.model_type != "swin":
-        return train_size
-    return max(train_size, backbones.output_stride(config) * config.window_size)
+    return family(config).processor_size(config, train_size)
 
 
 def processor_settings(meta: Mapping[str, Any], size: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def convert(
         )
     with torch.random.fork_rng(devices=[]):
         model = build(own, file, heads)
-    if model.config.model_type == "resnet" and facts.stride != 32:
+    if facts.stride < (backbones.family(model).plain_stride or 0):
         backbones.dilate(model, facts.stride, first_block_dilated=True)
     named = bands_of(bands, model.config.num_channels, file, facts)
     trained_as = layout.trained_as or method

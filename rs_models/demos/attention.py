@@ -31,7 +31,7 @@ def attention(picture: np.ndarray, encoder: Encoder) -> list[tuple[np.ndarray, s
         return []
     model: Any = encoder.model
     x = normalised(encoder, torch.from_numpy(picture).permute(2, 0, 1)[None])
-    if model.config.model_type != "vit":
+    if not backbones.family(model).attends:
         with torch.inference_mode():
             whole, places = backbones.pooled_and_dense(model, x)
         like = torch.cosine_similarity(places[0], whole[0][:, None, None], dim=0)

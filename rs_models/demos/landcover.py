@@ -66,7 +66,7 @@ class LinearSegmenter(nn.Module):
 
 def maps(backbone: Any, x: Tensor) -> tuple[Tensor, ...]:
     """The feature maps that the classifier reads: every stage's, or a ViT's last one."""
-    if backbone.config.model_type == "vit":
+    if not backbones.family(backbone).has_stages:
         return (backbones.dense(backbone, x),)
     return backbones.stages(backbone, x)
 
@@ -102,7 +102,7 @@ def fit(embedder: Predictor, *, scenes: int = SCENES, seed: int = 0) -> Predicto
     Raises:
         UserError: A model whose feature maps are not known, or of other bands.
     """
-    if getattr(embedder.model.config, "model_type", None) not in backbones.NATIVE_TYPES:
+    if backbones.family_or_none(embedder.model) is None:
         raise UserError(
             f"{embedder.name} has no feature map that can be read: choose a ResNet, Swin or ViT of "
             "transformers, or a segmentation model."

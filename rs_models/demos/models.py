@@ -91,8 +91,7 @@ def features(model: Encoder, pictures: list[np.ndarray], *, batch_size: int = 64
 
 def has_dense(model: Encoder) -> bool:
     """Whether its feature map can be read: native backbones of transformers."""
-    native: Any = getattr(getattr(model.model, "config", None), "model_type", None)
-    return native in backbones.NATIVE_TYPES
+    return backbones.family_or_none(model.model) is not None
 
 
 def dense(model: Encoder, picture: np.ndarray, *, side: int = _DENSE_SIDE) -> np.ndarray:

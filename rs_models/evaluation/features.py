@@ -111,8 +111,7 @@ class Encoder:
             pretrained_on: Name of the data behind the weights.
         """
         if forward is None:
-            native = getattr(getattr(model, "config", None), "model_type", None)
-            forward = _pooled_by(model) if native in backbones.NATIVE_TYPES else model
+            forward = model if backbones.family_or_none(model) is None else _pooled_by(model)
         low, high = value_range
         return cls(
             model=model,

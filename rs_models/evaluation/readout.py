@@ -33,8 +33,7 @@ def at_all_stages(encoder: Encoder) -> Encoder:
     stages are not known, the features stay as they are.
     """
     model: Any = encoder.model
-    native = getattr(getattr(model, "config", None), "model_type", None)
-    if native not in backbones.NATIVE_TYPES:
+    if backbones.family_or_none(model) is None:
         return encoder
     try:
         backbones.stage_dims(model.config)

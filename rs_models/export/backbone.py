@@ -14,17 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    ResNetModel,
-    SwinModel,
-    ViTModel,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .. import backbones
 from ..backbones.loading import no_progress_bars
@@ -100,17 +92,17 @@ def _export(backbone: PreTrainedModel, output: Path, meta: dict[str, Any], *, ti
 def _checked_backbone(source: nn.Module, meta: Mapping[str, Any]) -> PreTrainedModel:
     """The native backbone of the source; refuses provenance that the source contradicts."""
     backbone = getattr(source, "exported", source)
-    if not isinstance(backbone, ResNetModel | SwinModel | ViTModel):
-        raise UserError(
-            f"Cannot export a {type(backbone).__name__}: give a ResNetModel, SwinModel or ViTModel."
-        )
+    kind = backbones.family_or_none(backbone)
+    if kind is None or not isinstance(backbone, kind.model_class):
+        names = ", ".join(kind.model_class.__name__ for kind in backbones.FAMILIES)
+        raise UserError(f"Cannot export a {type(backbone).__name__}: give one of {names}.")
     if len(meta["bands"]) != backbone.config.num_channels:
         raise UserError(
             f"Provenance names {len(meta['bands'])} bands but the backbone takes "
             f"{backbone.config.num_channels}."
         )
     stride = backbones.output_stride(backbone.config)
-    if backbone.config.model_type == "resnet" and meta["output_stride"] != stride:
+    if kind.strides and meta["output_stride"] != stride:
         raise UserError(
             f"Provenance says output_stride {meta['output_stride']} but the backbone has {stride}."
         )
@@ -126,10 +118,11 @@ def _checked_backbone(source: nn.Module, meta: Mapping[str, Any]) -> PreTrainedM
 
 def _float32_copy(backbone: PreTrainedModel, train_size: int) -> PreTrainedModel:
     """A float32 CPU copy in evaluation mode, whose configuration suits calls at `train_size`."""
+    kind = backbones.family(backbone)
     weights = {
         key: value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype)
         for key, value in backbone.state_dict().items()
-        if not key.startswith("pooler.")  # of a ViT: always the identity here
+        if kind.is_used(key)
     }
     for key, value in weights.items():
         if not value.isfinite().all():
@@ -139,19 +132,10 @@ def _float32_copy(backbone: PreTrainedModel, train_size: int) -> PreTrainedModel
             )
     config = copy.deepcopy(backbone.config)
     config.dtype = torch.float32
-    if config.model_type == "vit":
-        grid = train_size // config.patch_size
-        weights["embeddings.position_embeddings"] = _resize_positions(
-            weights["embeddings.position_embeddings"], grid
-        )
-        config.image_size = train_size
-    elif config.model_type == "swin":
-        config.image_size = processor_size(config, train_size)
+    kind.settle(config, weights, train_size)
     model = backbones.from_config(config)
-    loaded = model.load_state_dict(weights, strict=False)
-    left = [
-        key for key in loaded.missing_keys if not key.startswith("pooler.")
-    ] + loaded.unexpected_keys
+    result = model.load_state_dict(weights, strict=False)
+    left = [*filter(kind.is_used, result.missing_keys), *result.unexpected_keys]
     if left:
         raise UserError(
             f"The backbone's weights do not fit its configuration: {', '.join(left[:3])}."
@@ -159,20 +143,10 @@ def _float32_copy(backbone: PreTrainedModel, train_size: int) -> PreTrainedModel
     return model.eval()
 
 
-def _resize_positions(positions: Tensor, grid: int) -> Tensor:
-    """Position embeddings (1, 1 + h*w, D) for another square grid, as ViTModel resizes them."""
-    side = round((positions.shape[1] - 1) ** 0.5)
-    if side == grid:
-        return positions
-    patches = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, h, w)
-    patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat((positions[:, :1], patches.flatten(2).transpose(1, 2)), dim=1)
-
-
 def _add_timm_keys(config: PreTrainedConfig, meta: Mapping[str, Any], size: int) -> None:
     """Adds what `timm.create_model("hf-hub:...")` reads; `model_type` keeps transformers native."""
     num_bands = len(meta["bands"])
-    first_conv = "conv1" if config.model_type == "resnet" else "patch_embed.proj"
+    kind = backbones.family(config)
     for key, value in timm_config(config).items():
         setattr(config, key, value)
     config.num_classes = 0
@@ -180,7 +154,7 @@ def _add_timm_keys(config: PreTrainedConfig, meta: Mapping[str, Any], size: int)
         "hf_hub_filename": TIMM_WEIGHTS,
         "input_size": [num_bands, size, size],
         # ViT and Swin are built for this size, as their weights are.
-        "fixed_input_size": config.model_type != "resnet",
+        "fixed_input_size": kind.fixed_size,
         "num_classes": 0,
         "mean": meta["image_mean"],
         "std": meta["image_std"],
@@ -188,8 +162,8 @@ def _add_timm_keys(config: PreTrainedConfig, meta: Mapping[str, Any], size: int)
         "crop_pct": 1.0,
         # timm before 1.0.29 adapts this layer of any model without 3 bands, and starts it at random
         # where it cannot.
-        "first_conv": first_conv if num_bands == 3 else None,
-        "classifier": "fc" if config.model_type == "resnet" else "head",
+        "first_conv": kind.timm_first if num_bands == 3 else None,
+        "classifier": kind.timm_classifier,
     }
 
 
@@ -209,7 +183,8 @@ def _check_written(folder: Path, model: PreTrainedModel, size: int, *, timm: boo
             backbones.pooled(backbones.load(str(folder)), probe),
             backbones.pooled(model, probe),
         )
-        if model.config.model_type != "resnet" or backbones.output_stride(model.config) == 32:
+        plain = backbones.family(model).plain_stride
+        if plain in (None, backbones.output_stride(model.config)):
             _compare("a plain AutoModel", features, backbones.pooled(model, probe))
         if timm:
             _compare("the timm weights", timm_features(_timm_model(folder), probe), features)

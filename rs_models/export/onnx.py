@@ -92,10 +92,10 @@ def export_onnx(
     predictor = load_predictor(source, revision=revision) if isinstance(source, str) else source
     _check(predictor)
     predictor.to("cpu")
-    native = _native(predictor).config.model_type
+    native = _native(predictor).config
     # A Swin's windows, and UperNet's pooling to fixed grids, are numbers in the graph.
-    fixed = native == "swin" or predictor.model.config.model_type == "upernet"
-    stride = 32 if fixed else backbones.output_stride(_native(predictor).config)
+    fixed = backbones.family(native).onnx_fixed or predictor.model.config.model_type == "upernet"
+    stride = backbones.output_stride(native)
     side = size or -(-predictor.preprocessing.train_size // stride) * stride
     graph = _graph(predictor).eval()
     path = Path(path)
@@ -122,10 +122,10 @@ def _check(predictor: Predictor) -> None:
             f"{predictor.name} is a detector, which chooses its boxes outside of any graph: export "
             "its backbone."
         )
-    model_type = getattr(getattr(_native(predictor), "config", None), "model_type", None)
-    if model_type not in backbones.NATIVE_TYPES:
+    if backbones.family_or_none(_native(predictor)) is None:
+        titles = ", ".join(kind.title for kind in backbones.FAMILIES)
         raise UserError(
-            f"{predictor.name} has no native backbone (ResNet, Swin, ViT): export it with the "
+            f"{predictor.name} has no native backbone ({titles}): export it with the "
             "library that it comes from."
         )
 

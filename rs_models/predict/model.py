@@ -210,8 +210,7 @@ def _embedder(name: str, revision: str | None, precision: str) -> Predictor:
     encoder: Any = load_encoder(name, revision=revision)
     if not hasattr(encoder, "model"):
         raise UserError(f"{name!r} learns from training images: name a model with weights.")
-    native = getattr(getattr(encoder.model, "config", None), "model_type", "")
-    dense = native in backbones.NATIVE_TYPES
+    dense = backbones.family_or_none(encoder.model) is not None
     model = encoder.model
     return Predictor(
         task="embedding",

@@ -21,7 +21,6 @@ MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
 # What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
 STAMP = "figures/inputs.sha256"
-_ARCHITECTURES = {"resnet": "ResNet", "swin": "Swin Transformer", "vit": "Vision Transformer"}
 
 
 def model_card(
@@ -163,20 +162,9 @@ def _body(
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
-    family = _ARCHITECTURES.get(config["model_type"], config["model_type"])
-    if config["model_type"] == "resnet":
-        widths, depths = config["hidden_sizes"], config["depths"]
-        return f"{family} of {_listed(depths)} blocks with {_listed(widths)} channels"
-    if config["model_type"] == "swin":
-        return f"{family} of {_listed(config['depths'])} blocks, {config['embed_dim']} channels"
-    return (
-        f"{family} of {config['num_hidden_layers']} blocks, {config['hidden_size']} channels, "
-        f"patches of {config['patch_size']} pixels"
-    )
+    from .. import backbones
 
-
-def _listed(values: Sequence[int]) -> str:
-    return "-".join(map(str, values))
+    return backbones.family(config["model_type"]).describe(config)
 
 
 def _recipe(run: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def over(
     classifier.
 
     Args:
-        backbone: Native ResNet, Swin or ViT; its weights are copied.
+        backbone: Native; its weights are copied.
         id2label: Names of the classes.
         multilabel: Whether an image may have several.
     """
@@ -120,8 +120,9 @@ def over(
     for key in ("output_stride", "first_block_dilated"):
         if hasattr(config, key):
             delattr(config, key)
-    if (record := getattr(config, "rs_models", None)) is not None and config.model_type == "resnet":
-        config.rs_models = {**record, "output_stride": 32}
+    plain = backbones.family(config).plain_stride
+    if (record := getattr(config, "rs_models", None)) is not None and plain is not None:
+        config.rs_models = {**record, "output_stride": plain}
     # timm's keys describe a model without classifier, whose weights are not written here.
     for key in ("architecture", "num_features", "model_args", "num_classes", "pretrained_cfg"):
         if hasattr(config, key):
@@ -131,11 +132,7 @@ def over(
         "multi_label_classification" if multilabel else "single_label_classification"
     )
     model = AutoModelForImageClassification.from_config(config)
-    weights = backbone.state_dict()
-    if config.model_type == "vit":  # the classifier reads the class token itself
-        weights = {key: value for key, value in weights.items() if not key.startswith("pooler.")}
-    base: Any = model.base_model
-    base.load_state_dict(weights)
+    backbones.copy_weights(backbone, model.base_model)
     return model.eval()
 
 
@@ -143,7 +140,7 @@ def classify(model: Any, x: Tensor) -> Tensor:
     """Scores of every class.
 
     Args:
-        model: Any of transformers' image classifiers. Ours (ResNet, Swin, ViT) are called so that
+        model: Any of transformers' image classifiers. Those over our backbones are called so that
             every image size works.
         x: Normalised images, (B, C, H, W).
 
@@ -153,8 +150,8 @@ def classify(model: Any, x: Tensor) -> Tensor:
     Raises:
         UserError: Another number of bands.
     """
-    if model.config.model_type not in backbones.NATIVE_TYPES:
+    if backbones.family_or_none(model) is None:
         return model(pixel_values=x).logits
     if not hasattr(model, "classifier"):
         raise UserError(f"{type(model).__name__} is not a classifier.")
-    return model.classifier(backbones.pooled(model.base_model, x))
+    return model.classifier(backbones.classifier_input(model.base_model, x))

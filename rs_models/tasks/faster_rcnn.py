@@ -58,7 +58,8 @@ class FasterRcnnConfig(NestedBackboneConfig):
 
     def validate_backbone(self) -> None:
         """A pyramid needs several resolutions."""
-        if getattr(self.backbone_config, "model_type", "resnet") not in ("resnet", "swin"):
+        kind = backbones.family_or_none(self.backbone_config)
+        if kind is not None and not kind.has_stages:
             raise ValueError("a feature pyramid needs a ResNet or a Swin")
 
 

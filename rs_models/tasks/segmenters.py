@@ -56,15 +56,15 @@ class SegmentationConfig(NestedBackboneConfig):
 
     def settle(self) -> None:
         """Record the dilation where `backbones.from_config` looks."""
-        if self.native.model_type == "resnet":
+        if backbones.family(self.native).strides:
             self.output_stride = self.output_stride or self.paper_output_stride
             self.native.output_stride = self.output_stride
             self.native.first_block_dilated = self.first_block_dilated
 
     def validate_output_stride(self) -> None:
         """Only a ResNet can be dilated, and only to strides that its stages reach."""
-        resnet = getattr(self.backbone_config, "model_type", "resnet") == "resnet"
-        allowed = (None, 8, 16, 32) if resnet else (None,)
+        kind = backbones.family_or_none(self.backbone_config)
+        allowed = (None, *(kind.strides if kind else (8, 16, 32)))
         if self.output_stride not in allowed:
             raise ValueError(
                 f"output_stride is {self.output_stride}; it must be 8, 16 or 32 for a ResNet, and "
@@ -127,9 +127,7 @@ class SegmentationModel(OverBackbone, PreTrainedModel):
         """Build the native backbone; a subclass adds its decoder and calls `post_init()`."""
         super().__init__(config)
         self.backbone = backbones.from_config(config.native)
-        if config.native.model_type == "vit":
-            # Unused here, and a weight without gradient stops distributed training.
-            cast(Any, self.backbone).pooler = None
+        backbones.family(config.native).drop_unused(self.backbone)
 
     def logits(self, pixel_values: Tensor) -> Tensor:
         """Scores of every class and pixel, (B, C, H, W) -> (B, num_labels, H, W)."""
@@ -258,7 +256,7 @@ def from_pretraining_decoder(
         A float32 network on the CPU, in evaluation mode, with copies of the weights.
     """
     native = backbone.config
-    if native.model_type == "resnet":
+    if backbones.family(native).strides:
         settings["output_stride"] = backbones.output_stride(native)
         settings["first_block_dilated"] = getattr(native, "first_block_dilated", False)
     config = DeepLabV3PlusConfig(

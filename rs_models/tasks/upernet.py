@@ -44,7 +44,8 @@ def over(
 ) -> UperNetForSemanticSegmentation:
     """The same over a native backbone in memory, whose weights are copied."""
     dims = backbones.stage_dims(trained.config)  # refuses a ViT
-    if backbones.output_stride(trained.config) != 32:
+    kind = backbones.family(trained)
+    if kind.plain_stride not in (None, backbones.output_stride(trained.config)):
         raise UserError(
             "This backbone was trained dilated, which transformers' UperNet cannot be: use "
             "DeepLabV3PlusForSemanticSegmentation."
@@ -58,12 +59,10 @@ def over(
         backbone_config=native, **{"num_labels": num_labels, **chosen, **settings}
     )
     model = UperNetForSemanticSegmentation(config)
-    there = model.backbone.state_dict()
-    prefix = "swin." if any(key.startswith("swin.") for key in there) else ""
     weights = {
-        f"{prefix}{key}": value
+        f"{kind.maps_prefix}{key}": value
         for key, value in trained.state_dict().items()
-        if not key.startswith(("pooler.", "layernorm."))
+        if kind.is_used(key) and not key.startswith(kind.final)
     }
     found = model.backbone.load_state_dict(weights, strict=False)
     # A Swin that gives maps has a norm after each stage, which starts as the identity, and keeps
@@ -71,7 +70,7 @@ def over(
     left = [
         key
         for key in (*found.missing_keys, *found.unexpected_keys)
-        if not key.startswith(("hidden_states_norms.", "swin.layernorm."))
+        if not key.startswith(("hidden_states_norms.", f"{kind.maps_prefix}{kind.final}"))
     ]
     if left:
         raise UserError(f"The backbone's weights do not fit UperNet's: {', '.join(left[:3])}.")

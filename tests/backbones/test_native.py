@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForImageClassification,
-    ConvNextConfig,
-    ConvNextModel,
+    RegNetConfig,
+    RegNetModel,
     ResNetBackbone,
     SwinBackbone,
     ViTConfig,
@@ -253,11 +253,10 @@ def test_load_names_what_it_does_not_know(tmp_path):
     (method / "config.json").write_text(json.dumps({"model_type": "rs_tov"}))
     with pytest.raises(UserError, match=r"whole method \(rs_tov\): give its export"):
         backbones.load(str(method))
-    ConvNextModel(ConvNextConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])).save_pretrained(
-        tmp_path / "convnext"
-    )
-    with pytest.raises(UserError, match="'convnext' are not supported"):
-        backbones.load(str(tmp_path / "convnext"))
+    other = RegNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], groups_width=8)
+    RegNetModel(other).save_pretrained(tmp_path / "regnet")
+    with pytest.raises(UserError, match="'regnet' are not supported"):
+        backbones.load(str(tmp_path / "regnet"))
 
 
 def test_load_says_when_a_hub_id_cannot_be_reached(monkeypatch):

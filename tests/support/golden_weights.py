@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rs_models.backbones.timm_interop import _RESNET_NAMES
+from rs_models.backbones.resnet import RESNET
 
 # `_inputs` of architectures.json: name of an input -> (seed, shape).
 INPUTS = {
@@ -94,7 +94,7 @@ def torchvision_name(key: str, prefix: str = "", official_prefix: str = "") -> s
     if not key.startswith(prefix):
         return key
     key = key.removeprefix(prefix)
-    for pattern, replacement in _RESNET_NAMES:
+    for pattern, replacement in RESNET.timm_names:
         key = re.sub(pattern, replacement, key)
     return official_prefix + key
 

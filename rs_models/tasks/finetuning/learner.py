@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ... import backbones
 from ..task import Task
 from .config import FinetuneConfig
 from .data import Split
@@ -78,20 +78,13 @@ def balanced_weights(split: Split, rows: np.ndarray, num_classes: int) -> Tensor
     return torch.from_numpy(weights).float()
 
 
-_DEPTH = re.compile(r"(?:stages|layers|layer)\.(\d+)\.")
-
-
 def parameter_groups(learner: Learner, config: FinetuneConfig) -> list[dict[str, Any]]:
     """Groups of the optimizer: the head, and the backbone by depth where rates decay."""
     head_rate = config.head_learning_rate or config.learning_rate
     inside = {id(p) for p in learner.backbone.parameters()}
-    depths = {
-        name: int(match[1]) + 1 if (match := _DEPTH.search(name)) else 0
-        for name, _ in learner.backbone.named_parameters()
-    }
-    # A final norm belongs to no layer but comes after all of them.
+    names = [name for name, _ in learner.backbone.named_parameters()]
+    depths = backbones.family(learner.backbone).depths(names)
     last = max(depths.values(), default=0)
-    depths = {n: last if n.startswith("layernorm") else d for n, d in depths.items()}
     rates: dict[int, float] = {}
     for name, parameter in learner.backbone.named_parameters():
         decay = config.layer_decay ** (last + 1 - depths[name])
