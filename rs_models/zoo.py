@@ -20,7 +20,13 @@ PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
 
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
 # What the families of backbones serve for, by how their names begin. Feature pyramids need stages.
-FAMILY_TASKS = {"resnet": TASKS, "swin": TASKS, "vit": TASKS[:3]}
+FAMILY_TASKS = {
+    "resnet": TASKS,
+    "swin": TASKS,
+    "convnext": TASKS,
+    "vit": TASKS[:3],
+    "dinov2": TASKS[:3],
+}
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UserError
+from .convnext import CONVNEXT, CONVNEXT_V2
+from .dinov2 import DINOV2
 from .family import Family
 from .resnet import RESNET
 from .swin import SWIN
 from .vit import VIT
 
-FAMILIES: tuple[Family, ...] = (RESNET, SWIN, VIT)
+FAMILIES: tuple[Family, ...] = (RESNET, SWIN, VIT, CONVNEXT, CONVNEXT_V2, DINOV2)
 _BY_TYPE = {family.model_type: family for family in FAMILIES}
 _BY_NAME = {name: family for family in FAMILIES for name in family.sizes}
 BACKBONES = tuple(_BY_NAME)

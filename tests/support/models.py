@@ -8,6 +8,10 @@ from torch import nn
 from rs_models import backbones
 from rs_models.bands import resolve_bands
 
+# One small backbone of each family.
+NANOS = tuple(name for name in backbones.BACKBONES if name.endswith("_nano"))
+STAGED = tuple(n for n in NANOS if backbones.family(backbones.backbone_config(n)).has_stages)
+
 
 def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
     """Moves all weights and statistics, so that a swapped or dropped one shows in the features."""
