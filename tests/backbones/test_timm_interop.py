@@ -95,7 +95,8 @@ SMALL_VIT = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32}
         ("vit_small_patch16_224", {**SMALL_VIT, "init_values": 0.1}),
         ("vit_small_patch16_224", {**SMALL_VIT, "reg_tokens": 2}),
         ("vit_small_patch16_224", {**SMALL_VIT, "global_pool": "avg"}),
-        ("test_convnext", {}),  # 1x1 convolutions where the papers have linear layers
+        # 1x1 convolutions where the papers have linear layers.
+        ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}),
         ("test_efficientnet", {}),
     ],
 )
