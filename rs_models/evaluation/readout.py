@@ -20,9 +20,11 @@ from .features import Encoder
 
 # Sides at which images are read, in units of the protocol's.
 SCALES = (1.0, 1.5)
-# Added to the variances before whitening, in units of their mean: directions that hold nothing but
-# rounding must not be blown up.
-RIDGE = 0.1
+# Added to the variances before whitening, in units of their mean: directions that hold next to
+# nothing must not be blown up. Chosen on validation images of AID (RSISC, 20 labels a class, 500
+# images, three draws): without whitening 58.7 %, 0.1 57.2, 1 59.8, 3 60.9, 10 59.9; the last stage
+# alone gives 51.4.
+RIDGE = 3.0
 
 
 def at_all_stages(encoder: Encoder) -> Encoder:
@@ -57,28 +59,36 @@ def sides(size: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Whitening:
-    """A linear map after which training features are uncorrelated and of equal variance.
+    """A linear map that makes training features less correlated and of like variance.
 
     Attributes:
         mean: (D,) of the training features.
-        matrix: (D, R).
+        matrix: (D, D).
     """
 
     mean: np.ndarray
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray) -> Whitening:
-        """Learns it from training features (N, D), without their labels."""
+    def fit(cls, x: np.ndarray, *, ridge: float = RIDGE) -> Whitening:
+        """Learns it from training features, without their labels.
+
+        Args:
+            x: (N, D) features.
+            ridge: Added to the variances of the scaled features, in units of their mean.
+        """
         exact = x.astype(np.float64)
         # Each feature counts alike, whatever the scale of its stage.
         spread = exact.std(0)
         scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
         centred = (exact - exact.mean(0)) * scale
         variance, basis = np.linalg.eigh(centred.T @ centred / len(x))
-        shrunk = variance.clip(0) + RIDGE * variance.mean()
-        return cls(exact.mean(0), scale[:, None] * basis / np.sqrt(shrunk))
+        shrunk = variance.clip(0) + ridge * variance.mean()
+        # Turned back (ZCA), for probes standardise each direction anew: along the principal ones
+        # that would undo the ridge.
+        whiten = (basis / np.sqrt(shrunk)) @ basis.T
+        return cls(exact.mean(0), scale[:, None] * whiten)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Whitened features (M, R) float32."""
+        """Whitened features (M, D) float32."""
         return ((x - self.mean) @ self.matrix).astype(np.float32)
