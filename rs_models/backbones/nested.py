@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self, cast
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
@@ -62,8 +61,8 @@ class OverBackbone:
     The network has the backbone under `backbone`, and a `NestedBackboneConfig`.
     """
 
-    config_class: ClassVar[Any]
-    backbone: nn.Module
+    config_class: Any
+    backbone: Any
 
     @classmethod
     def from_backbone(

@@ -214,7 +214,7 @@ class Run:
         settings = self.config.self_training
         if not settings.weight:
             return labelled
-        held = drawn.held if plan.validation is None else []
+        held: Any = drawn.held if plan.validation is None else []
         rows = np.setdiff1d(np.arange(len(plan.train)), held)
         assert plan.train.labels is not None  # `check` has seen to it
         labels = np.where(np.isin(rows, drawn.learned), plan.train.labels[rows], -1)

@@ -47,7 +47,8 @@ def _means_of_same(task: Task, runs: Sequence[Sequence[Row]], rng: np.random.Gen
     count, means = len(runs[0]), list[Any]()
     confusions = [task.confusions(rows) for rows in runs]
     # (runs, images, K, K): summed for each resample, which is what `headline` does of rows.
-    stacked = None if confusions[0] is None else np.stack(confusions)
+    there = [matrices for matrices in confusions if matrices is not None]
+    stacked = np.stack(there) if there else None
     for _ in range(task.resamples):
         drawn = rng.integers(count, size=count)
         if stacked is not None:
