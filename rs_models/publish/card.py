@@ -15,12 +15,14 @@ from ..evaluation.results import Result, table
 from ..papers import PAPERS, bibtex
 from ..version import __version__
 from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts
-from .phrases import DERIVED_TERMS, TASK_TYPES, draws, protocols
+from .phrases import DERIVED_TERMS, TASK_TYPES, draws, learned, protocols
 
 MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
 # What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
 STAMP = "figures/inputs.sha256"
+# Of a ResNet as transformers and timm build it; dilated weights are loaded by rs_models.
+_RESNET_STRIDE = 32
 
 
 def model_card(
@@ -142,6 +144,8 @@ def _body(
         paper=paper,
         first_author=paper.authors[0].partition(",")[0],
         architecture=_architecture(backbone),
+        learns=learned(said["method"], facts.run),
+        dilated=backbone["model_type"] == "resnet" and said["output_stride"] < _RESNET_STRIDE,
         facts=said,
         bands=len(said["bands"]),
         processor_size=facts.processor.get("size", {}).get("height"),

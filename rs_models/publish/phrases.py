@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.results import Result, protocol_order
+from ..papers import PAPERS
 
 # Metric -> the Hub's name for what it measures; accuracy is of images' classes.
 TASK_TYPES = {
@@ -13,6 +14,55 @@ TASK_TYPES = {
     "AP50": "object-detection",
     "mAP": "image-feature-extraction",
 }
+
+# Terms of sets that are on no Hub, by the name that weights record.
+DERIVED_TERMS = {
+    "aid96": (
+        "all scenes of AID (Xia et al., 2017) reduced to 96 pixels; cut from Google Earth by the "
+        "authors, who state no licence: for research only"
+    ),
+}
+
+_VIEWS = "which two views show one image"
+# RSISC's signal -> what its network learns.
+_SIGNALS = {
+    "instance_discrimination": _VIEWS,
+    "inpainting": "the hidden centre of an image",
+    "relative_position": "the order of an image's shuffled cells",
+}
+
+
+def learned(method: str, run: Mapping[str, Any]) -> str:
+    """What a run learned, by its own settings: not all that its paper can do.
+
+    Args:
+        method: Key of `papers.PAPERS`.
+        run: The run's settings; what is not in them is the default.
+    """
+    settings = run.get("method", {})
+    if method == "rsisc":
+        return _SIGNALS[settings.get("signal", "instance_discrimination")]
+    if method == "tov":
+        return _VIEWS + _path(run)
+    if method == "false" and settings.get("confidence", 1.0) == 0:
+        return _VIEWS
+    if method == "sticl" and settings.get("transfer_probability", 0.1) == 0:
+        return "which view shows the same image among a queue of earlier ones"
+    if method == "glcnet" and settings.get("global_weight", 0.5) in (0, 1):
+        if settings["global_weight"] == 0:
+            return "which regions of two views show the same ground"
+        return f"{_VIEWS}, by mean and variance of their features"
+    return PAPERS[method].learns_from
+
+
+def _path(run: Mapping[str, Any]) -> str:
+    """TOV's path from one set of images to another, and its balance, where a run had them."""
+    stages = run.get("stages") or [{}]
+    merged = [{**run.get("data", {}), **stage.get("data", {})} for stage in stages]
+    names = list(dict.fromkeys(str(data.get("name", "synthetic")) for data in merged))
+    path = f"; {', then '.join(names)}" if len(names) > 1 else ""
+    balanced = any(data.get("sampling") == "class_balanced" for data in merged)
+    return path + (", with categories balanced by their labels" if balanced else "")
 
 
 def protocols(results: Sequence[Result]) -> list[str]:
@@ -79,12 +129,3 @@ def draws(results: Sequence[Result]) -> str:
         return f"Brackets hold {interval}."
     draws = " or ".join(map(str, sorted(counts)))
     return f"Brackets hold {interval}; ± is the deviation of {draws} draws."
-
-
-# Terms of sets that are on no Hub, by the name that weights record.
-DERIVED_TERMS = {
-    "aid96": (
-        "all scenes of AID (Xia et al., 2017) reduced to 96 pixels; cut from Google Earth by the "
-        "authors, who state no licence: for research only"
-    ),
-}
