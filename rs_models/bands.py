@@ -3,9 +3,9 @@
 One vocabulary for every band a model or a data set can have, so that "B04", "B4", "R" and "red" are
 the same thing everywhere. A band list is a tuple of canonical names in channel order.
 
-Scale convention, used everywhere: stored integers are divided by ``value_range[1]`` first, then
-normalised as ``(x - mean) / std``; ``image_mean`` and ``image_std`` are in those scaled units (the
-``rescale_factor`` of a transformers image processor is ``1 / value_range[1]``).
+Scale convention, used everywhere: stored integers are divided by `value_range[1]` first, then
+normalised as `(x - mean) / std`; `image_mean` and `image_std` are in those scaled units (the
+`rescale_factor` of a transformers image processor is `1 / value_range[1]`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BANDS: dict[str, tuple[str, ...]] = {
     "vh": (),
     "elevation": ("dem", "dsm", "height"),
 }
-"""Canonical band name -> its aliases (lower case). The ``Bnn`` names are Sentinel-2's."""
+"""Canonical band name -> its aliases (lower case). The `Bnn` names are Sentinel-2's."""
 
 SENSORS: dict[str, tuple[str, ...]] = {
     "rgb": ("red", "green", "blue"),
@@ -74,14 +74,14 @@ _REFLECTANCE_SCALE = 10_000.0
 
 
 def band_name(value: str) -> str:
-    """Return the canonical name of one band.
+    """The canonical name of one band.
 
     Args:
-        value: a canonical name or an alias, in any case, with spaces, hyphens or underscores
+        value: A canonical name or an alias, in any case, with spaces, hyphens or underscores
             ("B04", "Red Edge 1").
 
     Raises:
-        UserError: when the name is not known.
+        UserError: When the name is not known.
     """
     key = value.strip().lower().replace(" ", "_").replace("-", "_")
     found = _ALIASES.get(key) or _ALIASES.get(key.replace("_", ""))
@@ -94,14 +94,14 @@ def band_name(value: str) -> str:
 
 
 def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Return canonical band names in channel order.
+    """Canonical band names in channel order.
 
     Args:
-        value: a sensor name ("rgb", "rgbn", "sentinel2"), names separated by commas
+        value: A sensor name ("rgb", "rgbn", "sentinel2"), names separated by commas
             ("B04,B03,B02"), or a sequence of band names or aliases.
 
     Raises:
-        UserError: for an unknown band, a band given twice, or an empty list.
+        UserError: For an unknown band, a band given twice, or an empty list.
     """
     if isinstance(value, str):
         key = value.strip().lower().replace("-", "").replace("_", "")
@@ -120,15 +120,15 @@ def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:
 def band_indices(
     have: Sequence[str], want: Sequence[str], *, source: str = "the data"
 ) -> list[int]:
-    """Return the position in ``have`` of each band in ``want``.
+    """The position in `have` of each band in `want`.
 
     Args:
-        have: canonical names of the bands that are there, in channel order.
-        want: canonical names of the bands asked for.
-        source: what has these bands, for the message.
+        have: Canonical names of the bands that are there, in channel order.
+        want: Canonical names of the bands asked for.
+        source: What has these bands, for the message.
 
     Raises:
-        UserError: when a band is missing (bands are never filled with zeros).
+        UserError: When a band is missing (bands are never filled with zeros).
     """
     missing = [name for name in want if name not in have]
     if missing:
@@ -142,14 +142,14 @@ def band_indices(
 def default_value_range(
     dtype: str | np.dtype | torch.dtype, bands: Sequence[str]
 ) -> tuple[float, float]:
-    """Return the (low, high) stored values that scale to 0 and 1.
+    """The (low, high) stored values that scale to 0 and 1.
 
     Args:
-        dtype: the stored integer type: uint8 (images, 0 to 255) or uint16 (reflectance x 10,000).
-        bands: canonical band names; radar and height have no common scale and are refused.
+        dtype: The stored integer type: uint8 (images, 0 to 255) or uint16 (reflectance x 10,000).
+        bands: Canonical band names; radar and height have no common scale and are refused.
 
     Raises:
-        UserError: for a type or a band without a known scale.
+        UserError: For a type or a band without a known scale.
     """
     name = str(dtype).removeprefix("torch.")
     if name == "uint8":
@@ -166,18 +166,18 @@ def default_value_range(
 def band_statistics(
     images: np.ndarray | torch.Tensor, value_range: tuple[float, float], *, max_images: int = 10_000
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per band, in units of ``value_range[1]``.
+    """Mean and standard deviation per band, in units of `value_range[1]`.
 
     Args:
         images: (N, C, H, W) integers; may be memory-mapped, it is read in small blocks.
         value_range: (low, high) of the stored values.
-        max_images: when there are more, this many evenly spaced images are measured.
+        max_images: When there are more, this many evenly spaced images are measured.
 
     Returns:
         Two tuples of C floats.
 
     Raises:
-        UserError: when there are no images or a band is constant (its standard deviation would
+        UserError: When there are no images or a band is constant (its standard deviation would
             divide by zero).
     """
     count, channels = int(images.shape[0]), int(images.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,6 +40,8 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
     for name, (x0, y0, x1, y1), more in objects:
         if name not in layout.classes:
             raise BadFile(f"its annotation {path.name} has the unknown category {name!r}")
+        if not all(math.isfinite(corner) for corner in (x0, y0, x1, y1)):
+            raise BadFile(f"its annotation {path.name} has a box that is not finite")
         # Half a pixel beyond the border is how some tools draw.
         if x1 <= x0 or y1 <= y0:
             raise BadFile(f"its annotation {path.name} has an empty box ({x0}, {y0}, {x1}, {y1})")
@@ -67,7 +70,7 @@ def _voc(layout: Layout, path: Path) -> Any:
 
 
 def _levir(layout: Layout, path: Path) -> Any:
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
         if line.strip():
             number, *corners = (float(text) for text in line.replace(",", " ").split())
             if len(corners) != 4:
@@ -78,7 +81,7 @@ def _levir(layout: Layout, path: Path) -> Any:
 
 
 def _dota(layout: Layout, path: Path) -> Any:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         parts = line.split()
         if not parts or ":" in parts[0]:  # imagesource:GoogleEarth, gsd:0.146
             continue

@@ -20,6 +20,8 @@ from .annotations import read_boxes
 from .layouts import IGNORE, Layout
 from .problems import BadFile, Problem
 
+_MOST_PIXELS = 500_000_000  # DOTA's largest images have 400 million
+
 
 @dataclass(frozen=True)
 class Item:
@@ -150,7 +152,7 @@ def _paired(
 
 
 def _drop_duplicates(stock: Inventory) -> None:
-    from .source import sha256
+    from ...files import sha256
 
     first: dict[str, str] = {}
     kept = []
@@ -263,17 +265,15 @@ def _pixels(layout: Layout, path: Path) -> np.ndarray:
     """(H, W, C) in the layout's stored order of bands."""
     if len(layout.bands) == 3 and path.suffix.lower() not in (".tif", ".tiff"):
         return _open(path, "RGB")
-    import warnings
+    from rasterio.errors import RasterioError
 
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from ...errors import UserError
+    from ..columns import open_tile
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # crops seldom are
-            with rasterio.open(path) as raster:
-                count, pixels = raster.count, raster.read()
-    except (RasterioError, OSError) as error:
+        with open_tile(path) as raster:
+            count, pixels = raster.count, raster.read()
+    except (RasterioError, OSError, UserError) as error:
         raise BadFile(f"the image cannot be read ({str(error).splitlines()[0]})") from error
     if count < len(layout.bands):
         raise BadFile(f"{count} bands instead of {len(layout.bands)}")
@@ -300,26 +300,39 @@ def _png(pixels: np.ndarray) -> dict[str, Any]:
 
 
 def _open(file: Path | io.BytesIO, mode: str | None) -> np.ndarray:
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # satellite scenes are larger than what Pillow warns of
-    try:
-        with Image.open(file) as image:
+    with _header(file) as image:
+        try:
             return np.asarray(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadFile(f"the image cannot be read ({str(error).splitlines()[0]})") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadFile(f"the image cannot be read ({reason})") from error
 
 
 def _size(path: Path) -> tuple[int, int]:
     """(width, height), from the header alone."""
+    with _header(path) as image:
+        return image.size
+
+
+def _header(file: Path | io.BytesIO) -> Any:
+    """An image that is not decoded yet, of a size that can be.
+
+    Raises:
+        BadFile: No image, or more pixels than can be held.
+    """
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None
+    # Whole scenes are larger than what Pillow takes for an attack; ours is the limit here.
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _MOST_PIXELS
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError) as error:
-        raise BadFile("the image cannot be read") from error
+        image = Image.open(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadFile(f"the image cannot be read ({str(error).splitlines()[0]})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadFile(f"{image.width:,} x {image.height:,} pixels are more than {_MOST_PIXELS:,}")
+    return image
 
 
 def digest(keys: Sequence[str]) -> str:

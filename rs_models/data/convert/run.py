@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...files import replaced, sha256
 from .card import dataset_card
 from .items import Inventory, Item, rows_of, take_stock
 from .layouts import LAYOUTS, Layout
 from .problems import BadFile, Problem
-from .source import checksums, gather, sha256
+from .source import checksums, gather
 from .splits import assign
 
 SHARD_BYTES = 400 * 2**20
 _ROW_GROUP = 100
+_UNPACKED = ".unpacked"  # archives, beside what is made of them until it is done
 
 
 @dataclass
@@ -82,10 +83,8 @@ def convert(
     layout, output = LAYOUTS[name], Path(output)
     if output.exists():
         raise UserError(f"{output} exists: choose another folder, or remove it.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with replaced(output) as partial:
+        scratch = partial / _UNPACKED
         stock = take_stock(layout, gather(sources, scratch))
         if not stock.items:
             raise UserError(_nothing(layout, sources, stock))
@@ -122,10 +121,6 @@ def convert(
             raise UserError(f"None of the images can be used ({done.problems[-1]}).")
         card = dataset_card(layout, stock.classes, writer.info(done.rows), told, writer.counts, cut)
         (partial / "README.md").write_text(card, encoding="utf-8")
-        partial.chmod(0o755)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
     return done
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import lzma
 import os
+import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import UserError
+from ...files import sha256
+from ..folders import files_below
 
-_SKIPPED = {"__MACOSX", ".DS_Store", "Thumbs.db", ".git"}
+# What an archive may become: more is a bomb, or a mistake.
+_MOST_FILES = 5_000_000
+_MOST_TIMES = 100  # its own size, where it becomes more than `_SMALL`
+_SMALL = 2**30
 
 
 def gather(sources: Sequence[str | os.PathLike[str]], scratch: Path) -> list[tuple[str, Path]]:
@@ -31,25 +39,15 @@ def gather(sources: Sequence[str | os.PathLike[str]], scratch: Path) -> list[tup
     found = []
     for number, source in enumerate(map(Path, sources)):
         folder = source if source.is_dir() else _unpack(source, scratch / str(number))
-        for path in folder.rglob("*"):
-            name = path.relative_to(folder)
-            if path.is_file() and not _SKIPPED & set(name.parts):
-                found.append((name.as_posix(), path))
+        for path in files_below(folder):
+            # Archives made on Windows may have their folders in the files' names.
+            found.append((path.relative_to(folder).as_posix().replace("\\", "/"), path))
     return sorted(found)
 
 
 def checksums(sources: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     """Name -> sha256 of the sources that are archives."""
     return {path.name: sha256(path) for path in map(Path, sources) if path.is_file()}
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _unpack(archive: Path, target: Path) -> Path:
@@ -60,10 +58,12 @@ def _unpack(archive: Path, target: Path) -> Path:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _refuse_escapes(archive, file.namelist())
+                _refuse_bombs(archive, [info.file_size for info in file.infolist()], target)
                 file.extractall(target)
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as bundle:
                 _refuse_escapes(archive, _members(archive, bundle))
+                _refuse_bombs(archive, [member.size for member in bundle.getmembers()], target)
                 bundle.extractall(target, filter="data")
         else:
             kind = "RAR archives" if archive.suffix.lower() == ".rar" else "this kind of file"
@@ -71,8 +71,13 @@ def _unpack(archive: Path, target: Path) -> Path:
                 f"{archive} cannot be unpacked here ({kind}): unpack it yourself and give the "
                 "folder."
             )
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{archive} is damaged or cannot be unpacked: {error}") from error
+    except (
+        *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError),
+        *(RuntimeError, zlib.error, lzma.LZMAError),
+    ) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError(f"The disk of {target} is full: free some room.") from error
+        raise UserError(f"{archive} is damaged or cannot be unpacked: {error}.") from error
     return target
 
 
@@ -88,3 +93,25 @@ def _refuse_escapes(archive: Path, names: Sequence[str] | Iterator[str]) -> None
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts:
             raise UserError(f"{archive} holds a path that leads out of it ({name}): do not use it.")
+
+
+def _refuse_bombs(archive: Path, sizes: Sequence[int], target: Path) -> None:
+    """Refuses an archive that would become more than it can be meant to, or than there is room.
+
+    Raises:
+        UserError: Naming the archive, its contents' size and the limit.
+    """
+    total = sum(sizes)
+    limit = max(_SMALL, _MOST_TIMES * archive.stat().st_size)
+    if len(sizes) > _MOST_FILES or total > limit:
+        raise UserError(
+            f"{archive} would become {len(sizes):,} files of {total / 2**30:.1f} GiB, more than "
+            f"{_MOST_FILES:,} files or {limit / 2**30:.1f} GiB: unpack it yourself if you trust "
+            "it, and give the folder."
+        )
+    free = shutil.disk_usage(target).free
+    if total > free:
+        raise UserError(
+            f"{archive} becomes {total / 2**30:.1f} GiB, and the disk of {target} has "
+            f"{free / 2**30:.1f} GiB left: free some room."
+        )
