@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 # Largest side of the output, in pixels, at which this wins against oneDNN, forward and backward at
-# 128 and 256 images, measured with 1 and 2 threads: (has AMX, bfloat16) -> side at stride 1. At
-# stride 2 it wins up to 3 with either. On Zen 4 (no AMX), 512 channels, 2 threads, bfloat16, ms:
-# 51 against 25 at 2 x 2, 82 / 64 at 3 x 3, 113 / 120 at 4 x 4.
-_LARGEST_SIDE = {(False, False): 2, (False, True): 3, (True, False): 3, (True, True): 4}
+# 128 and 256 images, with 1 and 2 threads: (has AMX, bfloat16) -> side at stride 1. At stride 2 it
+# wins up to 3 with either. Zen 4 (no AMX), 512 channels, bfloat16, 2 threads and 256 images, ms of
+# oneDNN against ours: 51 / 25 at 2 x 2, 82 / 64 at 3 x 3 (1 thread and 128 images: 79 / 78), 113 /
+# 120 at 4 x 4; float32 71 / 51, 126 / 141, 222 / 261. Two AMX cores gain up to one pixel more.
+_LARGEST_SIDE = {(False, False): 2, (False, True): 2, (True, False): 3, (True, True): 4}
 _LARGEST_SIDE_STRIDED = 3
 
 # Outputs, taps of the kernel that meet pixels there, and the pixels that each of these taps reads.
@@ -64,11 +65,15 @@ def columns(x: Tensor, rows: list[slice], cols: list[slice]) -> Tensor:
 
 
 class SmallMapConvolution(torch.autograd.Function):
-    """`conv2d` of maps (N, H, W, C) with weights (K, kh, kw, C), square stride and padding."""
+    """`conv2d` of maps (N, H, W, C) with weights (K, kh, kw, C), square stride and padding.
+
+    Computed in the type of the maps; the weights may be wider, and so is their gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         """(N, H, W, C) -> (N, h, w, K)."""
+        ctx.wide, weight = weight.dtype, weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         tall = spans(x.shape[1], weight.shape[1], stride, padding)
         wide = spans(x.shape[2], weight.shape[2], stride, padding)
@@ -87,7 +92,7 @@ class SmallMapConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         # Sums over the groups in float32, as over the taps of one product.
-        grad_weight = torch.zeros(weight.shape)
+        grad_weight = torch.zeros(weight.shape, dtype=torch.promote_types(ctx.wide, torch.float32))
         for (top, taps, rows), (left, across, cols) in ctx.groups:
             part = grad[:, top, left].flatten(0, 2)  # (N * outputs, K)
             kernel = weight[:, taps, across]  # (K, th, tw, C)
@@ -98,7 +103,7 @@ class SmallMapConvolution(torch.autograd.Function):
             places = [(row, col) for row in rows for col in cols]
             for share, (row, col) in zip(shares.unbind(3), places, strict=True):
                 grad_x[:, row, col] += share
-        return grad_x, grad_weight.to(weight.dtype), None, None
+        return grad_x, grad_weight.to(ctx.wide), None, None
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -113,7 +118,7 @@ class SmallMapConv2d(nn.Conv2d):
         if not self.training or max(x.shape[2:]) > largest or x.device.type != "cpu":
             return super().forward(x)
         maps = x.to(dtype).permute(0, 2, 3, 1).contiguous()
-        weight = self.weight.to(dtype).permute(0, 2, 3, 1).contiguous()
+        weight = self.weight.permute(0, 2, 3, 1)
         output = SmallMapConvolution.apply(maps, weight, stride, self.padding[0])
         return output.permute(0, 3, 1, 2)
 
