@@ -56,13 +56,14 @@ def write_model(folder: Path) -> Path:
     network.load_state_dict(renamed(stored, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    own = timm.get_pretrained_cfg(ARCHITECTURE, allow_unregistered=False)
     keys = ("input_size", "interpolation", "crop_pct", "mean", "std", "classifier", "first_conv")
     config = {
         "architecture": ARCHITECTURE,
         "num_classes": 1000,
         "num_features": network.num_features,
         "pretrained_cfg": {"num_classes": 1000, "license": "apache-2.0"}
-        | {key: network.pretrained_cfg[key] for key in keys},
+        | {key: getattr(own, key) for key in keys},
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return folder
