@@ -12,19 +12,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from .lazy import register_when_needed
+from .version import __version__
 
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
-# torch and transformers, to register the methods, and leaves timm, datasets and the rest alone.
+# nothing, and the methods are registered when transformers' Auto classes are imported.
 _PUBLIC = {
-    "DeepLabV3PlusConfig": "rs_models.tasks.segmentation",
-    "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmentation",
-    "FasterRcnnConfig": "rs_models.tasks.detection",
-    "FasterRcnnForObjectDetection": "rs_models.tasks.detection",
+    "DeepLabV3PlusConfig": "rs_models.tasks.segmenters",
+    "DeepLabV3PlusForSemanticSegmentation": "rs_models.tasks.segmenters",
+    "FasterRcnnConfig": "rs_models.tasks.faster_rcnn",
+    "FasterRcnnForObjectDetection": "rs_models.tasks.faster_rcnn",
     "FinetuneConfig": "rs_models.tasks.finetuning",
     "FinetuneData": "rs_models.tasks.finetuning",
-    "FcnConfig": "rs_models.tasks.segmentation",
-    "FcnForSemanticSegmentation": "rs_models.tasks.segmentation",
+    "FcnConfig": "rs_models.tasks.segmenters",
+    "FcnForSemanticSegmentation": "rs_models.tasks.segmenters",
     "FalseConfig": "rs_models.methods.false",
     "FalseForPreTraining": "rs_models.methods.false",
     "GlcnetConfig": "rs_models.methods.glcnet",
@@ -39,12 +40,12 @@ _PUBLIC = {
     "TovForPreTraining": "rs_models.methods.tov",
     "upernet": "rs_models.tasks.upernet",
     "UserError": "rs_models.errors",
-    "export_onnx": "rs_models.onnx_export",
+    "export_onnx": "rs_models.export.onnx",
     "finetune": "rs_models.tasks.finetuning",
     "load_predictor": "rs_models.predict",
     "load_data": "rs_models.data",
     "load_backbone": "rs_models.backbones",
-    "load_encoder": "rs_models.evaluation.features",
+    "load_encoder": "rs_models.evaluation.loading",
     "export_backbone": "rs_models.export",
     "list_models": "rs_models.zoo",
     "pretrain": "rs_models.trainer",
@@ -64,30 +65,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _register() -> None:
-    from transformers import (
-        AutoConfig,
-        AutoModelForObjectDetection,
-        AutoModelForPreTraining,
-        AutoModelForSemanticSegmentation,
-    )
-
-    from .methods import METHODS, method_classes
-    from .tasks.detection import FasterRcnnConfig, FasterRcnnForObjectDetection
-    from .tasks.segmentation import SEGMENTERS
-
-    for name in METHODS:
-        config_class, model_class = method_classes(name)
-        # exist_ok: a notebook that reloads the package registers twice.
-        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        AutoModelForPreTraining.register(config_class, model_class, exist_ok=True)
-    for segmenter_config, segmenter in SEGMENTERS:
-        AutoConfig.register(segmenter_config.model_type, segmenter_config, exist_ok=True)
-        AutoModelForSemanticSegmentation.register(segmenter_config, segmenter, exist_ok=True)
-    AutoConfig.register(FasterRcnnConfig.model_type, FasterRcnnConfig, exist_ok=True)
-    AutoModelForObjectDetection.register(
-        FasterRcnnConfig, FasterRcnnForObjectDetection, exist_ok=True
-    )
-
-
-_register()
+register_when_needed()

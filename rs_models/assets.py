@@ -1,4 +1,7 @@
-"""Files that are not code but that the code needs: in a clone and in a wheel."""
+"""Files that are not code but that the code needs: in a clone and in a wheel.
+
+The one place that knows where either lies.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,8 @@ def asset(name: str) -> Path:
     """
     packaged = _PACKAGE / name
     return packaged if packaged.exists() else _PACKAGE.parent / _IN_CLONE[name]
+
+
+def clone() -> Path:
+    """The folder of the clone that the package runs from; of a wheel, the folder around it."""
+    return _PACKAGE.parent

@@ -16,16 +16,13 @@ from .settings import run_script
 
 @dataclass(frozen=True)
 class Command:
-    """One command.
+    """One command; its module in `commands` has its name, `main(argv)` and `parser()`.
 
     Attributes:
-        module: Whose `main(argv)` runs it; imported when it runs. `parser()` there, if any, gives
-            its arguments for completion.
         what: What it does, in a few words.
         example: One call.
     """
 
-    module: str
     what: str
     example: str
 
@@ -33,70 +30,68 @@ class Command:
 # Group -> name -> command, in the order of the help.
 GROUPS: dict[str, dict[str, Command]] = {
     "find": {
-        "list": Command("commands.list", "models of the zoo", "list --method tov"),
-        "info": Command("commands.info", "what a model is", "info outputs/quickstart/export"),
+        "list": Command("models of the zoo", "list --method tov"),
+        "info": Command("what a model is", "info outputs/quickstart/export"),
     },
     "make and measure": {
-        "pretrain": Command(
-            "trainer.command", "learn from unlabelled images", "pretrain --config quickstart"
-        ),
-        "evaluate": Command(
-            "probe", "k-NN and few-label accuracy", "evaluate model=DIR data.name=synthetic"
-        ),
+        "pretrain": Command("learn from unlabelled images", "pretrain --config quickstart"),
+        "evaluate": Command("k-NN and few-label accuracy", "evaluate --model DIR --data.name DIR"),
         "finetune": Command(
-            "tasks.finetuning.command",
             "a task from few labels",
-            "finetune task=segmentation model=DIR data.name=DIR labels=20",
+            "finetune --task segmentation --model DIR --data.name DIR --labels 20",
         ),
+        "study": Command("what each idea adds", "study --config study_small"),
         "predict": Command(
-            "predict.command",
             "maps of whole scenes",
             "predict SCENE.tif --model DIR --output MAP.tif",
         ),
         "embed": Command(
-            "embed", "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
+            "features of many images as Parquet", "embed IMAGES --model DIR --output OUT"
         ),
-        "export": Command(
-            "commands.export", "a method's backbone for AutoModel", "export RUN/pretraining OUT"
+        "export": Command("a method's backbone for AutoModel", "export RUN/pretraining OUT"),
+        "onnx": Command("a model as ONNX", "onnx DIR --output MODEL.onnx"),
+    },
+    "label": {
+        "search": Command("tiles that look alike", "search EMBEDDINGS --like TILE.tif"),
+        "suggest": Command("which tiles to label next", "suggest EMBEDDINGS -n 20"),
+        "classify": Command(
+            "all tiles from a few labels",
+            "classify EMBEDDINGS --labels LABELS.csv --output ANSWERS.csv",
         ),
-        "onnx": Command("commands.onnx", "a model as ONNX", "onnx DIR --output MODEL.onnx"),
     },
     "show": {
-        "demo": Command(
-            "commands.demo", "a Space on this machine", "demo scene-explorer --model DIR"
-        ),
+        "demo": Command("a Space on this machine", "demo scene-explorer --model DIR"),
     },
     "collect and convert": {
+        "check": Command("what we see in data or a scene", "check DATA_OR_SCENE"),
+        "windows": Command(
+            "scenes and polygons for finetune",
+            "windows SCENE.tif LABELS.gpkg --classes FIELD --output DIR",
+        ),
         "collect": Command(
-            "commands.collect",
             "tiles from large scenes",
-            "collect scenes=DIR guide=MAP.tif n=2000 output=DIR",
+            "collect --scenes DIR --guide MAP.tif --n 2000 --output DIR",
         ),
         "resample": Command(
-            "commands.resample",
             "a balanced subset by features",
-            "resample data=DIR model=DIR n=5000 output=DIR",
+            "resample --data DIR --model DIR --n 5000 --output DIR",
         ),
         "convert-upstream": Command(
-            "convert_upstream",
             "an authors' checkpoint",
             "convert-upstream FILE --method tov --output DIR",
         ),
         "convert-dataset": Command(
-            "convert_dataset",
             "a data set as its owners give it",
             "convert-dataset aid AID.zip --output DIR",
         ),
     },
     "publish": {
-        "card": Command("cards", "a model's card", "card RUN --output DIR"),
-        "push": Command("push", "a model, data set or Space to the Hub", "push RUN --dry-run"),
-        "render": Command("pages", "tables of a page", "render README.md"),
+        "card": Command("a model's card", "card RUN --output DIR"),
+        "push": Command("a model, data set or Space to the Hub", "push RUN --dry-run"),
+        "render": Command("tables of a page", "render README.md"),
     },
     "shell": {
-        "completion": Command(
-            "commands.completion", "complete commands", 'eval "$(rs-models completion bash)"'
-        ),
+        "completion": Command("complete commands", 'eval "$(rs-models completion bash)"'),
     },
 }
 COMMANDS: dict[str, Command] = {
@@ -118,7 +113,7 @@ def _run(argv: Sequence[str]) -> int:
         print(help_text())
         return 0 if argv else 2
     if argv[0] == "--version":
-        from . import __version__
+        from .version import __version__
 
         print(f"rs-models {__version__}")
         return 0
@@ -126,7 +121,7 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"unknown command {name!r}{hint}; there are: {', '.join(COMMANDS)}")
+        raise UserError(f"Unknown command {name!r}{hint}; there are: {', '.join(COMMANDS)}.")
     return _module(name).main(arguments)
 
 
@@ -153,13 +148,12 @@ def whole_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers()
     for name, command in COMMANDS.items():
         module = _module(name)
-        own = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
-        subparsers.add_parser(name, help=command.what, parents=[own], add_help=False)
+        subparsers.add_parser(name, help=command.what, parents=[module.parser()], add_help=False)
     return parser
 
 
 def _module(name: str) -> Any:
-    return import_module(f".{COMMANDS[name].module}", __package__)
+    return import_module(f".commands.{name.replace('-', '_')}", __package__)
 
 
 if __name__ == "__main__":

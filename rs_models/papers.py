@@ -5,6 +5,7 @@ This module imports nothing, so that both halves of the package may read it.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,3 +258,31 @@ PAPERS: dict[str, Paper] = {
         ),
     ),
 }
+
+
+def bibtex(method: str) -> str:
+    """The entry of a method's paper.
+
+    Args:
+        method: A key of `PAPERS`.
+    """
+    paper = PAPERS[method]
+    fields = {
+        "title": f"{{{paper.title}}}",  # inner braces keep the capitals
+        "author": " and ".join(paper.authors),
+        "journal": paper.venue[1],
+        "year": str(paper.year),
+        "doi": paper.doi,
+    }
+    if paper.arxiv:
+        fields["note"] = f"arXiv:{paper.arxiv}"
+    lines = []
+    for key, value in fields.items():
+        lead = f"  {key:<7} = {{"
+        lines.append(
+            textwrap.fill(
+                f"{lead}{value}}},", 100, subsequent_indent=" " * len(lead), break_on_hyphens=False
+            )
+        )
+    name = f"{paper.authors[0].partition(',')[0].lower()}{paper.year}{method}"
+    return "\n".join([f"@article{{{name},", *lines, "}"])

@@ -1,107 +1,177 @@
 """The `rs_models` dict of config.json: where weights come from and what they are fed with."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: strict dataclasses check types that are not strings.
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from huggingface_hub.dataclasses import strict
 
 from .bands import resolve_bands
 from .errors import UserError
 
-PROVENANCE_KEYS = (
-    "method",
-    "bands",
-    "value_range",
-    "image_mean",
-    "image_std",
-    "train_size",
-    "output_stride",
-    "data",
-    "data_revision",
-    "epochs",
-    "version",
-    "commit",
-)
+T = TypeVar("T")
 
 
-def validate_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the `rs_models` dict and returns it with canonical band names and plain JSON types.
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
-    Keys, all required: `method` (name), `bands` (names), `value_range` ([black, full scale] as
-    stored), `image_mean` and `image_std` (one a band, after division by full scale), `train_size`
-    (pixels), `output_stride` (image side over feature side), `data` (name, or list of names by
-    stage) and `data_revision` (likewise; None where there is none), `epochs`, `version` (of
-    rs_models) and `commit` (None where unknown).
+
+def are_numbers(value: Any, count: int | None = None) -> bool:
+    """Whether a value is a list of finite numbers, as many as `count` or one or more."""
+    fits = isinstance(value, list) and (bool(value) if count is None else len(value) == count)
+    return fits and all(map(is_number, value))
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that says something."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def must(expected: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """The metadata of a record's field: what it must be, in words and as a test.
+
+    Args:
+        expected: Ends the sentence "it must be ...".
+        holds: Whether a value is that.
+    """
+
+    def validator(value: Any) -> None:
+        if not holds(value):
+            raise ValueError(f"it must be {expected}")
+
+    return {"validator": validator}
+
+
+def read_record(cls: type[T], values: Mapping[str, Any], what: str) -> T:
+    """A strict dataclass of `must` fields from a dict, or one sentence about what is wrong.
+
+    Args:
+        cls: The dataclass.
+        values: Parsed JSON.
+        what: Begins the sentences, and names the file where there is one.
 
     Raises:
-        UserError: A key missing, unknown or of the wrong kind.
+        UserError: A key missing, unknown or of the wrong kind, by name.
     """
-    missing = [key for key in PROVENANCE_KEYS if key not in provenance]
-    unknown = [key for key in provenance if key not in PROVENANCE_KEYS]
+    fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
+    keys = [item.name for item in fields]
+    needed = [
+        item.name for item in fields if item.default is item.default_factory is dataclasses.MISSING
+    ]
+    missing = [key for key in needed if key not in values]
+    unknown = [key for key in values if key not in keys]
     if missing or unknown:
         raise UserError(
-            f"Provenance must have the keys {', '.join(PROVENANCE_KEYS)}: missing {missing}, "
-            f"unknown {unknown}."
+            f"{what} must have the keys {', '.join(needed)}: keys missing {missing}, unknown "
+            f"{unknown}."
         )
-    meta = {key: _plain(provenance[key]) for key in PROVENANCE_KEYS}
-    meta["bands"] = list(resolve_bands(meta["bands"]))
-    num_bands = len(meta["bands"])
-    rules = {
-        "method": (_is_text(meta["method"]), "a method's name"),
-        "value_range": (
-            _are_numbers(meta["value_range"], 2)
-            and meta["value_range"][0] < meta["value_range"][1],
-            "[black, full scale], two growing numbers",
-        ),
-        "image_mean": (
-            _are_numbers(meta["image_mean"], num_bands),
-            f"{num_bands} numbers, one a band",
-        ),
-        "image_std": (
-            _are_numbers(meta["image_std"], num_bands) and min(meta["image_std"]) > 0,
-            f"{num_bands} numbers above 0, one a band",
-        ),
-        "train_size": (_is_count(meta["train_size"]), "a number of pixels"),
-        "output_stride": (_is_count(meta["output_stride"]), "a number of pixels"),
-        "data": (_are_texts(meta["data"]), "a name or a list of names"),
-        "data_revision": (
-            meta["data_revision"] is None or _are_texts(meta["data_revision"], optional=True),
-            "a revision, a list of them, or None",
-        ),
-        "epochs": (
-            _are_numbers([meta["epochs"]], 1) and meta["epochs"] >= 0,
-            "a number, 0 or more",
-        ),
-        "version": (_is_text(meta["version"]), "the version of rs_models"),
-        "commit": (meta["commit"] is None or _is_text(meta["commit"]), "a commit or None"),
-    }
-    for key, (holds, expected) in rules.items():
-        if not holds:
-            raise UserError(f"Provenance '{key}' is {meta[key]!r}: it must be {expected}.")
-    return meta
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _are_texts(value: Any, *, optional: bool = False) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(_is_text(item) or (optional and item is None) for item in value)
-    return _is_text(value)
+    for item in fields:
+        if item.name in values:
+            try:
+                item.metadata["validator"](values[item.name])
+            except ValueError as error:
+                raise UserError(
+                    f"{what} '{item.name}' is {values[item.name]!r}: {error}."
+                ) from None
+    return cls(**values)
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _are_numbers(value: Any, count: int) -> bool:
-    numbers = isinstance(value, list) and len(value) == count
-    return numbers and all(
-        isinstance(item, int | float) and not isinstance(item, bool) and abs(item) < float("inf")
-        for item in value
+def _is_revision(value: Any) -> bool:
+    """A revision, None, or a list of either."""
+    if isinstance(value, list):
+        return bool(value) and all(item is None or is_text(item) for item in value)
+    return value is None or is_text(value)
+
+
+@strict
+@dataclass(kw_only=True)
+class Provenance:
+    """Where weights come from and what they are fed with.
+
+    Attributes:
+        method: Name of the method.
+        bands: Canonical names in channel order.
+        value_range: Stored values that mean black and full scale.
+        image_mean: One a band, after division by full scale.
+        image_std: One a band, after division by full scale.
+        train_size: Side of the training images in pixels.
+        output_stride: Side of the images over that of the features.
+        data: Name of the training data, or names by stage.
+        data_revision: Its revision, or revisions by stage; None where there is none.
+        epochs: Number of passes.
+        version: Version of rs_models.
+        commit: Commit of rs_models; None where unknown.
+    """
+
+    method: str = field(metadata=must("a method's name", is_text))
+    bands: list[str] = field(
+        metadata=must("a list of band names", lambda value: isinstance(value, list))
     )
+    value_range: list[int | float] = field(
+        metadata=must(
+            "[black, full scale], two growing numbers",
+            lambda value: are_numbers(value, 2) and value[0] < value[1],
+        )
+    )
+    image_mean: list[int | float] = field(metadata=must("numbers, one a band", are_numbers))
+    image_std: list[int | float] = field(
+        metadata=must(
+            "numbers above 0, one a band", lambda value: are_numbers(value) and min(value) > 0
+        )
+    )
+    train_size: int = field(metadata=must("a number of pixels", _is_count))
+    output_stride: int = field(metadata=must("a number of pixels", _is_count))
+    data: str | list[str] = field(
+        metadata=must(
+            "a name or a list of names",
+            lambda value: value is not None and _is_revision(value) and None not in [*value],
+        )
+    )
+    data_revision: str | list[str | None] | None = field(
+        metadata=must("a revision, a list of them, or None", _is_revision)
+    )
+    epochs: int | float = field(
+        metadata=must("a number, 0 or more", lambda v: is_number(v) and v >= 0)
+    )
+    version: str = field(metadata=must("the version of rs_models", is_text))
+    commit: str | None = field(metadata=must("a commit or None", lambda v: v is None or is_text(v)))
+
+    def __post_init__(self) -> None:
+        """Brings bands to their names and refuses statistics of another number of them."""
+        self.bands = list(resolve_bands(self.bands))
+        count = len(self.bands)
+        for key in ("image_mean", "image_std"):
+            if len(getattr(self, key)) != count:
+                raise UserError(
+                    f"Provenance '{key}' is {getattr(self, key)!r}: it must be {count} numbers, "
+                    "one a band."
+                )
+
+
+PROVENANCE_KEYS = tuple(item.name for item in dataclasses.fields(Provenance))
+
+
+def validate_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the `rs_models` dict and returns it with canonical band names and plain JSON types.
+
+    Args:
+        provenance: The keys of `Provenance`, all of them.
+
+    Raises:
+        UserError: A key missing, unknown or of the wrong kind.
+    """
+    plain = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in provenance.items()
+    }
+    if isinstance(plain.get("bands"), str):
+        plain["bands"] = list(resolve_bands(plain["bands"]))
+    return dataclasses.asdict(read_record(Provenance, plain, "Provenance"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def cosine(start: float, end: float, step: int, total: int) -> float:
@@ -16,6 +17,17 @@ def linear(start: float, end: float, step: int, length: int) -> float:
     Later steps stay at `end`; a line of one step or less is there already.
     """
     return end if step >= length - 1 else start + (end - start) * step / (length - 1)
+
+
+def polynomial(start: float, end: float, step: int, total: int, *, power: float) -> float:
+    """A power of what is left, from `start` at step 0 to `end` at step `total`."""
+    return end + (start - end) * (1 - step / max(1, total)) ** power
+
+
+def stepped(base: float, factor: float, step: int, total: int, *, at: Sequence[float]) -> float:
+    """`base`, times `factor` from each share of the steps in `at` on."""
+    done = step / max(1, total)
+    return base * factor ** sum(done >= share for share in at)
 
 
 def dino(base: float, end: float, step: int, total: int, warmup: int) -> float:

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .assets import clone
 from .bands import SENSORS, resolve_bands
-from .local_hub import local_repository
+from .errors import UserError
 from .papers import PAPERS
 
+# Small models travel with the source tree, laid out as on the Hub.
+CLONE = clone() / "hub"
 # What a native backbone is loaded for; every head is transformers' or ours.
+# Folders of a run that hold a model; it is called by the run and not by them.
+PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
+
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
 
 
@@ -93,8 +99,6 @@ def list_models(
     Raises:
         UserError: A method, task or band that is none.
     """
-    from .errors import UserError
-
     for what, value, known in (("method", method, tuple(PAPERS)), ("task", task, TASKS)):
         if value is not None and value not in known:
             raise UserError(f"{value!r} is no {what}: there are {', '.join(known)}.")
@@ -139,11 +143,33 @@ def resolve(name: str | os.PathLike[str]) -> str:
         that is one, the Hub id.
     """
     text = os.fspath(name)
-    if Path(text).expanduser().is_dir():
+    if os.path.isdir(os.path.expanduser(text)):  # unlike Path's, False for names that are too long
         return str(Path(text).expanduser())
     if "/" not in text and method_of(text):
         text = f"{namespace()}/{text}"
     return str(local_repository(text) or text)
+
+
+def check_id(source: str) -> None:
+    """Refuses what is neither a folder nor a Hub id.
+
+    Args:
+        source: As `resolve` gives it.
+
+    Raises:
+        UserError: Naming it.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if os.path.isdir(source):
+        return
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        raise UserError(
+            f"No model at '{source}': there is no such folder, and it is no Hub id (owner/name)."
+        ) from None
 
 
 def pinned_revision(source: str) -> str | None:
@@ -156,3 +182,60 @@ def pinned_revision(source: str) -> str | None:
         if source in (model.repo_id, model.pretraining_id):
             return model.revision
     return None
+
+
+def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
+    """Where a Hub repository lies in the local hub folder.
+
+    Args:
+        repo_id: "<org>/<name>".
+        datasets: Of a data set, which may also lie under `datasets/`, as in the Hub's addresses.
+
+    Returns:
+        `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder, else `hub/<org>/<name>` of the
+        clone that this package runs from; None where neither is there.
+    """
+    if repo_id.count("/") != 1:
+        return None
+    places = (f"datasets/{repo_id}", repo_id) if datasets else (repo_id,)
+    root = os.environ.get("RS_MODELS_HUB_DIR")
+    roots = [Path(root).expanduser()] if root else []
+    folders = (here / place for here in (*roots, CLONE) for place in places)
+    return next((folder for folder in folders if os.path.isdir(folder)), None)
+
+
+def run_name(source: str | os.PathLike[str]) -> str:
+    """What a model is called in records: a Hub id as it is, a folder by its own name.
+
+    What a run keeps in `export`, `pretraining` or `segmentation` is called by the run.
+
+    Args:
+        source: Id, or folder.
+
+    Example:
+        >>> run_name("rs/tov-resnet50")
+        'rs/tov-resnet50'
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(source)
+    folder = folder.resolve()
+    return folder.parent.name if folder.name in PARTS_OF_A_RUN else folder.name
+
+
+def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
+    """The commit that a model was just loaded at, by the clients' cache; asks no server.
+
+    Args:
+        repo_id: "<org>/<name>".
+        revision: That was asked for.
+
+    Returns:
+        40 hex digits; None for what is not in the cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if repo_id.count("/") != 1 or Path(repo_id).is_dir():
+        return None
+    path = try_to_load_from_cache(repo_id, "config.json", revision=revision or "main")
+    return Path(path).parent.name if isinstance(path, str) else None

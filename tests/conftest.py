@@ -44,7 +44,7 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def hub_process():
     """One Hub for tests, for the whole run."""
-    from tests.support.hubserver import HubServer
+    from tests.support.hub.server import HubServer
 
     with HubServer.start() as server:
         yield server

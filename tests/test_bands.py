@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rs_models.bands import (
-    band_indices,
-    band_statistics,
-    default_value_range,
-    resolve_bands,
-)
+from rs_models.bands import band_indices, band_statistics, default_value_range, resolve_bands
 from rs_models.errors import UserError
 
 

@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 
 from rs_models import backbones
-from rs_models.convert_upstream import UPSTREAM, convert, main, read_checkpoint
+from rs_models.backbones.timm_interop import timm_state_dict
+from rs_models.commands.convert_upstream import main
+from rs_models.convert_upstream import UPSTREAM, convert, read_checkpoint
 from rs_models.errors import UserError
 from rs_models.settings import run_script
-from rs_models.timm_interop import timm_state_dict
 from tests.conftest import ROOT
 from tests.support.golden_weights import TOLERANCE, golden_input, rule_tensor
 from tests.support.models import assert_features, images, nano
@@ -639,7 +640,7 @@ def test_a_failed_check_is_exit_code_1(tmp_path, capsys, monkeypatch):
     def differs(*_, **__):
         raise RuntimeError("Features of the timm weights differ")
 
-    monkeypatch.setattr("rs_models.convert_upstream.export", differs)
+    monkeypatch.setattr("rs_models.convert_upstream.run.export", differs)
     file = saved(small()[1], tmp_path / "TOV-RS.pth")
     assert run_script(main, [str(file), "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "error: Features of the timm weights differ\n"
@@ -649,7 +650,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rs_models.convert_upstream.export", full)
+    monkeypatch.setattr("rs_models.convert_upstream.run.export", full)
     refused(small()[1], tmp_path, r"Cannot write .*: No space left on device\.")
 
 

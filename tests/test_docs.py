@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rs_models import pages
 from rs_models.cli import COMMANDS
+from rs_models.publish import pages
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

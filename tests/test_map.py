@@ -13,36 +13,77 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "rs_models"
 LEFT = {"methods", "trainer", "signals"}
-# What a part of the package must know nothing of.
+# Nothing below the commands knows of what only they start.
+TOP = {"commands", "cli", "study", "demos"}
+# The ground: it knows of nothing but the ground.
+GROUND = {"assets", "bands", "errors", "files", "papers", "plots", "provenance", "schedules"}
+GROUND |= {"settings", "tables", "version", "zoo", "preprocessing", "rasters"}
+# What a room of the package must know nothing of, beside the rooms above it.
 FORBIDDEN = {
-    "bands": {*LEFT, "evaluation", "export", "data", "backbones"},
-    "signals": {"methods", "trainer", "evaluation", "export", "data"},
-    "backbones": {*LEFT, "evaluation", "export", "data"},
-    "decoders": {*LEFT, "evaluation", "export", "data"},
-    "data": {*LEFT, "evaluation", "export", "backbones"},
-    "methods": {"trainer", "evaluation", "export", "cards", "hub"},
-    "trainer": {"cards", "hub", "cli"},
-    "export": {*LEFT, "evaluation", "cards", "hub"},
-    "evaluation": LEFT,
-    "tasks": LEFT,
-    "predict": LEFT,
-    "onnx_export": LEFT,
-    "probe": LEFT,
-    "cards": LEFT,
-    "card_phrases": LEFT,
-    "pages": LEFT,
-    "hub": LEFT,
-    "staging": LEFT,
-    "push": LEFT,
-    "zoo": {*LEFT, "evaluation", "export", "cards"},
-    "claims_table": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "study"},
-    "papers": {*LEFT, "evaluation", "export", "data", "backbones", "cards", "zoo"},
-    "convert_upstream": LEFT,
-    "cli": LEFT,
-    "slim": {*LEFT, "evaluation", "cards", "hub"},
-    # Runs both halves, and only its command and script know of it.
-    "study": {"cards", "hub", "demos"},
+    "backbones": {*LEFT, "evaluation", "export", "data", "tasks", "predict", "publish"},
+    "data": {*LEFT, "evaluation", "export", "backbones", "tasks", "predict", "publish"},
+    "signals": {"methods", "trainer", "evaluation", "export", "data", "tasks", "publish"},
+    "methods": {"trainer", "evaluation", "export", "data", "tasks", "predict", "publish"},
+    "trainer": {"tasks", "predict", "publish"},
+    "export": {*LEFT, "evaluation", "publish"},
+    "evaluation": {*LEFT, "tasks", "predict", "publish"},
+    "tasks": {*LEFT, "predict", "publish"},
+    "predict": {*LEFT, "publish", "labelling"},
+    "labelling": {*LEFT, "publish"},
+    "publish": LEFT,
+    "convert_upstream": {*LEFT, "evaluation", "publish", "predict"},
 }
+LOOSE = 16
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 80
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, packages included."""
+    named = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def imported(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of the package that one imports anywhere, function bodies included."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            inner = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {module if module in known else base for module in inner}
+    return (found & known.keys()) - {name}
+
+
+def test_no_two_modules_import_each_other_in_a_circle():
+    known = modules()
+    arrows = {name: imported(name, path, known) for name, path in known.items()}
+    while True:  # take away what imports nothing that is left, until only circles are
+        ends = {name for name, targets in arrows.items() if not targets & arrows.keys()}
+        if not ends:
+            break
+        arrows = {name: targets for name, targets in arrows.items() if name not in ends}
+    assert not arrows, f"circles among {sorted(arrows)}"
+
+
+def test_the_circle_check_sees_imports_inside_functions():
+    known = modules()
+    # trainer's loop imports export inside a function; a check that missed it would see nothing.
+    assert "rs_models.export" in imported(
+        "rs_models.trainer.loop", known["rs_models.trainer.loop"], known
+    )
+
+
+def test_the_root_keeps_few_files():
+    loose = sorted(path.name for path in PACKAGE.glob("*.py"))
+    assert len(loose) <= LOOSE, loose
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= {*GROUND, "__init__", "cli", "lazy"}
 
 
 def imports(path: Path) -> set[str]:
@@ -61,30 +102,29 @@ def imports(path: Path) -> set[str]:
     return parts & known
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_arrows_point_one_way(part):
-    files = [PACKAGE / f"{part}.py", *(PACKAGE / part).rglob("*.py")]
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_arrows_point_one_way(room):
+    files = list((PACKAGE / room).rglob("*.py"))
+    assert files
     for file in files:
-        if file.exists():
-            wrong = imports(file) & FORBIDDEN[part]
-            assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
+        wrong = imports(file) & (FORBIDDEN[room] | TOP)
+        assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
-def test_only_spaces_know_the_demos():
+def test_the_ground_knows_only_the_ground():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    for name in GROUND:
+        room = PACKAGE / name
+        for file in room.rglob("*.py") if room.is_dir() else [PACKAGE / f"{name}.py"]:
+            wrong = imports(file) & ((rooms | TOP) - GROUND)
+            assert not wrong, f"{file} imports {sorted(wrong)}"
+
+
+def test_only_commands_know_the_study_and_the_demos():
     for file in PACKAGE.rglob("*.py"):
-        if "demos" not in file.relative_to(PACKAGE).parts:
-            assert "demos" not in imports(file), file
-
-
-def test_nothing_knows_the_study():
-    for file in PACKAGE.rglob("*.py"):
-        if "study" not in file.relative_to(PACKAGE).parts:
-            assert "study" not in imports(file), file
-
-
-def test_the_check_sees_imports_inside_functions():
-    # trainer's loop imports export inside a function; a check that missed it would see nothing.
-    assert "export" in imports(PACKAGE / "trainer" / "loop.py")
+        room = file.relative_to(PACKAGE).parts[0]
+        if room not in ("study", "demos", "commands"):
+            assert not imports(file) & {"study", "demos"}, file
 
 
 def test_no_run_time_dependency_on_frameworks():
@@ -133,4 +173,4 @@ def test_no_call_opens_pickled_weights_or_remote_code():
                 assert keywords.get("use_safetensors") == "True", f"{file}: {ast.unparse(node)}"
                 seen += 1
             assert node.func.attr != "load" or ast.unparse(node.func.value) != "pickle", file
-    assert seen >= 4
+    assert seen >= 1

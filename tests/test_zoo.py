@@ -6,6 +6,7 @@ import pytest
 
 import rs_models
 from rs_models import backbones, zoo
+from rs_models.backbones import loading
 from rs_models.errors import UserError
 from rs_models.zoo import method_of, pinned_revision, resolve
 
@@ -65,9 +66,18 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
     assert rs_models.list_models(published=True) == [row]
     asked = []
     monkeypatch.setattr(
-        backbones, "_read_config", lambda source, revision: asked.append((source, revision)) or {}
+        loading, "read_config", lambda source, revision: asked.append((source, revision)) or {}
     )
     for given in (None, "abc"):
         with pytest.raises(UserError):
             backbones.load(row.name, revision=given)
     assert asked == [(row.repo_id, "v1"), (row.repo_id, "abc")]
+
+
+def test_a_model_is_called_by_its_run(tmp_path):
+    for part in (*zoo.PARTS_OF_A_RUN, "best"):
+        (tmp_path / "my-run" / part).mkdir(parents=True)
+    names = [zoo.run_name(tmp_path / "my-run" / part) for part in zoo.PARTS_OF_A_RUN]
+    assert set(names) == {"my-run"} == {zoo.run_name(tmp_path / "my-run")}
+    assert zoo.run_name(tmp_path / "my-run" / "best") == "best"
+    assert zoo.run_name("rs/tov-resnet50") == "rs/tov-resnet50"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
+    from rs_models.commands.finetune import main
     from rs_models.settings import run_script
-    from rs_models.tasks.finetuning.command import main
 
     sys.exit(run_script(main, sys.argv[1:]))

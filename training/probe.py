@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from rs_models.probe import main
+from rs_models.commands.evaluate import main
 
 if __name__ == "__main__":
     from rs_models.settings import run_script

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
+    from rs_models.commands.study import main
     from rs_models.settings import run_script
-    from rs_models.study.command import main
 
     sys.exit(run_script(main, sys.argv[1:]))

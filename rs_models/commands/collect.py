@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 
-USAGE = """usage: rs-models collect [--config FILE] [key=value ...]
+USAGE = """usage: rs-models collect [--config FILE] [--name value | name=value ...]
 
 Collect tiles for pretraining from a folder of GeoTIFFs or a STAC catalogue of cloud-optimised
 GeoTIFFs, whose windows are read by range requests. A land-cover map (raster or GeoJSON) guides
@@ -22,9 +23,18 @@ examples:
 Stopped, the same command goes on. Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..data.collect import CollectConfig
+    from ..settings import settings_parser
+
+    return settings_parser("rs-models collect", CollectConfig)
+
+
 def main(argv: Sequence[str]) -> int:
     """Collects from the command line; the exit code."""
-    from ..data.collect import CollectConfig, collect, report
+    from ..data.collect import CollectConfig, collect
+    from ..data.collect.run import report
     from ..settings import parse
 
     config = parse(CollectConfig, argv, usage=USAGE)

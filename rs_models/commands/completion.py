@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from ..settings import Options
+
 _EPILOG = """examples:
   eval "$(rs-models completion bash)"           # this shell; put the line into ~/.bashrc to keep it
   rs-models completion zsh > ~/.zfunc/_rs-models"""
@@ -12,7 +14,7 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models completion",
         description="Print a completion script for a shell.",
         epilog=_EPILOG,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..assets import asset
 from ..errors import UserError
+from ..settings import Options
 
 _EPILOG = """examples:
   rs-models demo scene-explorer --model outputs/quickstart/export
@@ -26,7 +27,7 @@ def spaces() -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models demo",
         description=f"Start a demo here: {', '.join(spaces())}.",
         epilog=_EPILOG,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..hub_errors import first_line
+from ..settings import Options
 from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:
@@ -19,7 +19,7 @@ A run does this by itself. Exit codes: 0 done, 1 network or server, 2 bad input.
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models export",
         description="Take the backbone out of a method's checkpoint, as a plain transformers and "
         "timm repository with its image processor.",
@@ -39,28 +39,27 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No method there, no provenance, an output that exists.
     """
-    from safetensors import SafetensorError
+    options = parser().parse_args(argv)
     from transformers import AutoModelForPreTraining
 
+    from ..backbones.loading import load_weights, read_config
     from ..export import export
 
-    options = parser().parse_args(argv)
     if Path(options.output).exists():
         raise UserError(f"{options.output} exists: choose another folder.")
     source = resolve(options.source)
+    revision = options.revision or pinned_revision(source)
     if Path(source, "pretraining").is_dir():
         source = str(Path(source, "pretraining"))
-    try:
-        method = AutoModelForPreTraining.from_pretrained(
-            source,
-            revision=options.revision or pinned_revision(source),
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"There is no method's checkpoint at {source}: {first_line(error)}"
-        ) from error
+    model_type = read_config(source, revision).get("model_type")
+    if not str(model_type).startswith("rs_"):
+        raise UserError(f"There is no method's checkpoint at {source}: it is a {model_type}.")
+    method, _ = load_weights(
+        AutoModelForPreTraining,
+        source,
+        revision,
+        lacking="it is no whole checkpoint of a method",
+    )
     said = getattr(method.config, "rs_models", None)
     if not said:
         raise UserError(

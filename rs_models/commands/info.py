@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..zoo import ZOO, pinned_revision, resolve
+from ..errors import ServiceError, UserError, http_error, load_error
+from ..settings import Options
+from ..zoo import ZOO, check_id, pinned_revision, resolve, run_name
 
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
@@ -21,7 +24,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models info",
         description="Tell what a model is: architecture, bands, origin, files, results.",
         epilog=_EPILOG,
@@ -81,13 +84,16 @@ def describe(model: str, revision: str | None = None) -> dict[str, Any]:
         UserError: No model by that name.
         ServiceError: Network and server troubles.
     """
-    source = resolve(model)
+    source = resolve(model.removeprefix("hf-hub:"))
     folder = Path(source)
-    if folder.is_dir():
+    if os.path.isdir(source):
         part = folder / "export" if (folder / "export").is_dir() else folder
         return _of_folder(part)
     if "/" not in source:
-        raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name).")
+        close = difflib.get_close_matches(model, [known.name for known in ZOO], n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name){meant}.")
+    check_id(source)
     try:
         return _of_hub(source, revision or pinned_revision(source))
     except UserError as error:
@@ -105,52 +111,75 @@ def _of_folder(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no model: there is no config.json.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    config = _settings(path.read_bytes(), str(path))
     files = {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
     weights = [folder / name for name in files if Path(name).match("model*.safetensors")]
-    resolved = folder.resolve()
-    name = resolved.parent.name if resolved.name in ("export", "pretraining") else resolved.name
     count = sum(map(_parameters, weights))
-    return _facts(name, str(folder), config, count, files)
+    return _facts(run_name(folder), str(folder), config, count, files)
 
 
 def _of_hub(repo_id: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import SafetensorsParsingError
 
-    from ..hub_errors import hub_errors
-
-    with hub_errors(f"Reading {repo_id}"):
+    # A body that is cut short, that is a page or that was flipped on its way is the server's.
+    spoilt = (ValueError, LookupError, TypeError, SafetensorsParsingError)
+    try:
         api = HfApi()
         info = api.model_info(repo_id, revision=revision, files_metadata=True)
-        config = json.loads(
-            Path(hf_hub_download(repo_id, "config.json", revision=info.sha)).read_text("utf-8")
+        config = _settings(
+            Path(hf_hub_download(repo_id, "config.json", revision=info.sha)).read_bytes(),
+            f"config.json of {repo_id}",
+            ServiceError,
         )
         files = {entry.rfilename: entry.size for entry in info.siblings or []}
         count = None
         if "model.safetensors" in files:
-            found = api.parse_safetensors_file_metadata(
+            header = api.parse_safetensors_file_metadata(
                 repo_id, "model.safetensors", revision=info.sha
             )
-            count = sum(found.parameter_count.values())
+            count = sum(header.parameter_count.values())
+    except (ServiceError, UserError):
+        raise
+    except OSError as error:
+        raise load_error(f"Reading {repo_id} failed", error) from error
+    except http_error() as error:
+        raise load_error(f"Reading {repo_id} failed", error) from error
+    except spoilt as error:
+        raise ServiceError(
+            f"Reading {repo_id} failed: the server's answer is not what the Hub answers "
+            f"({type(error).__name__}); check HF_ENDPOINT and try again later."
+        ) from error
     return _facts(repo_id, f"Hub, revision {info.sha}", config, count, files)
+
+
+def _settings(
+    content: bytes, where: str, kind: type[UserError] | type[ServiceError] = UserError
+) -> dict[str, Any]:
+    """The settings in a config.json; `kind` is what is raised where it holds none."""
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{where} is not JSON ({type(error).__name__}): get it again.") from error
+    if not isinstance(config, dict):
+        raise kind(f"{where} is not an object of settings: it is no model's.")
+    return config
 
 
 def _facts(
     name: str, where: str, config: dict[str, Any], count: int | None, files: dict[str, Any]
 ) -> dict[str, Any]:
+    classes = config.get("architectures") or [config.get("model_type")]
     return {
         "name": name,
         "where": where,
-        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "architecture": classes[0] if isinstance(classes, list) and classes else str(classes),
         "parameters": count,
-        "origin": config.get("rs_models", {}),
+        "origin": config.get("rs_models") or {},
         "files": files,
     }
 
@@ -165,7 +194,9 @@ def _parameters(path: Path) -> int:
         with safe_open(path, "np") as file:
             return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
     except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): get it again."
+        ) from error
 
 
 def _text(value: Any) -> str:

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ..zoo import ZOO, list_models
+from ..errors import UserError
+from ..settings import Options
+from ..zoo import ZOO, list_models, local_repository
 
 _EPILOG = """examples:
   rs-models list
+  rs-models list "tov*"
   rs-models list --method tov --task detection
   rs-models list --bands red,green,blue,nir --json
 
-Where RS_MODELS_HUB_DIR is set, models in that folder are listed too. Exit codes: 0 done, 2 bad
-input."""
+Weights that lie in the clone's hub/ or in RS_MODELS_HUB_DIR are listed with their folder.
+Exit codes: 0 done, 2 bad input."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models list",
         description="List the models of the zoo: name, method, backbone, data, where they are.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("name", nargs="?", help="of the models, * and ? stand for any: 'tov*'")
     made.add_argument("--method", help="rsisc, tov, false, sticl, glcnet or last")
     made.add_argument("--task", help="feature-extraction, classification, segmentation, detection")
     made.add_argument("--bands", help="bands that you have: a sensor, or names with commas")
@@ -53,9 +59,14 @@ def main(argv: Sequence[str]) -> int:
         for model in models
     ]
     for row in rows:
-        row["where"] = "Hub" if row["revision"] else f"train it: --config {row['recipe'][:-5]}"
+        folder = local_repository(str(row["repo_id"]))
+        train = f"train it: --config {row['recipe'][:-5]}"
+        row["where"] = "Hub" if row["revision"] else str(_shown(folder)) if folder else train
     if not (options.published or options.task or options.bands):
-        rows += _local(options.method)
+        listed = {row["repo_id"] for row in rows}
+        rows += [row for row in _local(options.method) if row["repo_id"] not in listed]
+    if options.name:
+        rows = _named(options.name, rows)
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -67,6 +78,27 @@ def main(argv: Sequence[str]) -> int:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         )
     return 0
+
+
+def _named(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The models whose name or id fits a pattern.
+
+    Raises:
+        UserError: None does; the sentence says which was perhaps meant.
+    """
+    fitting = [
+        row for row in rows if fnmatch(row["name"], name) or fnmatch(str(row["repo_id"]), name)
+    ]
+    if not fitting:
+        close = difflib.get_close_matches(name, [row["name"] for row in rows], n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"No model is called {name}{meant}; rs-models list shows all.")
+    return fitting
+
+
+def _shown(folder: Path) -> Path:
+    """A folder as a command would name it here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _local(method: str | None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..settings import Options
 
 _EPILOG = """examples:
   rs-models onnx rs/tov-resnet50 --output tov.onnx
@@ -17,7 +18,7 @@ with torch by onnxruntime before it is kept. Exit codes: 0 done, 1 failed, 2 bad
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models onnx",
         description="Write a backbone, classifier or segmentation network as ONNX.",
         epilog=_EPILOG,
@@ -36,9 +37,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: As `export_onnx`, and an output that is no .onnx file.
     """
-    from ..onnx_export import export_onnx
-
     options = parser().parse_args(argv)
+    from ..export.onnx import export_onnx
+
     if not options.output.endswith(".onnx"):
         raise UserError(f"--output {options.output} should end in .onnx.")
     if options.size is not None and options.size < 1:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-USAGE = """usage: rs-models resample data=NAME model=NAME n=NUMBER output=DIR [key=value ...]
+from ..settings import Count, Seed
+
+USAGE = """usage: rs-models resample --data NAME --model NAME --output DIR [--name value ...]
 
 Draw images evenly over k-means clusters of their features (TOV's feature-guided resampling): what
 repeats in a collection gives few, what is rare is kept. No label is used.
 
 example:
-  rs-models resample data=outputs/tiles model=rs/tov-resnet18 n=5000 clusters=100 output=outputs/few
+  rs-models resample --data outputs/tiles --model rs/tov-resnet18 --n 5000 --output few
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
 
@@ -34,10 +37,17 @@ class ResampleConfig:
     data: str = ""
     split: str = "train"
     model: str = ""
-    n: int = 1000
-    clusters: int = 100
-    seed: int = 0
+    n: Count = 1000
+    clusters: Count = 100
+    seed: Seed = 0
     output: str = ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+
+    return settings_parser("rs-models resample", ResampleConfig)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,15 +56,17 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: Bad input, or an output that exists.
     """
+    from ..settings import parse
+
+    config = parse(ResampleConfig, argv, usage=USAGE)
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
     from ..data.parquet import write_parquet
     from ..data.sampling import feature_balanced_draw
     from ..errors import UserError
-    from ..evaluation.features import extract, load_encoder
-    from ..settings import parse
+    from ..evaluation.features import extract
+    from ..evaluation.loading import load_encoder
 
-    config = parse(ResampleConfig, argv, usage=USAGE)
     for key in ("data", "model", "output"):
         if not getattr(config, key):
             raise UserError(f"{key} is not set: see rs-models resample --help.")

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, SwinConfig, ViTConfig
 
+from ..backbones.timm_interop import from_timm, timm_config
 from ..errors import UserError
-from ..timm_interop import from_timm, timm_config
 from .keys import check_fit, get, listed
 from .layouts import IMPLIED, MARKS, OPTIONAL, SEQUENTIAL
 

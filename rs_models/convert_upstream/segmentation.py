@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import backbones
-from ..export import no_progress_bars
+from ..backbones.loading import no_progress_bars
 from .keys import check_fit, get
 from .layouts import OPTIONAL
 
@@ -41,8 +41,8 @@ def segmentation_network(
     A pretraining file ends in features (`conv41`), which a random layer to two classes replaces; a
     fine-tuning file (`decoder_ft`) ends in classes (`conv4`), which are kept.
     """
-    from ..decoders import AsppEncoder, DeepLabV3PlusDecoder
-    from ..tasks.segmentation import from_pretraining_decoder
+    from ..backbones.decoders import AsppEncoder, DeepLabV3PlusDecoder
+    from ..tasks.segmenters import from_pretraining_decoder
 
     lead = prefix.removesuffix("backbone.")
     encoder_lead = f"{lead}encoder."

@@ -328,7 +328,7 @@ def _decoded_blocks(
     """Yield the rows' images in order, in blocks; a string stands for one that cannot be read."""
     from tqdm.auto import tqdm
 
-    from .features import CorruptImageError, RowReader, column_values
+    from .columns import CorruptImageError, RowReader, column_values
 
     reader = RowReader(rows.features, bands)
     raw = reader.undecoded(rows.select_columns(reader.columns)).with_format("arrow")

@@ -3,148 +3,233 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..bands import band_indices, resolve_bands
 from ..errors import UserError
-from .sources import SPLITS, missing_split
+from .folders import Layout, divide, files_below
+from .names import SPLITS, missing_split, split_in, split_of, standard_split
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 TIFF_SUFFIXES = {".tif", ".tiff"}
-_SPLIT_NAMES = ("train", "validation", "test")
 
 
-def open_path(path: Path, split: str, *, bands: str | Sequence[str] | None, streaming: bool) -> Any:
-    """Open a folder or a Parquet file.
+class LocalSource:
+    """A folder or file with its splits.
 
-    Args:
-        path: an existing path.
-        split: standard split name.
-        bands: as for ``sources.load``.
-        streaming: give an iterable data set.
-
-    Raises:
-        UserError: for an empty folder, a mixture of kinds, or a missing split.
+    Attributes:
+        path: Where it lies.
+        splits: Names of the splits that there are, standard ones first.
+        kind: "parquet", "saved" (by `save_to_disk`), "images" or "tiles".
     """
-    if path.is_file():
-        if path.suffix != ".parquet":
+
+    def __init__(self, path: Path) -> None:
+        """Looks at the files' names.
+
+        Args:
+            path: An existing path.
+
+        Raises:
+            UserError: An empty folder, a mixture of kinds, or splits that cannot be told apart.
+        """
+        self.path = path
+        self._parquet: dict[str, list[Path]] = {}
+        self._saved: Mapping[str, Any] = {}
+        self._layout: Layout | None = None
+        if path.is_file():
+            self.kind = "parquet"
+            self._parquet = {"train": [_checked_file(path)]}
+        else:
+            self._look(path)
+        parts = self._parquet or self._saved or (self._layout.splits if self._layout else {})
+        self.splits = [split for split in SPLITS if split in parts]
+        self.splits += [split for split in parts if split not in SPLITS]
+
+    def _look(self, path: Path) -> None:
+        files = files_below(path)
+        parquet = [file for file in files if file.suffix.lower() == ".parquet"]
+        tiffs = [file for file in files if file.suffix.lower() in TIFF_SUFFIXES]
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        if parquet:
+            self.kind, self._parquet = "parquet", group_parquet(parquet, path)
+        elif (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+            self.kind, self._saved = "saved", _saved(path)
+        elif tiffs and images:
             raise UserError(
-                f"{path} is a file, but not Parquet: give a folder of images, or a .parquet file."
+                f"{path} holds {len(images)} images and {len(tiffs)} TIFF files (first: "
+                f"{tiffs[0].name}): keep one kind in a folder."
             )
-        return _open_parquet({"train": [path]}, split, path, streaming)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
-    parquet = [p for p in files if p.suffix == ".parquet"]
-    if parquet:
-        return _open_parquet(_group_parquet(parquet, path), split, path, streaming)
-    if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
-        return _open_saved(path, split, streaming)
-    tiffs = [p for p in files if p.suffix.lower() in TIFF_SUFFIXES]
-    images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-    if tiffs and images:
+        elif not tiffs and not images:
+            others = sorted({file.suffix.lower() or file.name for file in files})
+            there = f" (it has {', '.join(others[:6])})" if others else ""
+            raise UserError(
+                f"{path} holds no images and no Parquet{there}: give a folder with "
+                f"{', '.join(sorted(IMAGE_SUFFIXES | TIFF_SUFFIXES))} or .parquet files."
+            )
+        else:
+            self.kind = "tiles" if tiffs else "images"
+            self._layout = divide(path, tiffs or images)
+
+    def open(self, split: str, *, bands: str | Sequence[str] | None, streaming: bool) -> Any:
+        """One split's rows.
+
+        Args:
+            split: Standard name of the split.
+            bands: As for `sources.load`.
+            streaming: Whether an iterable data set is wanted.
+
+        Raises:
+            UserError: A split that is not there, or files that cannot be read.
+        """
+        if split not in self.splits:
+            unnamed = self._layout is not None and not self._layout.named
+            more = " (no train, validation or test folder in it)" if unnamed else ""
+            raise missing_split(split, self.splits, f"{self.path}{more}")
+        if self._parquet:
+            return _open_parquet(self._parquet[split], split, streaming)
+        if self._layout is None:
+            rows = self._saved[split]
+            return rows.to_iterable_dataset() if streaming else rows
+        rows = _open_images(self._layout, split, self.kind == "tiles", bands)
+        return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
+
+    def column(self, split: str, name: str) -> tuple[Any, Any]:
+        """Feature and stored values of a column of a split; (None, None) where there is none.
+
+        Reads the one column, so that another split's classes cost little.
+        """
+        if self._saved:
+            rows = self._saved[split]
+            if name not in rows.features:
+                return None, None
+            return rows.features[name], rows.data.column(name)
+        if not self._parquet:
+            return None, None
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from datasets import Features
+
+        chunks: list[Any] = []
+        feature = None
+        try:
+            for file in self._parquet[split]:
+                schema = pq.read_schema(file)
+                if name not in schema.names:
+                    return None, None
+                feature = Features.from_arrow_schema(schema)[name]
+                chunks += pq.read_table(file, columns=[name]).column(name).chunks
+            return feature, pa.chunked_array(chunks)
+        except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"{file} cannot be read as Parquet: {error}.") from error
+
+    def files(self, split: str) -> list[Path]:
+        """The files that a split's rows lie in."""
+        if self._parquet:
+            return self._parquet.get(split, [])
+        return list(self._layout.splits.get(split, ())) if self._layout is not None else []
+
+
+def _checked_file(path: Path) -> Path:
+    if path.suffix.lower() != ".parquet":
         raise UserError(
-            f"{path} holds {len(images)} images and {len(tiffs)} TIFF files (first: "
-            f"{tiffs[0].name}): keep one kind in a folder."
+            f"{path} is a file, but not Parquet: give a folder of images, or a .parquet file."
         )
-    if not tiffs and not images:
-        raise UserError(
-            f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES | TIFF_SUFFIXES))}) and no "
-            "Parquet."
-        )
-    rows = _open_images(path, _of_split(tiffs or images, path, split), bool(tiffs), bands)
-    return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
+    return path
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
-
-
-def _open_parquet(splits: dict[str, list[Path]], split: str, path: Path, streaming: bool) -> Any:
+def _open_parquet(files: Sequence[Path], split: str, streaming: bool) -> Any:
+    import pyarrow as pa
     from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
-    if split not in splits:
-        raise missing_split(split, splits, str(path))
-    files = [str(p) for p in splits[split]]
+    names = [str(file) for file in files]
+    _check_columns(files)
     try:
-        return load_dataset("parquet", data_files={split: files}, split=split, streaming=streaming)
-    except Exception as error:
+        return load_dataset("parquet", data_files={split: names}, split=split, streaming=streaming)
+    except (OSError, ValueError, DatasetGenerationError, pa.ArrowException) as error:
+        cause = error.__cause__ or error
         raise UserError(
-            f"{files[0]} (or one of {len(files)} files) cannot be read as Parquet: {error}"
+            f"{names[0]} (or one of {len(names)} files) cannot be read as Parquet: "
+            f"{str(cause).splitlines()[0]}."
         ) from error
 
 
-def _group_parquet(files: list[Path], root: Path) -> dict[str, list[Path]]:
-    """Group files by the split in their folder or name; without any, all are train."""
-    splits: dict[str, list[Path]] = {}
+def _check_columns(files: Sequence[Path]) -> None:
+    """Refuses files of one split with other columns: `datasets` would name no file.
+
+    Raises:
+        UserError: A file that cannot be read, or whose columns differ from the first one's.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first: list[str] | None = None
     for file in files:
-        for part in (*file.relative_to(root).parts[:-1], re.split(r"[-_.]", file.stem)[0]):
-            name = SPLITS.get(part.lower(), part.lower())
-            if name in _SPLIT_NAMES:
-                splits.setdefault(name, []).append(file)
-                break
-    if not splits:
-        return {"train": files}
-    return {name: splits[name] for name in _SPLIT_NAMES if name in splits}
-
-
-def _open_saved(path: Path, split: str, streaming: bool) -> Any:
-    """Open what ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote."""
-    from datasets import DatasetDict, load_from_disk
-
-    rows = load_from_disk(str(path))
-    if isinstance(rows, DatasetDict):
-        if split not in rows:
-            raise missing_split(split, rows, str(path))
-        rows = rows[split]
-    elif split != "train":
-        raise missing_split(split, ["train"], str(path))
-    return rows.to_iterable_dataset() if streaming else rows
-
-
-def _of_split(files: list[Path], root: Path, split: str) -> dict[Path, str | None]:
-    """Return the files of a split with the class folder of each (None when the folder is flat)."""
-    top = {p.relative_to(root).parts[0] for p in files if len(p.relative_to(root).parts) > 1}
-    folders = {SPLITS.get(name.lower(), name.lower()): name for name in top}
-    split_folders = {name: folders[name] for name in _SPLIT_NAMES if name in folders}
-    if not split_folders:
-        if split != "train":
-            raise missing_split(
-                split, ["train"], f"{root} (no train, validation or test folder in it)"
+        try:
+            names = pq.read_schema(file).names
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{file} cannot be read as Parquet: {error}.") from error
+        if first is not None and set(names) != set(first):
+            raise UserError(
+                f"{file} has the columns {', '.join(names)}, {files[0]} has {', '.join(first)}: "
+                "give all files of a split the same columns."
             )
-        base, chosen = root, files
-    else:
-        if split not in split_folders:
-            raise missing_split(split, split_folders, str(root))
-        base = root / split_folders[split]
-        chosen = [p for p in files if p.is_relative_to(base)]
-    # The class is the folder path below the split, so that nested class folders stay apart.
-    classes = {p: p.parent.relative_to(base).as_posix() for p in chosen}
-    if all(name == "." for name in classes.values()):
-        return dict.fromkeys(chosen)
-    loose = [p for p, name in classes.items() if name == "."]
-    if loose:
+        first = first or names
+
+
+def group_parquet(files: Sequence[Path], root: Path) -> dict[str, list[Path]]:
+    """Files by the split in their folder or name; all are `train` where none names one.
+
+    Raises:
+        UserError: Some name a split and others do not.
+    """
+    splits: dict[str, list[Path]] = {}
+    rest: list[Path] = []
+    for file in files:
+        folders = file.relative_to(root).parts[:-1]
+        split = next((found for part in folders if (found := split_of(part))), None)
+        split = split or split_in(file.stem)
+        if split is None:
+            rest.append(file)
+        else:
+            splits.setdefault(split, []).append(file)
+    if splits and rest:
         raise UserError(
-            f"{loose[0]} lies beside class folders: move it into one, or keep all images in one "
-            "folder."
+            f"{len(rest)} Parquet files of {root} name no split, while others do (first: "
+            f"{rest[0].relative_to(root)}): rename them after train, validation or test, or move "
+            "them away."
         )
-    return dict(classes)
+    return splits or {"train": list(files)}
 
 
-def _open_images(
-    root: Path, files: dict[Path, str | None], tiffs: bool, bands: str | Sequence[str] | None
-) -> Any:
-    """Make a data set of image paths (and class labels) without reading the images."""
+def _saved(path: Path) -> Mapping[str, Any]:
+    """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote, by standard split names."""
+    from datasets import DatasetDict, concatenate_datasets, load_from_disk
+
+    try:
+        rows = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no whole data set of save_to_disk ({error}).") from error
+    if not isinstance(rows, DatasetDict):
+        return {"train": rows}
+    splits: dict[str, list[Any]] = {}
+    for name, part in rows.items():
+        splits.setdefault(standard_split(str(name)), []).append(part)
+    return {name: p[0] if len(p) == 1 else concatenate_datasets(p) for name, p in splits.items()}
+
+
+def _open_images(layout: Layout, split: str, tiffs: bool, bands: str | Sequence[str] | None) -> Any:
+    """A data set of image paths (and class labels), without reading the images."""
     from datasets import ClassLabel, Dataset, Features, Image
 
+    files, names = layout.splits[split], layout.classes
     feature = _tiff_feature(next(iter(files)), bands) if tiffs else Image()
     columns: dict[str, list] = {
         "image": [{"bytes": None, "path": str(p.absolute())} for p in files]
     }
     features: dict[str, Any] = {"image": feature}
-    names = _class_names(root, files)
     if names:
         number = {name: i for i, name in enumerate(names)}
         columns["label"] = [number[name] for name in files.values() if name is not None]
@@ -157,37 +242,12 @@ def _open_images(
     return rows
 
 
-def _class_names(root: Path, files: dict[Path, str | None]) -> list[str]:
-    """Return the class folders of all splits: a class has one number in every split."""
-    names = {name for name in files.values() if name is not None}
-    if not names:
-        return []
-    some = next(iter(files))
-    class_of_some = files[some]
-    assert class_of_some is not None
-    base = some.parents[len(Path(class_of_some).parts)]
-    if base != root:
-        for sibling in (p for p in root.iterdir() if p.is_dir()):
-            if SPLITS.get(sibling.name.lower(), sibling.name.lower()) in _SPLIT_NAMES:
-                for folder, _, inside in os.walk(sibling):
-                    suffixes = {Path(f).suffix.lower() for f in inside}
-                    if Path(folder) != sibling and suffixes & (IMAGE_SUFFIXES | TIFF_SUFFIXES):
-                        names.add(Path(folder).relative_to(sibling).as_posix())
-    return sorted(names)
-
-
 def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
-    """Choose the bands to read, by the names in the first file or those given."""
-    import rasterio
-    from rasterio.errors import RasterioError
+    """The bands to read, by the names in the first file or those given."""
+    from .columns import GeoTiff, open_tile, raster_bands
 
-    from .features import GeoTiff, raster_bands
-
-    try:
-        with rasterio.open(path) as raster:
-            count, have = raster.count, raster_bands(raster)
-    except RasterioError as error:
-        raise UserError(f"{path} cannot be read as a raster file: {error}") from error
+    with open_tile(path) as raster:
+        count, have = raster.count, raster_bands(raster)
     want = resolve_bands(bands) if bands is not None else None
     if have is not None:
         want = want or have

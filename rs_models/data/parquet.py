@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
+
+from ..files import written
 
 
 def write_parquet(rows: Any, path: str | os.PathLike[str]) -> None:
@@ -12,18 +13,15 @@ def write_parquet(rows: Any, path: str | os.PathLike[str]) -> None:
 
     Args:
         rows: `datasets.Dataset`; images are stored in the file.
-        path: Of the file; folders are made.
+        path: Where the file goes; folders are made.
     """
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        rows.to_parquet(str(partial))
+        with written(path) as partial:
+            rows.to_parquet(str(partial))
     finally:
         if shown:
             enable_progress_bars()
-    partial.replace(target)

@@ -1,27 +1,26 @@
-"""Open a data set, wherever it is: one function, one set of column names.
+"""A data set, wherever it is: one function, one set of column names.
 
-Rows have ``image`` and, where the data has them, ``label`` (ClassLabel), ``mask`` (class-index
-image, 255 = ignore), ``objects`` ({bbox [x, y, w, h] in pixels, category}) and ``nir``. Other
-columns are kept as they are.
+Rows have `image` and, where the data has them, `label` (ClassLabel), `mask` (class-index image,
+255 = ignore), `objects` ({bbox [x, y, w, h] in pixels, category}) and `nir`. Other columns are kept
+as they are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
-from ..local_hub import local_repository
+from ..zoo import local_repository
 from . import registry
+from .labels import check_same_classes, class_labels
+from .names import COLUMNS, standard_split
 
 if TYPE_CHECKING:
     import datasets
-
-COLUMNS = ("image", "label", "mask", "objects", "nir")
-SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 def load(
@@ -33,53 +32,62 @@ def load(
     streaming: bool = False,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
+    mask_values: Mapping[Any, Any] | None = None,
+    box_format: Literal["xywh", "xyxy"] = "xywh",
+    annotations: bool = True,
 ) -> datasets.Dataset:
-    """Open one split of a data set.
+    """Opens one split of a data set.
 
     Args:
-        name_or_path: a name from the registry of known sets, a Hub id (Parquet; looked for in
-            ``RS_MODELS_HUB_DIR/[datasets/]<owner>/<name>`` first), a local folder (images in class
-            folders or flat, Parquet files, GeoTIFF tiles), a Parquet file, or "synthetic"
-            ("synthetic:num=640,size=64").
-        split: "train", "validation" (or "val") or "test".
-        bands: for an ``image`` of more than three bands: the names of its bands where the data does
+        name_or_path: A name from the registry of known sets, a Hub id (Parquet; looked for in
+            `RS_MODELS_HUB_DIR/[datasets/]<owner>/<name>` first; "owner/name:config" where there are
+            several configurations), a local folder (images in class folders or flat, Parquet files,
+            GeoTIFF tiles), a Parquet file, or "synthetic" ("synthetic:num=640,size=64").
+        split: "train", "validation" or "test", in any spelling ("val", "training").
+        bands: For an `image` of more than three bands: the names of its bands where the data does
             not tell; for GeoTIFF tiles with band descriptions: the ones to read. None takes the
             registry's, the files' or RGB.
         revision: Hub commit, tag or branch; None takes the registry's pinned one, else the newest.
-        streaming: give an ``IterableDataset`` that reads while it runs, with the same columns.
-        columns: our column name -> the data's, for example {"image": "img", "label": "class"}.
-        strict: read every image now and raise at the first corrupt one (not with ``streaming``).
+        streaming: Whether to give an `IterableDataset` that reads while it runs, with the same
+            columns.
+        columns: Our column name -> the data's, for example {"image": "img", "label": "class"}.
+        strict: Whether to read every image now and raise at the first corrupt one (not with
+            `streaming`).
+        mask_values: Stored value of masks (17, "255,0,0" or "#ff0000") -> class number, null for no
+            class; None takes the stored values for class numbers.
+        box_format: What the four numbers of a box are: "xywh" (corner and sides) or "xyxy" (two
+            corners).
+        annotations: Whether masks and boxes are brought to their standard form and checked; False
+            leaves them as they are, for those who want the images alone.
 
     Raises:
-        UserError: with one sentence that says what is wrong and what there is instead.
+        UserError: With one sentence that says what is wrong and what there is instead.
+        ServiceError: The Hub or the network fails.
+
+    Example:
+        >>> rows = load("synthetic:num=8,size=32", "val")
+        >>> rows[0]["image"].size
+        (32, 32)
     """
-    name, split = os.fspath(name_or_path), SPLITS.get(split, split)
+    name, split = os.fspath(name_or_path), standard_split(split)
     if name.split(":")[0] == "synthetic":
         from .synthetic import load_synthetic, parse_name
 
         rows = load_synthetic(split, bands=resolve_bands(bands or "rgb"), **parse_name(name))
         return rows.to_iterable_dataset(num_shards=min(8, len(rows))) if streaming else rows
     known = None if Path(name).exists() else registry.find(name)
-    folder = _folder(name)
-    if folder is not None:
-        from . import local
-
-        rows = local.open_path(folder, split, bands=bands, streaming=streaming)
-    elif known is None and not _is_hub_id(name):
-        raise UserError(
-            f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the "
-            f"path, or use one of the known sets ({', '.join(registry.KNOWN)}) or 'synthetic'."
-        )
+    source = open_source(name, revision)
+    if hasattr(source, "path"):
+        rows = source.open(split, bands=bands, streaming=streaming)
     else:
-        from . import hub
-
-        rows = hub.open_hub(
-            known.hub_id if known else name,
-            split,
-            revision=revision or (known.revision if known else None),
-            streaming=streaming,
-        )
-    rows = _standard_columns(rows, {**(known.columns if known else {}), **(columns or {})}, name)
+        rows = source.open(split, streaming=streaming)
+    renamed = {**(known.columns if known else {}), **(columns or {})}
+    rows = _standard_columns(rows, renamed, name)
+    rows = _labels(rows, source, split, renamed.get("label", "label"), name)
+    if not hasattr(source, "path") and not streaming:  # somebody else's: could name any file
+        _refuse_paths(rows, name)
+    if annotations:
+        rows = _annotations(rows, source, split, renamed, name, mask_values, box_format)
     want = resolve_bands(bands) if bands is not None else None
     rows = _name_bands(rows, known.bands if known else None, want, name)
     if strict and not streaming:
@@ -87,12 +95,43 @@ def load(
     return rows
 
 
-def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = None) -> str | None:
-    """Return the commit of a Hub data set, to record it; None for local data.
+def open_source(name: str, revision: str | None = None) -> Any:
+    """Where a data set's rows come from: a `LocalSource` or a `HubSource`.
 
     Args:
-        name_or_path: as for :func:`load`.
-        revision: as for :func:`load`.
+        name: As for `load`, but not "synthetic".
+        revision: As for `load`.
+
+    Raises:
+        UserError: Neither a path nor an id.
+    """
+    folder = _folder(name)
+    if folder is not None:
+        from .local import LocalSource
+
+        return LocalSource(folder)
+    known = registry.find(name)
+    if known is None and not _is_hub_id(name):
+        raise UserError(
+            f"There is no folder or file {name!r}, and it is not a Hub id (owner/name): check the "
+            f"path, or use one of the known sets ({', '.join(registry.KNOWN)}) or 'synthetic'."
+        )
+    from .hub import HubSource
+
+    hub_id, _, config = name.partition(":")
+    return HubSource(
+        known.hub_id if known else hub_id,
+        config=config or None,
+        revision=revision or (known.revision if known else None),
+    )
+
+
+def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = None) -> str | None:
+    """The commit of a Hub data set, to record it; None for local data.
+
+    Args:
+        name_or_path: As for `load`.
+        revision: As for `load`.
     """
     name = os.fspath(name_or_path)
     if name.split(":")[0] == "synthetic":
@@ -105,19 +144,20 @@ def resolve_revision(name_or_path: str | os.PathLike, revision: str | None = Non
 
     known = registry.find(name)
     return hub.commit(
-        known.hub_id if known else name, revision or (known.revision if known else None)
+        known.hub_id if known else name.partition(":")[0],
+        revision or (known.revision if known else None),
     )
 
 
 def check_images(rows: datasets.Dataset) -> None:
-    """Read every image once.
+    """Reads every image once.
 
     Raises:
-        UserError: at the first one that cannot be read, with its row.
+        UserError: At the first one that cannot be read, with its row.
     """
-    from .features import CorruptImageError, RowReader
+    from .columns import CorruptImageError, RowReader
 
-    reader = RowReader(rows.features, _image_bands(rows.features))
+    reader = RowReader(rows.features, image_bands(rows.features))
     for number, row in enumerate(reader.undecoded(rows.select_columns(reader.columns))):
         try:
             reader(row)
@@ -128,7 +168,7 @@ def check_images(rows: datasets.Dataset) -> None:
 
 
 def _folder(name: str) -> Path | None:
-    """Return where the data lie on this machine: their path, or the id in `RS_MODELS_HUB_DIR`."""
+    """Where the data lie on this machine: their path, or the id in `RS_MODELS_HUB_DIR`."""
     if Path(name).exists():
         return Path(name)
     known = registry.find(name)
@@ -140,14 +180,14 @@ def _is_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
 
 
-def _image_bands(features: Any) -> tuple[str, ...]:
-    """Return the band names that an image column carries; RGB where it carries none."""
+def image_bands(features: Any) -> tuple[str, ...]:
+    """The band names that an image column carries; RGB where it carries none."""
     return tuple(getattr(features["image"], "bands", None) or SENSORS["rgb"])
 
 
 def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
-    """Rename the data's columns to ours and give them our types."""
-    from datasets import ClassLabel, Image
+    """Renames the data's columns to ours and gives them our types."""
+    from datasets import Image
 
     features = _features(rows)
     for ours, theirs in columns.items():
@@ -178,58 +218,118 @@ def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
     for column in ("image", "mask", "nir"):
         if column in features and _is_encoded_image(features[column]):
             rows = rows.cast_column(column, Image())
-    label = features.get("label")
-    if label is not None and not isinstance(label, ClassLabel):
-        rows = _class_labels(rows, label, name)
     return rows
 
 
+def _labels(rows: Any, source: Any, split: str, stored: str, name: str) -> Any:
+    """Rows whose labels mean the same classes as those of the other splits.
+
+    Args:
+        rows: One split.
+        source: Where they come from.
+        split: Its standard name.
+        stored: The data's own name of the label column.
+        name: Of the data, for messages.
+    """
+    from datasets import ClassLabel, Dataset
+
+    label = _features(rows).get("label")
+    if label is None or not isinstance(rows, Dataset):
+        return rows if isinstance(label, ClassLabel | None) else class_labels(rows, name)
+    if isinstance(label, ClassLabel) and not hasattr(source, "path"):
+        return rows  # a Hub set has one schema for all of its splits
+    others = [other for other in source.splits if other != split]
+    columns = {other: source.column(other, stored) for other in others}
+    if isinstance(label, ClassLabel):
+        check_same_classes(label.names, ((o, f) for o, (f, _) in columns.items()), name)
+        return rows
+    return class_labels(
+        rows, name, [values for _, values in columns.values() if values is not None]
+    )
+
+
+def _annotations(
+    rows: Any,
+    source: Any,
+    split: str,
+    renamed: Mapping[str, str],
+    name: str,
+    mask_values: Mapping[Any, Any] | None,
+    box_format: Literal["xywh", "xyxy"],
+) -> Any:
+    """Rows whose masks and boxes are what the contract of rows says."""
+    from datasets import Dataset, Image
+
+    if not isinstance(rows, Dataset):
+        return rows
+    if isinstance(rows.features.get("mask"), Image):
+        from .masks import class_masks
+
+        rows = class_masks(rows, name, mask_values)
+    if "objects" in rows.features:
+        from .boxes import standard_objects
+
+        others = [
+            values.to_pylist()
+            for other in source.splits
+            if other != split
+            and (values := source.column(other, renamed.get("objects", "objects"))[1]) is not None
+        ]
+        rows = standard_objects(rows, name, others=others, box_format=box_format)
+    return rows
+
+
+def _refuse_paths(rows: Any, name: str) -> None:
+    """Refuses tables that name image files instead of holding them.
+
+    Raises:
+        UserError: Naming the row and what it names.
+    """
+    from datasets import Image
+
+    for column in ("image", "mask", "nir"):
+        if not isinstance(rows.features.get(column), Image):
+            continue
+        row = 0
+        for chunk in rows.data.column(column).chunks:
+            bytes_there = chunk.field("bytes").is_valid()
+            if chunk.field("bytes").null_count:
+                for number, path in enumerate(chunk.field("path").to_pylist()):
+                    if path and not bytes_there[number].as_py():
+                        raise UserError(
+                            f"Row {row + number} of {name} names a file for its {column} ({path}) "
+                            "and does not hold it: store the images in the table, or give their "
+                            "folder."
+                        )
+            row += len(chunk)
+
+
 def _features(rows: Any) -> Any:
-    """Return the features; a stream without a schema is read up to its first row to learn them."""
+    """The features; a stream without a schema is read up to its first row to learn them."""
     return rows.features if rows.features is not None else rows._resolve_features().features
 
 
 def _is_encoded_image(feature: Any) -> bool:
-    """Tell whether a column without a type of its own holds image files."""
+    """Whether a column without a type of its own holds image files."""
     if isinstance(feature, dict):
         return "bytes" in feature and set(feature) <= {"bytes", "path"}
     return getattr(feature, "dtype", None) in ("binary", "large_binary")
 
 
-def _class_labels(rows: Any, label: Any, name: str) -> Any:
-    """Turn a column of names or bare integers into a ClassLabel (names in sorted order)."""
-    from datasets import ClassLabel, Dataset, Value
-
-    if not isinstance(label, Value) or label.dtype.startswith(("float", "bool")):
-        raise UserError(
-            f"The 'label' column of {name} is {label}, not one class per row: name another one "
-            "with columns={'label': ...}, or rename it."
-        )
-    if not isinstance(rows, Dataset):
-        raise UserError(
-            f"The 'label' column of {name} has no class names, which a stream cannot find out: "
-            "load it without streaming, or store the column as ClassLabel."
-        )
-    if label.dtype in ("string", "large_string"):
-        return rows.class_encode_column("label")
-    highest = max(rows.with_format("numpy")["label"][:], default=-1)
-    return rows.cast_column("label", ClassLabel(names=[str(i) for i in range(int(highest) + 1)]))
-
-
 def _name_bands(
     rows: Any, have: tuple[str, ...] | None, want: tuple[str, ...] | None, name: str
 ) -> Any:
-    """Give an array column its band names, and check that the bands asked for are there.
+    """Gives an array column its band names, and checks that the bands asked for are there.
 
     Args:
-        rows: with an ``image`` column.
-        have: band names of the image, where the registry knows them.
-        want: bands asked for; they also name the bands of an array that nothing else names.
-        name: of the data, for messages.
+        rows: With an `image` column.
+        have: Band names of the image, where the registry knows them.
+        want: Bands asked for; they also name the bands of an array that nothing else names.
+        name: Of the data, for messages.
     """
     from datasets import Array3D, Image
 
-    from .features import BandArray, GeoTiff
+    from .columns import BandArray, GeoTiff
 
     feature = _features(rows)["image"]
     if isinstance(feature, Array3D):
@@ -254,8 +354,3 @@ def _name_bands(
             there = (*there, "nir")
         band_indices(there, want, source=name)
     return rows
-
-
-def missing_split(split: str, there: Iterable[str], name: str) -> UserError:
-    """Return the error for a split that does not exist."""
-    return UserError(f"{name} has no split {split!r}: it has {', '.join(there) or 'none'}.")

@@ -49,7 +49,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
         from datasets import Array3D, Image
         from datasets.distributed import split_dataset_by_node
 
-        from .features import BandArray, RowReader
+        from .columns import BandArray, RowReader
 
         self.bands, self.image_size, self.batch_size = resolve_bands(bands), image_size, batch_size
         self.strict = strict
@@ -84,7 +84,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
                 yield torch.from_numpy(np.ascontiguousarray(np.stack(images))).permute(0, 3, 1, 2)
 
     def _read(self, row: dict) -> np.ndarray | None:
-        from .features import CorruptImageError
+        from .columns import CorruptImageError
 
         try:
             return resize_and_crop(self._reader(row), self.image_size)

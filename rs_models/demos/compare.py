@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from ..assets import asset
-from ..card_figures import few_labels
 from ..data.cache import ImageCache
 from ..errors import UserError
 from ..evaluation.protocols import run
 from ..evaluation.results import Result, read_all, table
+from ..publish.figures import few_labels
 from .explorer import cached
 from .models import encoder
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import card_figures
 from ..assets import asset
 from ..data.synthetic import CLASSES, draw_scene
 from ..evaluation.baselines import PREFIX
 from ..evaluation.results import read_all
 from ..papers import PAPERS
+from ..publish import figures as card_figures
 from ..settings import run_script
 from . import models, signals_shown
 from .pictures import pca_picture

@@ -14,8 +14,8 @@ from torch import Tensor
 from .. import backbones
 from ..data.resize import resize_and_crop
 from ..errors import UserError
-from ..evaluation.features import Encoder, load_encoder
-from ..tasks.preprocessing import Preprocessing
+from ..evaluation.features import Encoder
+from ..evaluation.loading import load_encoder
 from ..zoo import ZOO, namespace, resolve
 
 VARIABLE = "RS_MODELS_DEMO_MODELS"
@@ -121,5 +121,4 @@ def dense(model: Encoder, picture: np.ndarray, *, side: int = _DENSE_SIDE) -> np
 
 def normalised(model: Encoder, images: Tensor) -> Tensor:
     """Stored images (B, C, H, W) as the model wants them, at their own size."""
-    known = Preprocessing.of(model)
-    return known.normalised(images.float() / known.value_range[1])
+    return model.preprocessing.network_input(images)

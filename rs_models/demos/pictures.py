@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import card_figures
+from ..publish import figures as card_figures
 
 # Those of the cards' plots, told apart with the usual colour blindnesses.
 COLOURS: tuple[tuple[int, ...], ...] = tuple(

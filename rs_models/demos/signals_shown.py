@@ -141,8 +141,8 @@ def false(
     maker = ViewMaker(
         _method("false", size=side).recipe,
         bands=encoder.bands,
-        image_mean=encoder.image_mean,
-        image_std=encoder.image_std,
+        image_mean=encoder.preprocessing.image_mean,
+        image_std=encoder.preprocessing.image_std,
         value_range=encoder.value_range,
     )
     crops = maker(source, seed).crops[0]

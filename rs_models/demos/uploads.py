@@ -103,7 +103,7 @@ def _read_raster(file: Path, max_side: int) -> np.ndarray:
     import rasterio
     from rasterio.errors import RasterioError
 
-    from ..data.features import raster_bands
+    from ..data.columns import raster_bands
 
     try:
         raster = rasterio.open(file)

@@ -36,8 +36,8 @@ class Baseline:
         kind: "image-statistics", "random-convolutions", or "random-" and the name of a backbone,
             e.g. "random-resnet18".
         size: Pixels that images are brought to; None leaves them as they are.
-        seed: Of the random weights.
-        name: For results.
+        seed: Seed of the random weights.
+        name: Name in results.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Baseline:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a name that stands for nothing."""
+        """Refuses a name that stands for nothing."""
         random = (f"{_RANDOM}{name}" for name in backbones.BACKBONES)
         known = ("image-statistics", "random-convolutions", *random)
         if self.kind not in known:
@@ -113,7 +113,7 @@ class RandomConvolutions(nn.Module):
     """
 
     def __init__(self, weight: Tensor) -> None:
-        """Keep the filters as a buffer: nothing here is trained."""
+        """Keeps the filters as a buffer: nothing here is trained."""
         super().__init__()
         self.weight: Tensor
         self.register_buffer("weight", weight)
@@ -126,9 +126,9 @@ class RandomConvolutions(nn.Module):
 
         Args:
             cache: Training images.
-            mean: Of each band, after division by the highest value.
-            std: Likewise.
-            seed: Of the places.
+            mean: Mean of each band, after division by the highest value.
+            std: Standard deviation of each band, after division by the highest value.
+            seed: Seed of the places.
         """
         rng = torch.Generator().manual_seed(seed)
         height, width = cache.image_size

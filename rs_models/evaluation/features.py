@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import backbones
 from ..bands import band_indices
 from ..data.cache import ImageCache
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    from .baselines import Baseline
+from ..files import written
+from ..preprocessing import Preprocessing
 
 _FORMAT = 1  # part of a kept file's name: raise it when the same input would give other features
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
@@ -37,24 +36,50 @@ class Encoder:
         forward: Normalised images (B, C, H, W) -> features (B, D).
         name: For results.
         revision: Commit on the Hub, or hash of the weights.
-        bands: Canonical names in channel order.
-        value_range: Stored values that mean black and full scale.
-        image_mean: Per band, after division by `value_range[1]`.
-        image_std: Likewise.
-        train_size: Pixels that images are brought to.
+        preprocessing: What stored pixels become before the network sees them.
         pretrained_on: Name, or names by stage, of the data behind the weights; None where unknown.
+        readout: What `forward` gives, where one model is read in several ways.
+
+    Example:
+        >>> encoder = Encoder.from_model(
+        ...     nn.Flatten(),
+        ...     bands=("red",),
+        ...     value_range=(0, 255),
+        ...     image_mean=(0.5,),
+        ...     image_std=(0.25,),
+        ...     train_size=2,
+        ... )
+        >>> encoder(torch.tensor([[[[0, 255], [255, 0]]]], dtype=torch.uint8))
+        tensor([[-2.,  2.,  2., -2.]])
     """
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]
     name: str
     revision: str
-    bands: tuple[str, ...]
-    value_range: tuple[float, float]
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
-    train_size: int
+    preprocessing: Preprocessing
     pretrained_on: Any = None
+    readout: str = "pooled"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Canonical names of the bands in channel order."""
+        return self.preprocessing.bands
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Stored values that mean black and full scale."""
+        return self.preprocessing.value_range
+
+    @property
+    def train_size(self) -> int:
+        """Side in pixels that images are brought to."""
+        return self.preprocessing.train_size
+
+    def at_size(self, size: int) -> Encoder:
+        """The same encoder that brings images to another side in pixels."""
+        preprocessing = dataclasses.replace(self.preprocessing, train_size=size)
+        return dataclasses.replace(self, preprocessing=preprocessing)
 
     @classmethod
     def from_model(
@@ -78,11 +103,11 @@ class Encoder:
             bands: Canonical names in channel order.
             value_range: Stored values that mean black and full scale.
             image_mean: Per band, after division by `value_range[1]`.
-            image_std: Likewise.
-            train_size: Pixels that images are brought to.
-            name: For results.
-            revision: For results.
-            forward: How to call it, where it is neither.
+            image_std: Per band, after division by `value_range[1]`.
+            train_size: Side in pixels that images are brought to.
+            name: Name in results.
+            revision: Revision in results.
+            forward: How to call a model that is neither.
             pretrained_on: Name of the data behind the weights.
         """
         if forward is None:
@@ -94,11 +119,13 @@ class Encoder:
             forward=forward,
             name=name,
             revision=revision,
-            bands=tuple(bands),
-            value_range=(float(low), float(high)),
-            image_mean=tuple(image_mean),
-            image_std=tuple(image_std),
-            train_size=train_size,
+            preprocessing=Preprocessing(
+                bands=tuple(bands),
+                value_range=(float(low), float(high)),
+                image_mean=tuple(image_mean),
+                image_std=tuple(image_std),
+                train_size=train_size,
+            ),
             pretrained_on=pretrained_on,
         )
 
@@ -126,52 +153,12 @@ class Encoder:
                 f"{self.name or 'The encoder'} takes stored integers up to "
                 f"{self.value_range[1]:g} and scales them itself, but got {images.dtype} images."
             )
-        x = images.float() / self.value_range[1]
-        side = size or self.train_size
-        if x.shape[-2:] != (side, side):
-            # Each image stays within what it could hold before: the filter overshoots at edges.
-            # Reflectance may lie above full scale.
-            top = x.amax((1, 2, 3), keepdim=True).clamp_(min=1)
-            x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
-            x = x.clamp_(min=0).minimum(top)
-        mean = torch.tensor(self.image_mean, device=x.device)[:, None, None]
-        std = torch.tensor(self.image_std, device=x.device)[:, None, None]
-        x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
-        return self.forward(x).float()
+        x = self.preprocessing.network_input(images, size or self.train_size)
+        return self.forward(x.contiguous(memory_format=torch.channels_last)).float()
 
     def fit(self, cache: ImageCache) -> Encoder:
         """Itself: only a `Baseline` looks at the training images first."""
         return self
-
-
-def load_encoder(
-    name_or_path: str, *, revision: str | None = None, size: int | None = None, seed: int = 0
-) -> Encoder | Baseline:
-    """An encoder by name.
-
-    Args:
-        name_or_path: A native folder or Hub id (ours, or any that transformers' AutoModel loads), a
-            timm name ("timm/resnet50.a1_in1k", "hf-hub:<id>", "resnet50.a1_in1k"), or a baseline
-            ("baseline:random-resnet18", "baseline:image-statistics",
-            "baseline:random-convolutions"), which `protocols.run` fits to the training images.
-        revision: Branch, tag or commit on the Hub.
-        size: Pixels that images are brought to; None means the size of training.
-        seed: Of a baseline's random weights.
-
-    Raises:
-        UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
-            known.
-    """
-    from .baselines import PREFIX, Baseline
-
-    if name_or_path.startswith(PREFIX):
-        return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
-    from .loading import load_pretrained
-
-    encoder = load_pretrained(name_or_path, revision)
-    if size is not None:
-        encoder.train_size = size
-    return encoder
 
 
 def extract(
@@ -246,10 +233,8 @@ def extract(
             f"{' or overflow in bf16' if precision == 'bf16' else ''}."
         )
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-        np.save(partial, features)
-        partial.replace(path)
+        with written(path) as partial:
+            np.save(partial, features)
     return features
 
 
@@ -270,11 +255,12 @@ def _features_key(encoder: Encoder, cache: ImageCache, size: int, precision: str
         weights_hash(encoder.model),
         getattr(getattr(encoder.model, "config", None), "output_stride", None),
         encoder.bands,
-        encoder.image_mean,
-        encoder.image_std,
+        encoder.preprocessing.image_mean,
+        encoder.preprocessing.image_std,
         cache.fingerprint,
         size,
         precision,
+        *([] if encoder.readout == "pooled" else [encoder.readout]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 

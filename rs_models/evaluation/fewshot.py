@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data.sampling import few_shot_draw, hash_indices
+from .answers import Answers, probe_scores
 from .linear import fit_probe
 
 # Fixed: a few labels leave none to choose with, and choosing on test would be cheating.
@@ -22,10 +23,25 @@ class FewShotScores:
     Attributes:
         correct: (draws, M) bool, per draw and test image.
         draws: Hash of each draw's row indices in the training split.
+        n: Labelled images a class.
+        scores: Other scores, a value a draw.
     """
 
     correct: np.ndarray
     draws: list[str]
+    n: int
+    scores: dict[str, list[float]]
+
+    def answers(self) -> Answers:
+        """As an answer of a protocol."""
+        settings = {
+            "c": FEW_SHOT_C,
+            "images_per_class": self.n,
+            "seeds": list(range(len(self.draws))),
+            "draws": self.draws,
+            "standardised_by": "draw",
+        }
+        return Answers(list(self.correct), settings, self.scores)
 
 
 def few_shot(
@@ -57,10 +73,11 @@ def few_shot(
     Raises:
         UserError: A class has fewer than `n` images.
     """
-    correct, draws = [], []
+    logits, draws = [], []
     for seed in range(seeds):
         rows = few_shot_draw(train_y, n, seed, class_names=class_names)
         probe = fit_probe(train_x[rows], train_y[rows], c=FEW_SHOT_C, device=device)
-        correct.append(probe.predict(test_x) == test_y)
+        logits.append(probe.logits(test_x))
         draws.append(hash_indices(rows))
-    return FewShotScores(np.stack(correct), draws)
+    correct = np.stack([values.argmax(1) == test_y for values in logits])
+    return FewShotScores(correct, draws, n, probe_scores(logits, [test_y] * seeds))

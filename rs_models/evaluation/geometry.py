@@ -38,14 +38,15 @@ def uniformity(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Exponential of the entropy of the singular values of the centred features.
+    """Exponential of the entropy of the singular values of the centred unit features.
 
-    Roy and Vetterli, EUSIPCO 2007: from 1 to min(N, D), the dimensions that are really used.
+    Roy and Vetterli, EUSIPCO 2007: from 1 to min(N - 1, D), the dimensions that are really used.
+    The same number as the training log's meter.
 
     Args:
-        features: (N, D).
+        features: (N, D), any scale.
     """
-    x = features.double()
+    x = F.normalize(features.double(), dim=1)
     values = torch.linalg.svdvals(x - x.mean(0))
     shares = values / values.sum().clamp_min(1e-12)
     return float(torch.special.entr(shares).sum().exp())

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+Array = np.ndarray | Tensor | Sequence
+# DINO's, arXiv 2104.14294 (its eval_knn.py).
+TEMPERATURE = 0.07
+
 
 def knn_predict(
-    train_x: np.ndarray | Tensor,
-    train_y: np.ndarray | Tensor,
-    test_x: np.ndarray | Tensor,
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
     *,
     k: int = 20,
-    temperature: float | None = 0.07,
+    temperature: float | None = TEMPERATURE,
     num_classes: int | None = None,
     chunk: int = 4096,
 ) -> np.ndarray:
@@ -35,6 +41,10 @@ def knn_predict(
 
     Returns:
         (M,) int64.
+
+    Example:
+        >>> knn_predict([[1.0, 0.0], [0.0, 1.0]], [0, 1], [[0.9, 0.1], [0.2, 0.8]], k=1).tolist()
+        [0, 1]
     """
     labels = torch.as_tensor(train_y)
     train = _unit(train_x)
@@ -56,18 +66,18 @@ def knn_predict(
 
 
 def knn_accuracy(
-    train_x: np.ndarray | Tensor,
-    train_y: np.ndarray | Tensor,
-    test_x: np.ndarray | Tensor,
-    test_y: np.ndarray | Tensor,
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
+    test_y: Array,
     *,
     k: int = 20,
-    temperature: float | None = 0.07,
+    temperature: float | None = TEMPERATURE,
 ) -> float:
     """Accuracy of `knn_predict` in percent; arguments as there, test_y (M,)."""
     predicted = knn_predict(train_x, train_y, test_x, k=k, temperature=temperature)
     return 100 * float((predicted == torch.as_tensor(test_y).cpu().numpy()).mean())
 
 
-def _unit(x: np.ndarray | Tensor) -> Tensor:
+def _unit(x: Array) -> Tensor:
     return torch.nn.functional.normalize(torch.as_tensor(x), dim=1)

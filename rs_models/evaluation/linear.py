@@ -46,10 +46,14 @@ class LinearProbe:
     bias: Tensor
     c: float
 
-    def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
-        """Class indices (M,) int64 for features (M, D)."""
+    def logits(self, x: np.ndarray | Tensor) -> np.ndarray:
+        """Logits (M, K) float32 of features (M, D)."""
         x = torch.as_tensor(x).to(self.weight)
-        return torch.addmm(self.bias, x, self.weight).cpu().numpy().argmax(1)
+        return torch.addmm(self.bias, x, self.weight).cpu().numpy()
+
+    def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
+        """Class indices (M,) int64 of features (M, D)."""
+        return self.logits(x).argmax(1)
 
 
 class LogisticPath:
@@ -73,7 +77,7 @@ class LogisticPath:
         num_classes: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """Standardise the features and find their principal directions."""
+        """Standardises the features and finds their principal directions."""
         features = torch.as_tensor(x).to(device=device, dtype=torch.float32)
         self._y = torch.as_tensor(y).to(device=features.device, dtype=torch.int64)
         if not features.isfinite().all():
@@ -178,7 +182,7 @@ def holdout(labels: np.ndarray | Tensor, *, seed: int = 0) -> tuple[np.ndarray, 
 
     Args:
         labels: (N,) class indices.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Sorted row indices of the rest and of the tenth. A class of one image stays in the rest;

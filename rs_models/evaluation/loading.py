@@ -5,35 +5,34 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 
 from .. import backbones
+from ..backbones.loading import load_weights, read_config
+from ..backbones.timm_interop import timm_features
 from ..bands import SENSORS
-from ..errors import UserError
-from ..hub_errors import first_line
-from ..local_hub import cached_commit
-from ..timm_interop import timm_features
-from ..zoo import pinned_revision, resolve
+from ..errors import UserError, first_line, load_error
+from ..zoo import cached_commit, pinned_revision, resolve, run_name
 from .features import Encoder, weights_hash
+
+if TYPE_CHECKING:
+    from .baselines import Baseline
+
 
 Forward = Callable[[Tensor], Tensor]
 
 
 def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
-    """An encoder with weights; arguments and errors as `features.load_encoder`."""
+    """An encoder with weights; arguments and errors as `load_encoder`."""
     source = resolve(name_or_path.removeprefix("hf-hub:"))
     revision = revision or pinned_revision(source)
     if "/" not in source and not Path(source).is_dir():
         return _timm_encoder(source, revision)
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(f"No model at '{source}': {first_line(error)}") from error
+    settings = read_config(source, revision)
     model_type = str(settings.get("model_type"))
     if "architecture" in settings and model_type not in backbones.NATIVE_TYPES:
         return _timm_encoder(source, revision)
@@ -51,7 +50,7 @@ def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
         image_mean=meta["image_mean"],
         image_std=meta["image_std"],
         train_size=meta["train_size"],
-        name=_shown_name(source),
+        name=run_name(source),
         revision=cached_commit(source, revision) or f"sha256:{weights_hash(model)}",
         pretrained_on=meta.get("data"),
     )
@@ -80,40 +79,22 @@ def processor_record(
             "image_std": found["image_std"],
             "train_size": int(size),
         }
-    except (OSError, KeyError, TypeError) as error:
-        raise UserError(
-            f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
-            f"image_mean, image_std and size: {first_line(error)})."
-        ) from error
+    except OSError as error:  # the network's faults too, which are told as such
+        raise load_error(_unknown_processor(source), error) from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{_unknown_processor(source)}: {first_line(error)} is missing.") from error
 
 
-def _shown_name(source: str) -> str:
-    """A Hub id as it is; a folder by its own name, or its run's where it is called "export"."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return source
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "export" else folder.name
+def _unknown_processor(source: str) -> str:
+    return (
+        f"'{source}' does not say how its images are normalised (preprocessor_config.json with "
+        "image_mean, image_std and size)"
+    )
 
 
 def _auto_model(source: str, revision: str | None) -> tuple[Any, Forward]:
     """Any other image model of transformers, and how to read one vector an image from it."""
-    try:
-        model, info = AutoModel.from_pretrained(
-            source,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
-    if info["missing_keys"]:
-        raise UserError(
-            f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
-            "random: it is not a whole encoder."
-        )
+    model, _ = load_weights(AutoModel, source, revision, lacking="it is not a whole encoder")
 
     def forward(x: Tensor) -> Tensor:
         output = model(pixel_values=x)
@@ -138,8 +119,8 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
         name = source
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0).eval()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"Cannot load '{source}' with timm: {first_line(error)}") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise load_error(f"Cannot load '{source}' with timm", error) from error
     data = resolve_model_data_config(model)
     if data["input_size"][0] != 3:
         raise UserError(f"'{source}' takes {data['input_size'][0]} bands and does not say which.")
@@ -151,7 +132,7 @@ def _timm_encoder(source: str, revision: str | None) -> Encoder:
         image_mean=data["mean"],
         image_std=data["std"],
         train_size=data["input_size"][-1],
-        name=_shown_name(source),
+        name=run_name(source),
         revision=f"sha256:{weights_hash(model)}",
     )
 
@@ -173,3 +154,35 @@ def _at_any_size(model: nn.Module) -> Forward:
         return timm_features(copies[key], x)
 
     return forward
+
+
+def load_encoder(
+    name_or_path: str, *, revision: str | None = None, size: int | None = None, seed: int = 0
+) -> Encoder | Baseline:
+    """An encoder by name.
+
+    Args:
+        name_or_path: A native folder or Hub id (ours, or any that transformers' AutoModel loads), a
+            timm name ("timm/resnet50.a1_in1k", "hf-hub:<id>", "resnet50.a1_in1k"), or a baseline
+            ("baseline:random-resnet18", "baseline:image-statistics",
+            "baseline:random-convolutions"), which `protocols.run` fits to the training images.
+        revision: Branch, tag or commit on the Hub.
+        size: Pixels that images are brought to; None means the size of training.
+        seed: Seed of a baseline's random weights.
+
+    Raises:
+        UserError: Nothing by that name, weights that do not fit, or preprocessing that is not
+            known.
+        ServiceError: Network and server troubles.
+
+    Example:
+        >>> load_encoder("baseline:image-statistics").name
+        'baseline:image-statistics'
+    """
+    from .baselines import PREFIX, Baseline
+
+    if name_or_path.startswith(PREFIX):
+        return Baseline(name_or_path.removeprefix(PREFIX), size, seed)
+
+    encoder = load_pretrained(name_or_path, revision)
+    return encoder if size is None else encoder.at_size(size)

@@ -1,12 +1,12 @@
-"""The named protocols: from an encoder and two image caches to results."""
+"""Protocols by name: from an encoder and image caches to results; the kinds are in `kinds`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,24 +14,17 @@ import torch
 
 from ..data.cache import ImageCache
 from ..errors import UserError
+from .answers import Labelled, Material
 from .features import Encoder, extract
-from .fewshot import FEW_SHOT_C, few_shot
-from .knn import knn_predict
-from .linear import C_GRID, choose_c, fit_probe, holdout
+from .kinds import MORE, PROTOCOLS, Protocol, check_protocols, protocol
+from .readout import RIDGE, Whitening, at_all_stages, sides
 from .results import BOOTSTRAP_SAMPLES, Result
-from .retrieval import average_precision
-from .transfer import leave_one_out, relabel, transfer
+from .transfer import relabel
 
 if TYPE_CHECKING:
     from .baselines import Baseline
 
-PROTOCOLS = ("knn20", "knn5", "linear", "linear-n5", "linear-n20", "linear-n50")
-MORE = ("retrieval20", "transfer", "transfer-n20", "leave-one-out")
-_KNN_TEMPERATURE = 0.07  # DINO's; knn5 counts heads, as torchgeo-bench does
-_NAME = (
-    r"(?:(?P<counted>knn|retrieval)(?P<k>[1-9]\d*)|leave-one-out|"
-    r"(?P<kind>linear|transfer)(?:-n(?P<n>[1-9]\d*))?)(?:@(?P<px>[1-9]\d*))?"
-)
+__all__ = ["MORE", "PROTOCOLS", "Elsewhere", "check_protocols", "content_hash", "protocol", "run"]
 _SAMPLED = 256  # images that tell one data set from another
 
 
@@ -50,15 +43,21 @@ class Elsewhere:
     mapping: Mapping[str, str]
 
 
+def tell(note: str) -> None:
+    """Prints a note where results do not go."""
+    print(note, file=sys.stderr)
+
+
 def run(
     encoder: Encoder | Baseline,
-    train: ImageCache,
-    test: ImageCache,
+    train: ImageCache | None,
+    test: ImageCache | None,
     *,
     validation: ImageCache | None = None,
     protocols: Sequence[str] = PROTOCOLS,
     source: Elsewhere | None = None,
     places: Sequence[str] | None = None,
+    files: Sequence[str] | None = None,
     seeds: int = 5,
     data: str | None = None,
     data_revision: str | None = None,
@@ -68,6 +67,7 @@ def run(
     precision: str = "no",
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    note: Callable[[str], None] = tell,
 ) -> list[Result]:
     """Measures one encoder by several protocols on one data set.
 
@@ -77,193 +77,235 @@ def run(
       on the validation split; where there is none, on a stratified tenth of the training images,
       and then trained on all of them.
     - `linear-n5`, `linear-n20`, `linear-n50` (any number): C 0.1 on so many images a class, `seeds`
-      nested draws, features standardised by the draw.
-    - `<protocol>@224`: the same with images brought to 224 pixels instead of the encoder's
-      `train_size`.
-
+      nested draws, features standardised by the draw. Skipped with a note where a class has fewer.
     - `retrieval20` (any number): mAP of the 20 most similar training images of each test image.
     - `transfer`, `transfer-n20` (any number): as `linear` and `linear-n20`, but learned from the
       images and labels of `source`; the result's protocol names it, `transfer-<source>`.
     - `leave-one-out`: logistic regression tested on the training images of each place in turn and
       trained on those of all others, C from a tenth of these; a value a place.
+    - `torchgeo-bench-knn5`, `torchgeo-bench-linear`: on the split that torchgeo-bench makes of AID,
+      where `train` holds all rows: 60/20/20 of each class by file name; needs `files`.
+    - `<protocol>@stages`: with features of all stages, at two sizes, whitened by the images that
+      are learned from, without their labels.
+    - `<protocol>@224`: with images brought to 224 pixels instead of the encoder's `train_size`.
 
     The weights stay frozen. An encoder that was trained elsewhere needs no protocol of its own:
     give `train` and `test` of the new data set.
 
     Args:
-        encoder: From `features.load_encoder`; a baseline is fitted to `train` first.
-        train: Labelled images that the probes learn from.
-        test: Labelled images that are counted, of the same classes.
+        encoder: From `loading.load_encoder`; a baseline is fitted to what is learned from first.
+        train: Labelled images that the probes learn from; None where no protocol needs them.
+        test: Labelled images that are counted, of the same classes; None where none needs them.
         validation: Labelled images that choose C.
         protocols: Names as above.
         source: What `transfer` learns from.
         places: (N,) where each training image is, for `leave-one-out`.
+        files: (N,) file name of each training image, for torchgeo-bench's split.
         seeds: Draws of the few-shot protocols.
         data: Name of the data set for the results; None gives its revision.
-        data_revision: Commit on the Hub; None gives a hash of the test images.
+        data_revision: Commit on the Hub; None gives a hash of the counted images.
         command: That measures it again, for the results.
         batch_size: Images at a time.
         device: Where to compute; None means a GPU where there is one.
         precision: "no" (float32) or "bf16", for the encoder.
         cache_dir: Folder of kept features.
         progress: Show progress bars.
+        note: Is given a sentence for each protocol that is skipped.
 
     Returns:
         One result a protocol, in the order asked for.
 
     Raises:
-        UserError: Unknown protocol, missing labels, other classes in a split, a class with too few
-            images, or what `features.extract` refuses.
+        UserError: Unknown protocol, missing splits or labels, other classes in a split, all
+            protocols too large for the data, or what `features.extract` refuses.
     """
-    parsed = [_parse(protocol) for protocol in protocols]
-    check_protocols(protocols, source=source is not None, places=places is not None)
-    splits = {"train": train, "test": test}
-    if validation is not None:
-        splits["validation"] = validation
-    labels = {split: _labels(cache, split) for split, cache in splits.items()}
-    for split, cache in splits.items():
-        if cache.classes != train.classes:
-            raise UserError(
-                f"The {split} split has the classes {cache.classes}, the train split "
-                f"{train.classes}: they must be the same, in the same order."
-            )
-    fitted = encoder.fit(train)
+    told = {name for name, given in (("places", places), ("files", files)) if given is not None}
+    asked = check_protocols(protocols, source=source is not None, known=told)
+    given = {"train": train, "validation": validation, "test": test}
+    caches = {split: cache for split, cache in given.items() if cache is not None}
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    revision = data_revision or content_hash(test)
-    how: dict[str, Any] = {
-        "batch_size": batch_size,
-        "device": target,
-        "precision": precision,
-        "cache_dir": cache_dir,
-        "progress": progress,
-    }
-    by_size: dict[int, dict[str, np.ndarray]] = {}
-    elsewhere: dict[int, list[np.ndarray]] = {}
+    bench = _Bench(
+        encoder,
+        caches,
+        source,
+        {
+            "batch_size": batch_size,
+            "device": target,
+            "precision": precision,
+            "cache_dir": cache_dir,
+            "progress": progress,
+        },
+    )
+    revisions: dict[str, str] = {}
     results = []
-    correct: Any
-    for protocol, (kind, shots, pixels) in zip(protocols, parsed, strict=True):
-        size = pixels or fitted.train_size
-        if size not in by_size:
-            by_size[size] = {
-                split: extract(fitted, cache, size=size, **how) for split, cache in splits.items()
-            }
-        features = by_size[size]
-        if kind == "transfer" and source is not None:
-            # A baseline looks at the images of the source, as its probe does.
-            away = encoder.fit(source.images)
-            size = pixels or away.train_size
-            if size not in elsewhere:
-                elsewhere[size] = [
-                    extract(away, cache, size=size, **how) for cache in (source.images, test)
-                ]
-            correct, used = _transfer(
-                elsewhere[size][0],
-                source,
-                elsewhere[size][1],
-                labels["test"],
-                names=test.classes,
-                n=shots or None,
-                seeds=seeds,
-                device=target,
-            )
-        elif kind == "leave-one-out" and places is not None:
-            answers = leave_one_out(features["train"], labels["train"], places, device=target)
-            correct, used = answers.correct, answers.settings
-        elif kind == "retrieval":
-            found = average_precision(
-                features["train"], labels["train"], features["test"], labels["test"], k=shots
-            )
-            correct, used = found[None], {"k": min(shots, len(train))}
-        elif kind == "knn":
-            correct, used = _knn(features, labels, k=shots, device=target)
-        elif shots:
-            correct, used = _few_shot(
-                features, labels, n=shots, seeds=seeds, names=train.classes, device=target
-            )
-        else:
-            correct, used = _linear(features, labels, device=target)
+    for one in _possible(asked, bench, note):
+        size, material = bench.material(one, seeds, target, places, files)
+        answers = one.measure(material)
+        fitted = bench.fitted(one.learns_from)
+        counted = bench.images(one.counts)
+        if one.counts not in revisions:
+            revisions[one.counts] = data_revision or content_hash(counted)
+        revision = revisions[one.counts]
         results.append(
             Result.measured(
-                correct,
+                answers.correct,
                 model=fitted.name or "unnamed",
                 model_revision=fitted.revision or "unknown",
                 data=data or revision,
                 data_revision=revision,
-                protocol=_shown(protocol, source),
-                metric="mAP" if kind == "retrieval" else "accuracy",
+                protocol=one.shown(source.name if source else None),
+                metric=one.metric,
                 settings={
                     "pretrained_on": fitted.pretrained_on,
                     "image_size": size,
                     "bands": list(fitted.bands),
                     "precision": precision,
-                    "train_images": len(train),
-                    "test_images": len(test),
+                    "train_images": len(material.splits[one.learns_from]),
+                    "test_images": len(counted),
                     "bootstrap_samples": BOOTSTRAP_SAMPLES,
-                    **used,
+                    **(bench.source_settings() if "source" in one.needs else {}),
+                    **(_stage_settings(size) if one.stages else {}),
+                    **answers.settings,
                 },
+                scores=answers.scores,
                 command=command,
             )
         )
     return results
 
 
-def check_protocols(
-    protocols: Sequence[str], *, source: bool = False, places: bool = False
-) -> None:
-    """Refuses names that stand for no protocol, or for one that lacks what it needs.
+def _possible(
+    asked: Sequence[Protocol], bench: _Bench, note: Callable[[str], None]
+) -> list[Protocol]:
+    """The protocols that the data is large enough for; a note for each of the others."""
+    possible, reasons = [], []
+    for one in asked:
+        labels = {split: bench.labels(split) for split in bench.used(one)}
+        reason = one.too_small(labels, bench.classes(one))
+        if reason:
+            reasons.append(f"{one.name} is skipped: {reason}.")
+        else:
+            possible.append(one)
+    if not possible:
+        raise UserError(f"The data is too small: {reasons[0]} Ask for fewer.")
+    for sentence in reasons:
+        note(sentence)
+    return possible
 
-    Args:
-        protocols: Names.
-        source: Whether there is another data set to learn from.
-        places: Whether it is known where images are.
 
-    Raises:
-        UserError: Naming the first such.
-    """
-    for protocol in protocols:
-        kind = _parse(protocol)[0]
-        if kind == "transfer" and not source:
+@dataclass
+class _Bench:
+    """Splits of a data set and an encoder's features of them, each computed once, when needed."""
+
+    encoder: Encoder | Baseline
+    caches: dict[str, ImageCache]
+    source: Elsewhere | None
+    how: dict[str, Any]
+    _labels: dict[str, np.ndarray] = field(default_factory=dict)
+    _rows: np.ndarray | None = None  # of the source, whose class the map brings over
+    _fitted: dict[str, Encoder] = field(default_factory=dict)
+    _features: dict[tuple[str, str, int, bool], np.ndarray] = field(default_factory=dict)
+
+    def images(self, split: str) -> ImageCache:
+        """Images of a split that a protocol needs."""
+        if split == "source":
+            assert self.source is not None
+            return self.source.images
+        if split not in self.caches:
+            raise UserError(f"A protocol needs the {split} split: name it with data.{split}_split.")
+        return self.caches[split]
+
+    def used(self, one: Protocol) -> list[str]:
+        """Splits that a protocol is measured with."""
+        return [*one.needs, *(split for split in one.may_use if split in self.caches)]
+
+    def classes(self, one: Protocol) -> list[str] | None:
+        """Names of the classes that a protocol tells apart."""
+        return self.images(one.counts).classes
+
+    def labels(self, split: str) -> np.ndarray:
+        """Checked labels of a split; of the source those that are brought over."""
+        if split not in self._labels:
+            labels = _labels(self.images(split), split)
+            if split == "source":
+                assert self.source is not None
+                images, target = self.source.images, self.images("test")
+                self._rows, labels = relabel(
+                    labels, images.classes or [], target.classes or [], self.source.mapping
+                )
+            else:
+                self._check_classes(split)
+            self._labels[split] = labels
+        return self._labels[split]
+
+    def _check_classes(self, split: str) -> None:
+        first = next(iter(self.caches))
+        theirs, ours = self.caches[split].classes, self.caches[first].classes
+        if theirs != ours:
             raise UserError(
-                f"The protocol '{protocol}' learns from another data set: give source.name and "
-                "class_map."
-            )
-        if kind == "leave-one-out" and not places:
-            raise UserError(
-                f"The protocol '{protocol}' needs to know where images are: name the column with "
-                "data.place."
+                f"The {split} split has the classes {theirs}, the {first} split {ours}: they must "
+                "be the same, in the same order."
             )
 
+    def fitted(self, split: str) -> Encoder:
+        """The encoder; a baseline looks at the images that its probe learns from."""
+        if split not in self._fitted:
+            self._fitted[split] = self.encoder.fit(self.images(split))
+        return self._fitted[split]
 
-def _shown(protocol: str, source: Elsewhere | None) -> str:
-    if source is None or not protocol.startswith("transfer"):
-        return protocol
-    return f"transfer-{source.name}{protocol.removeprefix('transfer')}"
+    def material(
+        self,
+        one: Protocol,
+        seeds: int,
+        device: torch.device,
+        places: Sequence[str] | None,
+        files: Sequence[str] | None,
+    ) -> tuple[int, Material]:
+        """Side in pixels of the images, and what a protocol measures with."""
+        learned = one.learns_from
+        size = one.pixels or self.fitted(learned).train_size
+        used = self.used(one)
+        x = {split: self._read(learned, split, size, one.stages) for split in used}
+        if one.stages:
+            whitening = Whitening.fit(x[learned])
+            x = {split: whitening(features) for split, features in x.items()}
+        splits = {split: Labelled(x[split], self.labels(split)) for split in used}
+        return size, Material(splits, self.classes(one), seeds, device, places, files)
+
+    def _read(self, learned: str, split: str, size: int, stages: bool) -> np.ndarray:
+        key = (learned, split, size, stages)
+        if key not in self._features:
+            encoder, images = self.fitted(learned), self.images(split)
+            if stages:
+                whole = at_all_stages(encoder)
+                parts = [extract(whole, images, size=side, **self.how) for side in sides(size)]
+                features = np.concatenate(parts, axis=1)
+            else:
+                features = extract(encoder, images, size=size, **self.how)
+            if split == "source":
+                self.labels(split)
+                features = features[self._rows]
+            self._features[key] = features
+        return self._features[key]
+
+    def source_settings(self) -> dict[str, Any]:
+        """What the numbers of `transfer` depend on."""
+        assert self.source is not None and self._rows is not None
+        return {
+            "source": self.source.name,
+            "source_revision": content_hash(self.source.images),
+            "source_images": len(self._rows),
+            "class_map": dict(self.source.mapping),
+        }
 
 
-def _transfer(
-    features: np.ndarray,
-    source: Elsewhere,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
-    *,
-    names: Sequence[str] | None,
-    n: int | None,
-    seeds: int,
-    device: torch.device,
-) -> tuple[list[np.ndarray], dict[str, Any]]:
-    rows, labels = relabel(
-        _labels(source.images, "source"), source.images.classes or [], names or [], source.mapping
-    )
-    answers = transfer(
-        features[rows], labels, test_x, test_y, n=n, seeds=seeds, class_names=names, device=device
-    )
-    used = {
-        "source": source.name,
-        "source_revision": content_hash(source.images),
-        "source_images": len(rows),
-        "class_map": dict(source.mapping),
+def _stage_settings(size: int) -> dict[str, Any]:
+    return {
+        "readout": "means of all stages",
+        "sides": list(sides(size)),
+        "whitened_by": "the images that are learned from, without their labels",
+        "whitening_ridge": RIDGE,
     }
-    return answers.correct, {**used, **answers.settings}
 
 
 def content_hash(cache: ImageCache) -> str:
@@ -275,89 +317,6 @@ def content_hash(cache: ImageCache) -> str:
     for row in rows:
         digest.update(cache.images[row].permute(1, 2, 0).contiguous().numpy().tobytes())
     return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def _knn(
-    features: dict[str, np.ndarray], labels: dict[str, np.ndarray], *, k: int, device: torch.device
-) -> tuple[np.ndarray, dict[str, Any]]:
-    temperature = _KNN_TEMPERATURE if k == 20 else None
-    predicted = knn_predict(
-        torch.from_numpy(features["train"]).to(device),
-        labels["train"],
-        features["test"],
-        k=k,
-        temperature=temperature,
-    )
-    used = {"k": min(k, len(labels["train"])), "temperature": temperature}
-    return (predicted == labels["test"])[None], used
-
-
-def _linear(
-    features: dict[str, np.ndarray], labels: dict[str, np.ndarray], *, device: torch.device
-) -> tuple[np.ndarray, dict[str, Any]]:
-    x, y = features["train"], labels["train"]
-    classes = int(y.max()) + 1
-    if "validation" in features:
-        chosen_on = "validation"
-        split = x, y, features["validation"], labels["validation"]
-    else:
-        chosen_on = "a tenth of train"
-        rest, held = holdout(y)
-        split = x[rest], y[rest], x[held], y[held]
-    c, accuracy = choose_c(*split, num_classes=classes, device=device)
-    probe = fit_probe(x, y, c=c, num_classes=classes, device=device)
-    used = {
-        "c": c,
-        "c_grid": list(C_GRID),
-        "c_chosen_on": chosen_on,
-        "c_accuracy": round(accuracy[c], 4),
-        "standardised_by": "train",
-    }
-    return (probe.predict(features["test"]) == labels["test"])[None], used
-
-
-def _few_shot(
-    features: dict[str, np.ndarray],
-    labels: dict[str, np.ndarray],
-    *,
-    n: int,
-    seeds: int,
-    names: Sequence[str] | None,
-    device: torch.device,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    scores = few_shot(
-        features["train"],
-        labels["train"],
-        features["test"],
-        labels["test"],
-        n=n,
-        seeds=seeds,
-        class_names=names,
-        device=device,
-    )
-    used = {
-        "c": FEW_SHOT_C,
-        "images_per_class": n,
-        "seeds": list(range(seeds)),
-        "draws": scores.draws,
-        "standardised_by": "draw",
-    }
-    return scores.correct, used
-
-
-def _parse(protocol: str) -> tuple[str, int, int | None]:
-    """Kind, k or images a class (0 for all), pixels."""
-    found = re.fullmatch(_NAME, protocol)
-    if found is None:
-        raise UserError(
-            f"Unknown protocol '{protocol}': use {', '.join((*PROTOCOLS, *MORE))}, with @224 for "
-            "another image size."
-        )
-    kind = found["kind"] or found["counted"] or "leave-one-out"
-    number, pixels = found["n"] or found["k"], found["px"]
-    if kind == "knn" and number not in ("20", "5"):
-        raise UserError(f"Unknown protocol '{protocol}': k-NN has 20 neighbours, or 5.")
-    return kind, int(number or 0), int(pixels) if pixels else None
 
 
 def _labels(cache: ImageCache, split: str) -> np.ndarray:

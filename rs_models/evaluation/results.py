@@ -4,31 +4,49 @@ Cards, the README's table and the model index are rendered from these files and 
 so a file that does not keep to the schema is refused by name and key instead of rendered.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: strict dataclasses check types that are not strings.
 
 import dataclasses
 import datetime
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub.dataclasses import strict
 
-from .. import __version__
 from ..errors import UserError
+from ..files import write_text
+from ..provenance import are_numbers, is_number, is_text, must, read_record
+from ..version import __version__
 
 BOOTSTRAP_SAMPLES = 1000
 _PACKAGES = ("torch", "transformers", "timm", "numpy")
 
 
-@dataclass(frozen=True)
+def _is_date(value: Any) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(is_text, value.values()))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+@strict
+@dataclass
 class Result:
     """One model on one data set by one protocol.
 
@@ -42,34 +60,46 @@ class Result:
         settings: Everything else that the numbers depend on.
         metric: What `values` measure, e.g. "accuracy", in percent.
         values: One a seed; a single one for protocols without draws.
-        mean: Of the values.
-        std: Of the values (divided by their number, not one less).
+        mean: Mean of the values.
+        std: Standard deviation of the values (divided by their number, not one less).
         interval: 95% bootstrap interval of the mean over the test images.
         versions: Packages and their versions.
         date: When it was measured, ISO 8601, UTC.
         command: That measures it again.
-        scores: Other scores of the same runs, from 0 to 1: a list a name, one a seed.
+        scores: Other scores of the same runs, a list a name, one a seed: from 0 to 1, kappa from
+            -1.
     """
 
-    model: str
-    model_revision: str
-    data: str
-    data_revision: str
-    protocol: str
-    settings: dict[str, Any]
-    metric: str
-    values: list[float]
-    mean: float
-    std: float
-    interval: list[float]
-    versions: dict[str, str]
-    date: str
-    command: str
-    scores: dict[str, Any] = field(default_factory=dict)
+    model: str = field(metadata=must("a text", is_text))
+    model_revision: str = field(metadata=must("a text", is_text))
+    data: str = field(metadata=must("a text", is_text))
+    data_revision: str = field(metadata=must("a text", is_text))
+    protocol: str = field(metadata=must("a text", is_text))
+    settings: dict[str, Any] = field(metadata=must("an object", _is_object))
+    metric: str = field(metadata=must("a text", is_text))
+    values: list[int | float] = field(
+        metadata=must("a list of one or more finite numbers", are_numbers)
+    )
+    mean: int | float = field(metadata=must("a finite number", is_number))
+    std: int | float = field(metadata=must("a finite number", is_number))
+    interval: list[int | float] = field(
+        metadata=must("[low, high]", lambda value: are_numbers(value, 2))
+    )
+    versions: dict[str, str] = field(metadata=must("an object of package versions", _is_text_map))
+    date: str = field(metadata=must("an ISO 8601 time with its zone", _is_date))
+    command: str = field(metadata=must("a text", is_text))
+    scores: dict[str, Any] = field(metadata=must("an object", _is_object), default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse values that break the schema."""
-        check(dataclasses.asdict(self), f"result of {self.model!r}")
+        """Refuses a mean, a deviation or an interval that the values do not give."""
+        what = f"Result of {self.model!r}"
+        for key, value in (("mean", np.mean(self.values)), ("std", np.std(self.values))):
+            if abs(getattr(self, key) - float(value)) > 1e-3:
+                raise UserError(
+                    f"{what}: key '{key}' is {getattr(self, key)} but the values give {value:.4f}."
+                )
+        if self.interval[0] > self.interval[1]:
+            raise UserError(f"{what}: key 'interval' is {self.interval}, it must be [low, high].")
 
     @classmethod
     def measured(
@@ -78,8 +108,9 @@ class Result:
         *,
         command: str,
         metric: str = "accuracy",
+        scores: dict[str, Any] | None = None,
         **keys: Any,
-    ) -> Result:
+    ) -> "Result":
         """A result of now, from what each test image scored.
 
         Args:
@@ -87,23 +118,25 @@ class Result:
                 list of (M_i,).
             command: That measures it again.
             metric: What they measure.
+            scores: Other scores of the same runs.
             **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
         """
-        scores = [100 * np.asarray(row, np.float64) for row in correct]
-        if len({len(row) for row in scores}) == 1:
-            ends = bootstrap_interval(np.mean(scores, axis=0))
+        rows = [100 * np.asarray(row, np.float64) for row in correct]
+        if len({len(row) for row in rows}) == 1:
+            ends = bootstrap_interval(np.mean(rows, axis=0))
         else:
-            ends = _grouped_interval(scores)
+            ends = _grouped_interval(rows)
         return cls.now(
             **keys,
             metric=metric,
-            values=[round(float(row.mean()), 4) for row in scores],
+            values=[round(float(row.mean()), 4) for row in rows],
             interval=ends,
+            scores=scores or {},
             command=command,
         )
 
     @classmethod
-    def now(cls, *, values: list[float], command: str, **keys: Any) -> Result:
+    def now(cls, *, values: list[float], command: str, **keys: Any) -> "Result":
         """A result of now.
 
         Args:
@@ -111,15 +144,16 @@ class Result:
             command: That measures it again.
             **keys: The other fields, but mean, std, versions and date.
         """
-        return cls(
+        content = {
             **keys,
-            values=values,
-            mean=round(float(np.mean(values)), 4),
-            std=round(float(np.std(values)), 4),
-            versions=versions(),
-            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            command=command,
-        )
+            "values": values,
+            "mean": round(float(np.mean(values)), 4),
+            "std": round(float(np.std(values)), 4),
+            "versions": versions(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command,
+        }
+        return read_record(cls, content, f"A result of {keys.get('model')!r}")
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -138,7 +172,7 @@ def bootstrap_interval(
     Args:
         scores: (M,) score of each test image.
         samples: Number of resamples.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Returns:
         [low, high], the 2.5 and 97.5 percentiles.
@@ -172,20 +206,16 @@ def versions() -> dict[str, str]:
 
 def write(result: Result, folder: str | os.PathLike[str]) -> Path:
     """Writes a result into its file, replacing an older one at once; the file's path."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ("__".join(_slug(part) for part in result.key) + ".json")
+    path = Path(folder) / ("__".join(_slug(part) for part in result.key) + ".json")
     content = dataclasses.asdict(result)
     if not content["scores"]:
         del content["scores"]
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text + "\n")
     return path
 
 
-def read(path: str | os.PathLike[str]) -> Result:
+def read(path: str | os.PathLike[str]) -> "Result":
     """Reads one file.
 
     Raises:
@@ -195,8 +225,7 @@ def read(path: str | os.PathLike[str]) -> Result:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a result: {error}") from error
-    check(content, str(path))
-    return Result(**content)
+    return check(content, str(path))
 
 
 def read_all(folder: str | os.PathLike[str]) -> list[Result]:
@@ -218,8 +247,8 @@ def read_all(folder: str | os.PathLike[str]) -> list[Result]:
     return sorted(results, key=lambda result: result.key)
 
 
-def check(content: Any, where: str) -> None:
-    """Compares the content of a file with the schema.
+def check(content: Any, where: str) -> Result:
+    """The result that the content of a file holds.
 
     Args:
         content: Parsed JSON.
@@ -230,65 +259,11 @@ def check(content: Any, where: str) -> None:
     """
     if not isinstance(content, Mapping):
         raise UserError(f"{where}: a result is an object with keys, not {type(content).__name__}.")
-    content = {"scores": {}, **content}
-    missing = [key for key in _SCHEMA if key not in content]
-    unknown = [key for key in content if key not in _SCHEMA]
-    if missing or unknown:
-        raise UserError(f"{where}: keys missing {missing}, unknown {unknown}.")
-    for key, (holds, expected) in _SCHEMA.items():
-        if not holds(content[key]):
-            raise UserError(f"{where}: key '{key}' is {content[key]!r}, it must be {expected}.")
-    values, low_high = content["values"], content["interval"]
-    for key, value in (("mean", float(np.mean(values))), ("std", float(np.std(values)))):
-        if abs(content[key] - value) > 1e-3:
-            raise UserError(
-                f"{where}: key '{key}' is {content[key]} but the values give {value:.4f}."
-            )
-    if low_high[0] > low_high[1]:
-        raise UserError(f"{where}: key 'interval' is {low_high}, it must be [low, high].")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
-
-
-def _is_date(value: Any) -> bool:
     try:
-        return datetime.datetime.fromisoformat(value).tzinfo is not None
-    except (TypeError, ValueError):
-        return False
-
-
-def _is_text_map(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(map(_is_text, value.values()))
-
-
-_TEXT = (_is_text, "a text")
-_SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": _TEXT,
-    "model_revision": _TEXT,
-    "data": _TEXT,
-    "data_revision": _TEXT,
-    "protocol": _TEXT,
-    "settings": (lambda value: isinstance(value, dict), "an object"),
-    "metric": _TEXT,
-    "values": (_are_numbers, "a list of one or more finite numbers"),
-    "mean": (_is_number, "a finite number"),
-    "std": (_is_number, "a finite number"),
-    "interval": (lambda value: _are_numbers(value) and len(value) == 2, "[low, high]"),
-    "versions": (_is_text_map, "an object of package versions"),
-    "date": (_is_date, "an ISO 8601 time with its zone"),
-    "command": _TEXT,
-    "scores": (lambda value: isinstance(value, dict), "an object"),
-}
+        return read_record(Result, content, f"{where}: a result")
+    except UserError as error:
+        told = str(error)
+        raise (error if told.startswith(where) else UserError(f"{where}: {told}")) from None
 
 
 def _slug(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import UserError
-from .fewshot import FEW_SHOT_C, few_shot
+from .answers import Answers, probe_scores
+from .fewshot import few_shot
 from .linear import choose_c, fit_probe, holdout
 
 # Source class -> target class. Classes of the source that mean none of the target's are left out;
@@ -84,19 +85,6 @@ def relabel(
     return rows, relabelled[rows]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a protocol got right.
-
-    Attributes:
-        correct: Of each run (draw, place) the test images that were right, (M_i,) bool.
-        settings: What the numbers depend on.
-    """
-
-    correct: list[np.ndarray]
-    settings: dict[str, object]
-
-
 def transfer(
     source_x: np.ndarray,
     source_y: np.ndarray,
@@ -122,7 +110,7 @@ def transfer(
         device: Where to compute.
     """
     if n is not None:
-        scores = few_shot(
+        return few_shot(
             source_x,
             source_y,
             target_x,
@@ -131,18 +119,14 @@ def transfer(
             seeds=seeds,
             class_names=class_names,
             device=device,
-        )
-        used: dict[str, object] = {
-            "c": FEW_SHOT_C,
-            "images_per_class": n,
-            "seeds": list(range(seeds)),
-            "draws": scores.draws,
-            "standardised_by": "draw",
-        }
-        return Answers(list(scores.correct), used)
-    correct, c = _probe(source_x, source_y, target_x, target_y, device)
-    used = {"c": c, "c_chosen_on": "a tenth of the source", "standardised_by": "source"}
-    return Answers([correct], used)
+        ).answers()
+    logits, c = _probe(source_x, source_y, target_x, target_y, device)
+    used: dict[str, Any] = {
+        "c": c,
+        "c_chosen_on": "a tenth of the source",
+        "standardised_by": "source",
+    }
+    return Answers([logits.argmax(1) == target_y], used, probe_scores([logits], [target_y]))
 
 
 def leave_one_out(
@@ -170,20 +154,25 @@ def leave_one_out(
     there = sorted(set(named.tolist()))
     if len(there) < 2:
         raise UserError(f"All images are of one place ({there[0]}): there is none to leave out.")
-    correct, chosen = [], []
+    logits, truths, chosen = [], [], []
     for place in there:
         out = named == place
-        answers, c = _probe(x[~out], y[~out], x[out], y[out], device)
-        correct.append(answers)
+        values, c = _probe(x[~out], y[~out], x[out], y[out], device)
+        logits.append(values)
+        truths.append(y[out])
         chosen.append(c)
-    used: dict[str, object] = {
+    images = [len(true) for true in truths]
+    used: dict[str, Any] = {
         "places": there,
-        "images": [int((named == place).sum()) for place in there],
+        "images": images,
+        "train_images": [len(y) - count for count in images],
+        "test_images": len(y),
         "c": chosen,
         "c_chosen_on": "a tenth of the other places",
         "standardised_by": "other places",
     }
-    return Answers(correct, used)
+    correct = [values.argmax(1) == true for values, true in zip(logits, truths, strict=True)]
+    return Answers(correct, used, probe_scores(logits, truths))
 
 
 def _probe(
@@ -193,9 +182,8 @@ def _probe(
     test_y: np.ndarray,
     device: torch.device | str | None,
 ) -> tuple[np.ndarray, float]:
-    """Which test images are right, and C, which a stratified tenth of the others has chosen."""
+    """Logits of the test images, and C, which a stratified tenth of the others has chosen."""
     rest, held = holdout(y)
     classes = int(max(y.max(), test_y.max())) + 1
     c, _ = choose_c(x[rest], y[rest], x[held], y[held], num_classes=classes, device=device)
-    probe = fit_probe(x, y, c=c, num_classes=classes, device=device)
-    return probe.predict(test_x) == test_y, c
+    return fit_probe(x, y, c=c, num_classes=classes, device=device).logits(test_x), c

@@ -32,7 +32,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
 from .. import backbones
-from ..decoders import AsppEncoder, DeepLabV3PlusDecoder, init_decoder_weights
+from ..backbones.decoders import AsppEncoder, DeepLabV3PlusDecoder, init_decoder_weights
 from ..errors import UserError
 from ..signals.losses import nt_xent, region_nt_xent
 from ..signals.regions import pool_regions

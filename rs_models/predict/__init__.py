@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from .model import Predictor, from_model, load_predictor
-from .run import Prediction, predict
+from typing import TYPE_CHECKING
+
+from ..lazy import names
+
+if TYPE_CHECKING:
+    from .model import Predictor, from_model, load_predictor
+    from .run import Prediction, predict
 
 __all__ = ["Prediction", "Predictor", "from_model", "load_predictor", "predict"]
+
+__getattr__ = names(
+    __name__,
+    {
+        "Predictor": "model",
+        "from_model": "model",
+        "load_predictor": "model",
+        "Prediction": "run",
+        "predict": "run",
+    },
+)

@@ -5,36 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
 )
 
 from .. import backbones
-from ..errors import UserError
-from ..evaluation.features import load_encoder, weights_hash
-from ..evaluation.loading import processor_record
-from ..export import no_progress_bars
-from ..hub_errors import first_line
+from ..backbones.loading import load_weights, read_config
+from ..errors import UserError, first_line
+from ..evaluation.features import weights_hash
+from ..evaluation.loading import load_encoder, processor_record
+from ..preprocessing import Preprocessing, recorded
 from ..tasks.classification import classify
-from ..tasks.detection import FasterRcnnForObjectDetection
-from ..tasks.preprocessing import Preprocessing, recorded
 from ..tasks.segmentation_scores import scores_of
 from ..zoo import pinned_revision, resolve
 
-KINDS = {
-    "segmentation": ("classes", "probabilities"),
-    "classification": ("classes", "probabilities"),
-    "detection": ("boxes",),
-    "embedding": ("embeddings",),
-}
 _TASKS: dict[str, Any] = {
     "ForSemanticSegmentation": ("segmentation", AutoModelForSemanticSegmentation),
     "ForImageClassification": ("classification", AutoModelForImageClassification),
@@ -58,6 +49,7 @@ class Predictor:
         stride: Pixels to one cell of the result; None depends on the tile (one value a tile).
         forward: Normalised images (B, C, H, W) -> (B, K, h, w), or what a detector gives.
         precision: "no" (float32) or "bf16".
+        width: Features of an embedding; None where the model does not say.
     """
 
     task: str
@@ -69,12 +61,35 @@ class Predictor:
     stride: int | None
     forward: Callable[[Tensor], Any]
     precision: str = "no"
+    width: int | None = None
 
     def to(self, device: str | torch.device | None) -> Predictor:
         """Moved, and laid out for convolutions; None is a GPU where there is one."""
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model.eval().to(place, memory_format=torch.channels_last)
+        try:
+            place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model.eval().to(place, memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            if device is None:
+                raise
+            raise UserError(
+                f"The device {str(device)!r} cannot be used ({first_line(error)}): name cpu, or "
+                "cuda where there is a GPU."
+            ) from error
         return self
+
+    @property
+    def channels(self) -> int:
+        """Values of a cell: classes, or features of an embedding.
+
+        Raises:
+            UserError: A model that does not say.
+        """
+        count = len(self.names) or self.width
+        if count is None:
+            raise UserError(
+                f"{self.name} does not say how many features it gives: set the predictor's width."
+            )
+        return count
 
     @property
     def device(self) -> torch.device:
@@ -101,12 +116,8 @@ class Predictor:
             pixels: (B, C, H, W) as stored.
             valid: (B, H, W) bool; None where all of it is.
         """
-        known = self.preprocessing
         x = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last, copy=True)
-        std = torch.tensor(known.image_std, device=x.device)[:, None, None]
-        mean = torch.tensor(known.image_mean, device=x.device)[:, None, None]
-        # In place, and both divisions in one: this is the work beside the network's.
-        x.mul_(1 / (known.value_range[1] * std)).sub_(mean / std)
+        self.preprocessing.normalise_stored_(x)
         if valid is not None:
             x.mul_(valid.to(self.device)[:, None])
         return x
@@ -148,34 +159,16 @@ def load_predictor(
     Raises:
         UserError: Nothing by that name, or preprocessing that is not known.
     """
-    source = resolve(name_or_path)
+    source = resolve(name_or_path.removeprefix("hf-hub:"))
     revision = revision or pinned_revision(source)
     auto = None
-    with contextlib.suppress(OSError, ValueError):
-        config: Any = AutoConfig.from_pretrained(source, revision=revision)
-        made = (getattr(config, "architectures", None) or [""])[0]
-        auto = next((found for end, found in _TASKS.items() if made.endswith(end)), None)
+    if "/" in source or Path(source).is_dir():  # else a name of timm, which has encoders alone
+        classes = read_config(source, revision).get("architectures") or [""]
+        auto = next((auto for end, auto in _TASKS.items() if str(classes[0]).endswith(end)), None)
     if auto is None or task == "embedding":
-        with no_progress_bars():
-            return _embedder(name_or_path, revision, precision)
+        return _embedder(name_or_path, revision, precision)
     found, auto_class = auto
-    try:
-        with no_progress_bars():
-            model, info = auto_class.from_pretrained(
-                source,
-                revision=revision,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"Cannot load '{source}': {first_line(error)}") from error
-    if info["missing_keys"]:
-        raise UserError(
-            f"'{source}' lacks weights ({sorted(info['missing_keys'])[0]}, ...), which would be "
-            "random: fine-tune it first."
-        )
+    model, _ = load_weights(auto_class, source, revision, lacking="fine-tune it first")
     preprocessing = recorded(model.config)
     if preprocessing is None:
         preprocessing = Preprocessing.of(processor_record(source, revision, model.config))
@@ -223,18 +216,20 @@ def _embedder(name: str, revision: str | None, precision: str) -> Predictor:
     return Predictor(
         task="embedding",
         model=model,
-        preprocessing=Preprocessing.of(encoder),
+        preprocessing=encoder.preprocessing,
         names=[],
         name=name,
         revision=encoder.revision,
         stride=backbones.output_stride(model.config) if dense else None,
         forward=(lambda x: backbones.dense(model, x)) if dense else encoder.forward,
         precision=precision,
+        width=backbones.feature_dim(model.config) if dense else _width(model),
     )
 
 
-def boxes_of(output: Any, threshold: float, side: int) -> list[dict[str, Tensor]]:
-    """Boxes of each tile in pixels, from any of transformers' detectors."""
-    return FasterRcnnForObjectDetection.post_process_object_detection(
-        output, threshold, [(side, side)] * len(output.logits)
-    )
+def _width(model: Any) -> int | None:
+    """Features of a model that is not one of our native backbones."""
+    config = getattr(model, "config", None)
+    stages = getattr(config, "hidden_sizes", None) or [None]
+    width = getattr(model, "num_features", None) or getattr(config, "hidden_size", stages[-1])
+    return int(width) if width is not None else None

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..bands import band_indices, resolve_bands
-from ..data.features import raster_bands
+from ..data.columns import raster_bands
 from ..errors import UserError
-from ..tasks.preprocessing import Preprocessing
+from ..preprocessing import Preprocessing
+from ..rasters import SCENE_DRIVERS, VRT_SUFFIX, is_address, open_raster
+from .sensors import numbered_bands
+from .values import Values, plan_values
 
 
 class CorruptBlockError(UserError):
@@ -28,6 +33,7 @@ class Scene:
         raster: Open rasterio data set.
         indexes: Numbers (from 1) of the bands to read, in the model's order.
         skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
+        values: What is made of stored values.
         corrupt: How many there were.
     """
 
@@ -35,6 +41,7 @@ class Scene:
     raster: Any
     indexes: list[int]
     skip_corrupt: bool = False
+    values: Values = Values()  # noqa: RUF009 (frozen)
     corrupt: set[tuple[int, int]] = field(default_factory=set)
 
     @classmethod
@@ -45,6 +52,10 @@ class Scene:
         *,
         bands: str | Sequence[str] | None = None,
         skip_corrupt: bool = False,
+        sensor: str | None = None,
+        stretch: str | None = None,
+        scale: float | None = None,
+        offset: float | None = None,
     ) -> Scene:
         """Opens a GeoTIFF, VRT or whatever GDAL reads.
 
@@ -52,48 +63,60 @@ class Scene:
             path: Of the file.
             preprocessing: Of the model, which says the bands.
             bands: Names of the file's bands in order, where it does not name them.
-            skip_corrupt: See the class.
+            skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
+            sensor: One of `sensors.SENSORS`, where band numbers do not tell.
+            stretch: "min,max" or "percentile" (see `values.plan_values`).
+            scale: Reflectance of a stored unit, in place of what the file says.
+            offset: Reflectance of a stored 0, in place of what the file says.
 
         Raises:
-            UserError: Not a raster, bands that are missing or not named, or another pixel type.
+            UserError: Not a raster, bands that are missing or not named, or values that do not tell
+                what they are.
         """
-        import rasterio
-        from rasterio.errors import RasterioError
-
+        raster = _opened(path)
         try:
-            raster = rasterio.open(path)
-        except RasterioError as error:
-            what = "is not there" if not Path(path).exists() else f"cannot be read ({error})"
-            raise UserError(f"The scene {path} {what}.") from error
-        try:
-            have = _bands(raster, bands, path)
+            have = _bands(raster, bands, path, sensor)
+            notes: tuple[str, ...] = ()
             if have is None and raster.count == len(preprocessing.bands):
                 have = preprocessing.bands
+                names = ", ".join(have)
+                notes = (f"{path}: its bands have no names and are taken as {names}.",)
             if have is None:
                 raise UserError(
                     f"{path} has {raster.count} bands that it does not name, and the model takes "
                     f"{', '.join(preprocessing.bands)}: name the file's bands in order with bands."
                 )
             places = band_indices(have, preprocessing.bands, source=path)
-            for place in places:
-                kind = np.dtype(raster.dtypes[place])
-                preprocessing.check(np.empty(0, kind), f"the scene {path}")
-            return cls(str(path), raster, [place + 1 for place in places], skip_corrupt)
+            indexes = [place + 1 for place in places]
+            values = plan_values(
+                raster, indexes, preprocessing, path, stretch=stretch, scale=scale, offset=offset
+            )
+            values = dataclasses.replace(values, notes=(*notes, *values.notes))
+            return cls(str(path), raster, indexes, skip_corrupt, values)
         except UserError:
             raster.close()
             raise
 
     def another(self) -> Scene:
         """The same scene opened again, for another thread."""
-        import rasterio
-
-        again = Scene(self.path, rasterio.open(self.path), self.indexes, self.skip_corrupt)
-        again.corrupt = self.corrupt
+        again = dataclasses.replace(self, raster=_opened(self.path))
         return again
 
     def close(self) -> None:
         """Closes the file."""
         self.raster.close()
+
+    def files(self) -> list[list[Any]]:
+        """The file and all that it refers to (a VRT's sources): path, size and time of change."""
+        return [
+            [path, stat.st_size, stat.st_mtime_ns]
+            for path in self.sources()
+            if (stat := _stat(path)) is not None
+        ] or [[self.path]]
+
+    def sources(self) -> list[str]:
+        """Paths of the file and of all that it refers to, a VRT's sources and theirs."""
+        return _sources(self.raster, {os.path.abspath(self.path)})
 
     @property
     def has_nodata(self) -> bool:
@@ -130,7 +153,7 @@ class Scene:
         """Where a window within the scene holds something, (height, width) bool."""
         from rasterio.windows import Window
 
-        if self.corrupt:
+        if self.corrupt or self._floats:
             return self._inside(top, left, height, width)[1]
         if not self.has_nodata:
             return np.ones((height, width), bool)
@@ -158,11 +181,19 @@ class Scene:
 
         window = Window(left, top, width, height)
         pixels = self.raster.read(self.indexes, window=window)
-        if not self.has_nodata:
-            return pixels, np.ones((height, width), bool)
-        # A pixel holds nothing where none of its bands does: a dark one may have a 0 in some.
-        masks = self.raster.read_masks(self.indexes, window=window)
-        return pixels, masks.any(axis=0)
+        valid = np.ones((height, width), bool)
+        if self.has_nodata:
+            # A pixel holds nothing where none of its bands does: a dark one may have a 0 in some.
+            valid = self.raster.read_masks(self.indexes, window=window).any(axis=0)
+        if self._floats:
+            finite = np.isfinite(pixels)
+            valid = valid & finite.any(axis=0)
+            pixels = np.where(finite, pixels, 0)
+        return self.values.apply(pixels), valid
+
+    @property
+    def _floats(self) -> bool:
+        return any(np.dtype(self.raster.dtypes[i - 1]).kind == "f" for i in self.indexes)
 
     def _by_blocks(
         self, top: int, left: int, height: int, width: int
@@ -170,7 +201,8 @@ class Scene:
         """Block by block of the file; those that cannot be read hold nothing."""
         from rasterio.errors import RasterioError
 
-        kind = np.result_type(*(self.raster.dtypes[i - 1] for i in self.indexes))
+        stored = np.result_type(*(self.raster.dtypes[i - 1] for i in self.indexes))
+        kind = self.values.apply(np.zeros((len(self.indexes), 1, 1), stored)).dtype
         pixels = np.zeros((len(self.indexes), height, width), kind)
         valid = np.zeros((height, width), bool)
         block_h, block_w = self.raster.block_shapes[self.indexes[0] - 1]
@@ -188,10 +220,45 @@ class Scene:
         return pixels, valid
 
 
-def _bands(raster: Any, given: str | Sequence[str] | None, path: str) -> tuple[str, ...] | None:
+def _opened(path: str) -> Any:
+    """The raster that the user named, which may be a VRT or an address, and is read in windows."""
+    return open_raster(
+        path,
+        name=f"The scene {path}",
+        vrt=True,
+        drivers=SCENE_DRIVERS,
+        addresses=True,
+        max_bytes=None,
+    )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _sources(raster: Any, seen: set[str]) -> list[str]:
+    """Sorted paths, with those of VRTs among them opened in turn."""
+    for path in raster.files:
+        whole = os.path.abspath(path) if not is_address(path) else path
+        if whole in seen:
+            continue
+        seen.add(whole)
+        if whole.lower().endswith(VRT_SUFFIX):
+            with suppress(UserError), _opened(whole) as inner:
+                _sources(inner, seen)
+    return sorted(seen)
+
+
+def _bands(
+    raster: Any, given: str | Sequence[str] | None, path: str, sensor: str | None
+) -> tuple[str, ...] | None:
     """Names of a raster's bands in order; None where neither it nor the user says."""
     if given is None:
-        return raster_bands(raster) or _named(raster)
+        numbered = numbered_bands(raster, path, sensor)
+        return numbered or raster_bands(raster) or _named(raster)
     names = resolve_bands(given)
     if len(names) != raster.count:
         raise UserError(

@@ -1,19 +1,54 @@
-"""Masks and boxes as GeoJSON in longitude and latitude (RFC 7946), with areas in square metres."""
+"""Masks and boxes as polygons: their shapes, their ground, and the attributes that go with them."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Cylindrical equal area: squares of degrees, and of Web Mercator's metres, are no areas.
-_EQUAL_AREA = "EPSG:6933"
-_WEB_MERCATOR = 3857
-_NO_CRS = "The scene has no CRS: coordinates are those of its own transform, or pixels."
+from ..rasters import open_raster
+from .place import Place, place_of
+from .vector_files import write_shapes
+
+_AT_A_TIME = 20_000  # polygons that are placed and measured together
+
+
+@dataclass
+class Shapes:
+    """Polygons along the edges of cells, all of their corners in one array.
+
+    Attributes:
+        corners: (N, 2) column and row; each ring is closed.
+        ring_starts: (R,) where each ring begins.
+        polygon_starts: (P,) number of the first ring, the outer one, of each polygon.
+        columns: Attribute -> (P,) values.
+    """
+
+    corners: np.ndarray
+    ring_starts: np.ndarray
+    polygon_starts: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """How many polygons there are."""
+        return len(self.polygon_starts)
+
+    def kept(self, keep: np.ndarray) -> Shapes:
+        """Those polygons (P,) bool alone."""
+        rings = np.diff(self.polygon_starts, append=len(self.ring_starts))
+        corners = np.diff(self.ring_starts, append=len(self.corners))
+        keep_rings = np.repeat(keep, rings)
+        starts = np.cumsum(corners[keep_rings]) - corners[keep_rings]
+        return Shapes(
+            self.corners[np.repeat(keep_rings, corners)],
+            starts,
+            np.cumsum(rings[keep]) - rings[keep],
+            {name: values[keep] for name, values in self.columns.items()},
+        )
 
 
 def write_polygons(
@@ -23,9 +58,10 @@ def write_polygons(
 
     Args:
         raster_path: One band of class numbers, with nodata.
-        output: GeoJSON to write.
-        names: Of the classes.
-        min_area: Square metres (without a CRS: square units) below which a polygon is left out.
+        output: File to write, in the format of its suffix (see `vector_files`).
+        names: Names of the classes.
+        min_area: Square metres (without a place on Earth: square units) below which a polygon is
+            left out.
 
     Returns:
         How many there are.
@@ -33,28 +69,24 @@ def write_polygons(
     import rasterio
     from rasterio.features import shapes
 
-    with rasterio.open(raster_path) as raster:
-        place = _Place(raster.crs)
+    with open_raster(raster_path, max_bytes=None) as raster:
+        place = place_of(raster)
 
-        def features() -> Iterator[dict[str, Any]]:
+        def chunks() -> Iterator[Shapes]:
             # GDAL walks through the band itself, so the raster need not fit into memory.
-            source = rasterio.band(raster, 1)
-            for shape, value in shapes(source, transform=raster.transform):
-                if value == raster.nodata:
-                    continue
-                area = place.area(shape)
-                if area >= min_area:
-                    yield {
-                        "type": "Feature",
-                        "geometry": place.geometry(shape),
-                        "properties": {
-                            "class": names[int(value)],
-                            "class_number": int(value),
-                            place.area_name: round(area, 2),
-                        },
-                    }
+            polygons = (
+                (shape["coordinates"], value)
+                for shape, value in shapes(rasterio.band(raster, 1), transform=raster.transform)
+                if value != raster.nodata
+            )
+            while chunk := list(itertools.islice(polygons, _AT_A_TIME)):
+                found = _measured(chunk, ~raster.transform, place, names)
+                if min_area:
+                    found = found.kept(found.columns[place.area_name] >= min_area)
+                if len(found):
+                    yield found
 
-        return _write(output, features(), place)
+        return write_shapes(chunks(), place, output, layer="polygons")
 
 
 def write_boxes(
@@ -69,95 +101,50 @@ def write_boxes(
 
     Args:
         boxes: (N, 4) x0 y0 x1 y1 in pixels of the scene.
-        scores: (N,).
-        labels: (N,).
+        scores: (N,) from 0 to 1.
+        labels: (N,) class numbers.
         raster: The open scene.
-        output: GeoJSON to write.
-        names: Of the classes.
+        output: File to write, in the format of its suffix (see `vector_files`).
+        names: Names of the classes.
 
     Returns:
         How many there are.
     """
-    place = _Place(raster.crs)
-
-    def features() -> Iterator[dict[str, Any]]:
-        for (x0, y0, x1, y1), score, label in zip(boxes, scores, labels, strict=True):
-            corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
-            ring = [_on_map(raster.transform, float(x), float(y)) for x, y in corners]
-            shape = {"type": "Polygon", "coordinates": [ring]}
-            yield {
-                "type": "Feature",
-                "geometry": place.geometry(shape),
-                "properties": {
-                    "class": names[int(label)],
-                    "class_number": int(label),
-                    "score": round(float(score), 4),
-                    place.area_name: round(place.area(shape), 2),
-                    "pixels": [round(float(v), 2) for v in (x0, y0, x1, y1)],
-                },
-            }
-
-    return _write(output, features(), place)
+    place = place_of(raster)
+    corners = boxes.astype(np.float64)[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]]  # (N, 5, 2)
+    columns = {
+        "class": np.asarray([names[number] for number in labels], object),
+        "class_number": np.asarray(labels, np.int64),
+        "score": np.round(scores.astype(np.float64), 4),
+        place.area_name: np.round(place.areas.boxes(boxes), 2),
+        "pixels": np.round(boxes.astype(np.float64), 2),
+    }
+    count = np.arange(len(boxes))
+    found = Shapes(corners.reshape(-1, 2), count * 5, count, columns)
+    return write_shapes(iter([found] if len(boxes) else []), place, output, layer="boxes")
 
 
-class _Place:
-    """Where shapes are: from the scene's coordinates to degrees and to areas."""
-
-    def __init__(self, crs: Any) -> None:
-        self.crs = crs
-        self.area_name = "area_m2" if crs is not None else "area"
-
-    def geometry(self, shape: dict[str, Any]) -> dict[str, Any]:
-        from rasterio.warp import transform_geom
-
-        if self.crs is not None:
-            shape = transform_geom(self.crs, "EPSG:4326", shape, precision=8)
-        rings = [_wound(ring, outer=i == 0) for i, ring in enumerate(shape["coordinates"])]
-        return {"type": "Polygon", "coordinates": rings}
-
-    def area(self, shape: dict[str, Any]) -> float:
-        from rasterio.warp import transform_geom
-
-        factor = 1.0
-        if self.crs is not None:
-            if self.crs.is_projected and self.crs.to_epsg() != _WEB_MERCATOR:
-                factor = self.crs.linear_units_factor[1] ** 2
-            else:
-                shape = transform_geom(self.crs, _EQUAL_AREA, shape)
-        outer, *holes = (abs(_signed_area(ring)) for ring in shape["coordinates"])
-        return (outer - sum(holes)) * factor
-
-
-def _on_map(t: Any, x: float, y: float) -> tuple[float, float]:
-    """A pixel's place in the scene's coordinates."""
-    return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
-
-
-def _signed_area(ring: Sequence[Sequence[float]]) -> float:
-    """Of a closed ring, positive where it runs counter-clockwise (y up)."""
-    points = np.asarray(ring, np.float64)
-    points = points - points[0]  # large coordinates would swallow the small differences
-    x, y = points[:, 0], points[:, 1]
-    return 0.5 * float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
-
-
-def _wound(ring: Sequence[Sequence[float]], *, outer: bool) -> list[list[float]]:
-    """Outer rings counter-clockwise and holes clockwise, as RFC 7946 wants them."""
-    points = [[float(x), float(y)] for x, y in ring]
-    return points if (_signed_area(points) > 0) == outer else points[::-1]
-
-
-def _write(output: Path, features: Iterable[dict[str, Any]], place: _Place) -> int:
-    """Feature by feature into a file beside, which is renamed at the end."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with open(partial, "w", encoding="utf-8") as file:
-        note = f'"note": {json.dumps(_NO_CRS)},\n' if place.crs is None else ""
-        file.write(f'{{"type": "FeatureCollection",\n{note}"features": [')
-        for feature in features:
-            file.write(("\n" if count == 0 else ",\n") + json.dumps(feature))
-            count += 1
-        file.write("\n]}\n")
-    partial.replace(output)
-    return count
+def _measured(
+    chunk: list[tuple[Any, float]], to_cells: Any, place: Place, names: Sequence[str]
+) -> Shapes:
+    """Shapes of GDAL's polygons, with class and area."""
+    rings = [ring for polygon, _ in chunk for ring in polygon]
+    corners = np.asarray(list(itertools.chain.from_iterable(rings)), np.float64)
+    # Back to whole columns and rows: GDAL hands out what the geotransform makes of them.
+    t, (x, y) = to_cells, corners.T
+    corners = np.rint(np.column_stack((t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f)))
+    lengths = np.asarray([len(ring) for ring in rings])
+    starts = np.cumsum(lengths) - lengths
+    of_polygon = np.asarray([len(polygon) for polygon, _ in chunk])
+    first = np.cumsum(of_polygon) - of_polygon
+    areas = place.areas.rings(corners[:, 0], corners[:, 1], starts)
+    holes = np.ones(len(rings), bool)
+    holes[first] = False
+    areas[holes] *= -1
+    numbers = np.asarray([value for _, value in chunk]).astype(np.int64)
+    columns = {
+        "class": np.asarray(list(names), object)[numbers],
+        "class_number": numbers,
+        place.area_name: np.round(np.add.reduceat(areas, first), 2),
+    }
+    return Shapes(corners, starts, first, columns)

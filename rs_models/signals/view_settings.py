@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import UserError
+from ..provenance import is_number
 from .puzzle import permutation_table
 from .transport import BATCH_SOLVERS
 
@@ -168,7 +169,7 @@ def _check_puzzle(puzzle: Puzzle, views: tuple[View, ...]) -> None:
     if len(views) != 1:
         raise UserError(f"A puzzle is made of one view, not of {len(views)}.")
     permutation_table(puzzle.grid, puzzle.permutations)
-    if not _is_number(puzzle.margin) or not 0 <= puzzle.margin < 1:
+    if not is_number(puzzle.margin) or not 0 <= puzzle.margin < 1:
         raise UserError(f"A puzzle's margin must be from 0 to below 1, not {puzzle.margin!r}.")
     if views[0].size < puzzle.grid:
         raise UserError(
@@ -180,7 +181,7 @@ def _check_transfer(transfer: SceneTransfer, views: tuple[View, ...]) -> None:
     """Raise a UserError for a scene transfer that cannot be made."""
     if len(views) < 2:
         raise UserError("Scene transfer makes the second view: the recipe needs two.")
-    if not _is_number(transfer.probability) or not 0 <= transfer.probability <= 1:
+    if not is_number(transfer.probability) or not 0 <= transfer.probability <= 1:
         raise UserError(
             f"Scene transfer's probability must be from 0 to 1, not {transfer.probability!r}."
         )
@@ -216,13 +217,13 @@ def _check_view(view: View) -> None:
         "solarize_threshold",
     ):
         value = getattr(view, name)
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise UserError(f"View setting {name} must be a number from 0 to 1, not {value!r}.")
     flips = (view.horizontal_flip, view.vertical_flip)
     both = view.both_flips
     # With room for rounding: 0.9 + 0.8 - 1 is a little above 0.7.
     low, high = max(0.0, sum(flips) - 1) - 1e-9, min(flips) + 1e-9
-    if both is not None and not (_is_number(both) and low <= both <= high):
+    if both is not None and not (is_number(both) and low <= both <= high):
         raise UserError(
             f"View setting both_flips is {both!r}, which flips of {flips[0]} and {flips[1]} cannot "
             "have in common."
@@ -232,7 +233,7 @@ def _check_view(view: View) -> None:
         raise UserError(f"View setting inside must be the number of a view, not {inside!r}.")
     for name, top in (("scale", 1.0), ("ratio", math.inf), ("blur_sigma", math.inf)):
         pair = getattr(view, name)
-        good = isinstance(pair, tuple) and len(pair) == 2 and all(_is_number(v) for v in pair)
+        good = isinstance(pair, tuple) and len(pair) == 2 and all(is_number(v) for v in pair)
         if not good or not 0 < pair[0] <= pair[1] <= top:
             limit = "" if top == math.inf else f", at most {top:g}"
             raise UserError(
@@ -240,13 +241,9 @@ def _check_view(view: View) -> None:
                 f"the smaller first, not {pair!r}."
             )
     jitter = view.jitter
-    good = isinstance(jitter, tuple) and len(jitter) == 4 and all(_is_number(v) for v in jitter)
+    good = isinstance(jitter, tuple) and len(jitter) == 4 and all(is_number(v) for v in jitter)
     if not good or min(jitter) < 0 or jitter[HUE] > 0.5:
         raise UserError(
             "View setting jitter must be four numbers from 0 (brightness, contrast, saturation, "
             f"hue), hue at most 0.5, not {jitter!r}."
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

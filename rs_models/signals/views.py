@@ -16,9 +16,7 @@ from typing import Literal
 import torch
 
 from ..errors import UserError
-from . import _opencv_views
-from ._opencv_views import OpenCVViews
-from ._torch_views import TorchViews
+from . import views_opencv as _opencv_views
 from .colour import colour_map
 from .puzzle import cut, permutation_table
 from .recipes import RECIPES, recipe_from_settings
@@ -26,6 +24,8 @@ from .regions import draw_regions
 from .transport import transfer_batch
 from .view_params import ViewParams, draw_params
 from .view_settings import Puzzle, Recipe, Regions, SceneTransfer, View
+from .views_opencv import OpenCVViews
+from .views_torch import TorchViews
 
 __all__ = [
     "RECIPES",

@@ -12,6 +12,9 @@ from .config import Claim
 
 SEEDS = "pretraining_seeds"
 HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
+NOT_TESTED = "not tested"
+# Chance that a claim with nothing behind it counts as decided, over all claims of a study together.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Difference:
         values: One a seed, in points.
         mean: Of them.
         low: Of Student's 95% interval.
-        high: Likewise.
+        high: Its upper end.
+        p: Chance of so large a difference if there were none, two-sided.
     """
 
     measure: str
@@ -33,6 +37,12 @@ class Difference:
     mean: float
     low: float
     high: float
+    p: float = 1.0
+
+    @property
+    def visible(self) -> float:
+        """The smallest difference that these seeds could have shown, in points."""
+        return round((self.high - self.low) / 2, 4)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -68,15 +78,66 @@ def difference(
         return None
     values = [round(better[seed] - worse[seed], 4) for seed in seeds]
     low, high = t_interval(values)
-    return Difference(
-        measure, seeds, values, round(float(np.mean(values)), 4), round(low, 4), round(high, 4)
+    mean = round(float(np.mean(values)), 4)
+    return Difference(measure, seeds, values, mean, round(low, 4), round(high, 4), _chance(values))
+
+
+def _chance(values: Sequence[float]) -> float:
+    """Student's two-sided p of a mean of zero."""
+    from scipy.stats import t
+
+    spread = float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    mean = abs(float(np.mean(values)))
+    if spread == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * t.sf(mean / spread, len(values) - 1))
+
+
+def is_tested(
+    claim: Claim,
+    measure: str,
+    results: Mapping[tuple[str, str, str], Result],
+    floors: Mapping[str, str],
+) -> bool:
+    """Whether both sides are better than random weights of their own backbone.
+
+    A network that has not begun to learn says nothing of an idea, and to beat one that training
+    has made worse is no merit. Where the random weights were not measured nothing is tested.
+
+    Args:
+        claim: Names the cells.
+        measure: `<data>/<protocol>`.
+        results: By (cell, data, protocol).
+        floors: Cell -> the cell with random weights of its backbone.
+    """
+    data, _, protocol = measure.partition("/")
+    for cell in (claim.better, claim.worse):
+        side = results.get((cell, data, protocol))
+        floor = results.get((floors.get(cell, ""), data, protocol))
+        if side is None or floor is None or side.mean <= floor.mean:
+            return False
+    return True
+
+
+def verdicts(found: Sequence[Difference | None], tested: Sequence[bool]) -> list[str]:
+    """What each claim's deciding difference says, corrected for there being several (Holm).
+
+    Args:
+        found: One a claim; None where it was not measured.
+        tested: Whether both sides of it had learned anything.
+    """
+    words = [MISSING if one is None else UNKNOWN for one in found]
+    words = [
+        NOT_TESTED if one is not None and not counts else word
+        for one, counts, word in zip(found, tested, words, strict=True)
+    ]
+    asked = sorted(
+        ((one.p, i) for i, one in enumerate(found) if one is not None and tested[i]),
     )
-
-
-def verdict(found: Difference | None) -> str:
-    """What a difference says: its sign where the interval leaves out zero."""
-    if found is None:
-        return MISSING
-    if found.low > 0:
-        return HOLDS
-    return REVERSED if found.high < 0 else UNKNOWN
+    for rank, (p, i) in enumerate(asked):
+        if p > LEVEL / (len(asked) - rank):
+            break  # Holm: behind the first that fails none is decided
+        difference = found[i]
+        assert difference is not None
+        words[i] = HOLDS if difference.mean > 0 else REVERSED
+    return words

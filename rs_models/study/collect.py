@@ -12,9 +12,10 @@ import numpy as np
 
 from ..evaluation import results as files
 from ..evaluation.results import Result
-from .claims import SEEDS, difference, t_interval, verdict
-from .config import Claim, Job, StudyConfig, cells_of
-from .measure import RECORD, write_json
+from ..files import write_json
+from .claims import SEEDS, difference, is_tested, t_interval, verdicts
+from .config import Claim, Job, StudyConfig, cells_of, floors_of
+from .measure import RECORD
 
 
 def write(
@@ -50,16 +51,7 @@ def write(
         if path not in kept:  # of a cell that the study has no more
             path.unlink()
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
-    compared = []
-    for claim in claims:
-        found = [difference(claim, measure, by_key) for measure in claim.measures]
-        compared.append(
-            {
-                **dataclasses.asdict(claim),
-                "verdict": verdict(found[0]),
-                "differences": [dataclasses.asdict(d) if d else None for d in found],
-            }
-        )
+    compared = compare(claims, by_key, floors_of(config))
     cells = cells_of(config)
     about = {
         "name": config.name,
@@ -79,6 +71,33 @@ def write(
     write_json(target / "study.json", about)
     if config.report is not None:
         write_report(target, config.report)
+
+
+def compare(
+    claims: list[Claim], results: dict[tuple[str, str, str], Result], floors: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Each claim with its paired differences and its verdict, as claims.json holds them.
+
+    Args:
+        claims: All of the study, for the correction counts them.
+        results: By (cell, data, protocol).
+        floors: See `floors_of`.
+    """
+    found = [
+        [difference(claim, measure, results) for measure in claim.measures] for claim in claims
+    ]
+    tested = [is_tested(claim, claim.measures[0], results, floors) for claim in claims]
+    words = verdicts([differences[0] for differences in found], tested)
+    return [
+        {
+            **dataclasses.asdict(claim),
+            "verdict": word,
+            "differences": [
+                {**dataclasses.asdict(d), "visible": d.visible} if d else None for d in differences
+            ],
+        }
+        for claim, word, differences in zip(claims, words, found, strict=True)
+    ]
 
 
 def collect(jobs: list[Job], command: str) -> list[Result]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import UserError
 from ..papers import PAPERS
-from ..settings import build, merge
+from ..settings import Count, Length, Seed, build, check_ranges, merge
 
 
 @dataclass
@@ -30,6 +31,12 @@ class Evaluation:
     finetune: dict[str, Any] | None = None
     geometry: dict[str, Any] | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings; equal ones measure the same."""
+        text = json.dumps([self.probe, self.finetune, self.geometry], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 @dataclass
 class Cell:
@@ -42,6 +49,8 @@ class Cell:
         model: Measure this model instead of pretraining one: `baseline:...`, a folder or Hub id.
             A baseline's random weights take the seed.
         evaluate: Names of evaluations.
+        random: Cell of random weights of the same backbone, which a claim's sides must pass; null
+            finds the baseline of the backbone that the cell pretrains.
     """
 
     what: str = ""
@@ -49,6 +58,7 @@ class Cell:
     set: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     evaluate: list[str] = field(default_factory=list)
+    random: str | None = None
 
 
 @dataclass
@@ -99,7 +109,7 @@ class StudyConfig:
     results_dir: str = "outputs/study/collected"
     report: str | None = None
     note: str = ""
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    seeds: Annotated[list[Seed], Length(different=True)] = field(default_factory=lambda: [0, 1, 2])
     data: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +117,7 @@ class StudyConfig:
     claims: list[dict[str, Any]] = field(default_factory=list)
     curves: list[str] = field(default_factory=list)
     amounts: dict[str, Any] = field(default_factory=dict)
-    workers: int | None = None
+    workers: Count | None = None
     only: list[str] = field(default_factory=list)
     collect_only: bool = False
 
@@ -145,9 +155,13 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
     Raises:
         UserError: A cell, evaluation or setting that is unknown, by name.
     """
-    known = {
-        name: build(Cell, value or {}, f"cells.{name}.") for name, value in config.cells.items()
-    }
+    known = {}
+    for key, value in config.cells.items():
+        if not isinstance(key, str):
+            raise UserError(f"cells.{key}: write the name in quotes, '{key}', for it is no text.")
+        if not isinstance(value, dict | type(None)):
+            raise UserError(f"cells.{key} should be a group of settings, not {value!r}.")
+        known[key] = build(Cell, value or {}, f"cells.{key}.")
     whole: dict[str, Cell] = {}
 
     def resolved(name: str, seen: tuple[str, ...] = ()) -> Cell:
@@ -161,7 +175,7 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
             if cell.like is not None:
                 settings = copy.deepcopy(resolved(cell.like, (*seen, name)).set)
             merge(settings, copy.deepcopy(cell.set))
-            whole[name] = Cell(cell.what, None, settings, cell.model, cell.evaluate)
+            whole[name] = Cell(cell.what, None, settings, cell.model, cell.evaluate, cell.random)
         return whole[name]
 
     for name in known:
@@ -177,6 +191,21 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
                     f"{', '.join(config.evaluations)}"
                 )
     return whole
+
+
+def floors_of(config: StudyConfig) -> dict[str, str]:
+    """Cell -> the cell with random weights of its backbone, where there is one."""
+    cells = cells_of(config)
+    baselines = {cell.model: name for name, cell in cells.items() if cell.model}
+    floors = {}
+    for name, cell in cells.items():
+        backbone = cell.set.get("backbone", config.base.get("backbone"))
+        floor = cell.random or baselines.get(f"baseline:random-{backbone}")
+        if cell.random is not None and cell.random not in cells:
+            raise UserError(f"cells.{name}.random={cell.random} is no cell: {', '.join(cells)}.")
+        if floor is not None and (cell.model is None or cell.random is not None):
+            floors[name] = floor
+    return floors
 
 
 def claims_of(config: StudyConfig) -> list[Claim]:
@@ -214,15 +243,16 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
     """
     from ..trainer.config import RunConfig
 
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds is {config.seeds}: give one or more different numbers")
+    check_ranges(config)
     cells = cells_of(config)
     evaluations = {
         name: _evaluation(name, filled(value, data)) for name, value in config.evaluations.items()
     }
-    for name in config.only:
-        if name not in cells:
-            raise UserError(f"only names {name!r}, which is no cell: {', '.join(cells)}")
+    for key in ("only", "curves", "amounts"):
+        for name in getattr(config, key):
+            if name not in cells:
+                raise UserError(f"{key} names {name!r}, which is no cell: {', '.join(cells)}.")
+    check_report(config.report)
     jobs: list[Job] = []
     folders: dict[str, str] = {}
     for seed in config.seeds:
@@ -246,6 +276,22 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
     return jobs
 
 
+def check_report(report: str | None) -> None:
+    """Refuses a report that could not be written at the end.
+
+    Raises:
+        UserError: A folder, or a place where nothing may be written.
+    """
+    if report is None:
+        return
+    path = Path(report)
+    if path.is_dir():
+        raise UserError(f"report={report} is a folder: name a Markdown file in it.")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK) or there.is_relative_to("/proc"):
+        raise UserError(f"report={report} cannot be written: choose another place.")
+
+
 def filled(value: Any, data: dict[str, str]) -> Any:
     """A value with each `$NAME` replaced by the data set it stands for.
 
@@ -264,8 +310,10 @@ def filled(value: Any, data: dict[str, str]) -> Any:
 
 
 def _evaluation(name: str, value: Any) -> Evaluation:
-    from ..probe import ProbeConfig
+    from ..evaluation.kinds import check_protocols
+    from ..evaluation.probe import ProbeConfig
     from ..tasks.finetuning.config import FinetuneConfig
+    from ..tasks.finetuning.config import check as check_finetuning
 
     if not isinstance(value, dict):
         raise UserError(f"evaluations.{name} should be a group of settings, not {value!r}")
@@ -274,9 +322,12 @@ def _evaluation(name: str, value: Any) -> Evaluation:
     if len(kinds) != 1:
         raise UserError(f"evaluations.{name}: give one of probe, finetune and geometry")
     if evaluation.probe is not None:
-        build(ProbeConfig, copy.deepcopy(evaluation.probe), f"evaluations.{name}.probe.")
+        probe = build(ProbeConfig, copy.deepcopy(evaluation.probe), f"evaluations.{name}.probe.")
+        where = ("places",) if probe.data.place else ()
+        check_protocols(probe.protocols, source=probe.source is not None, known=(*where, "files"))
     if evaluation.finetune is not None:
-        build(FinetuneConfig, copy.deepcopy(evaluation.finetune), f"evaluations.{name}.finetune.")
+        prefix = f"evaluations.{name}.finetune."
+        check_finetuning(build(FinetuneConfig, copy.deepcopy(evaluation.finetune), prefix))
     if evaluation.geometry is not None and set(evaluation.geometry) - {"data", "images", "split"}:
         raise UserError(f"evaluations.{name}.geometry knows data, split and images")
     return evaluation

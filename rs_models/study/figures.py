@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..card_figures import COLOURS, MARKERS, axes_row, new_figure, png
 from ..evaluation.results import Result
+from ..plots import COLOURS, MARKERS, axes_row, new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_json, write_text
 from ..settings import build, merge
 from .config import Evaluation, Job
 
 RECORD = "job.json"
+DONE = ".done"
 
 
 def run_job(job: Job) -> str:
@@ -43,9 +45,11 @@ def run_job(job: Job) -> str:
     model = job.model or str(folder / "export")
     for name, evaluation in job.evaluations.items():
         target = folder / "results" / name
-        if not (target / ".done").is_file():
+        if not _is_measured(target, evaluation):
+            for old in target.glob("*.json"):  # of other protocols or settings
+                old.unlink()
             _evaluate(job, model, evaluation, target)
-            (target / ".done").touch()
+            write_text(target / DONE, evaluation.fingerprint)
     return "done"
 
 
@@ -54,8 +58,18 @@ def is_done(job: Job) -> bool:
     folder = Path(job.folder)
     trained = job.settings is None or (folder / "export").is_dir()
     return trained and all(
-        (folder / "results" / name / ".done").is_file() for name in job.evaluations
+        _is_measured(folder / "results" / name, evaluation)
+        for name, evaluation in job.evaluations.items()
     )
+
+
+def _is_measured(target: Path, evaluation: Evaluation) -> bool:
+    """Whether a folder holds the results of just these settings.
+
+    Empty marks are of studies that did not keep the settings; what they measured counts.
+    """
+    mark = target / DONE
+    return mark.is_file() and mark.read_text(encoding="utf-8") in ("", evaluation.fingerprint)
 
 
 def _claim(folder: Path, job: Job) -> dict[str, Any]:
@@ -76,10 +90,17 @@ def _claim(folder: Path, job: Job) -> dict[str, Any]:
 def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if evaluation.probe is not None:
-        from ..probe import ProbeConfig, measure
+        from ..evaluation.probe import ProbeConfig, measure
 
         probe = build(ProbeConfig, copy.deepcopy(evaluation.probe))
-        probe = replace(probe, model=model, names=[job.cell], output_dir=str(target), seed=job.seed)
+        probe = replace(
+            probe,
+            model=model,
+            names=[job.cell],
+            output_dir=str(target),
+            seed=job.seed,
+            baselines=[],
+        )
         measure(probe, progress=False)
     elif evaluation.finetune is not None:
         from ..tasks.finetuning.config import FinetuneConfig
@@ -107,11 +128,11 @@ def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> N
 
     from ..data import build_cache, load
     from ..data.cache import default_cache_dir
+    from ..data.names import data_name
     from ..evaluation import geometry
-    from ..evaluation.features import load_encoder
+    from ..evaluation.loading import load_encoder
     from ..evaluation.protocols import content_hash
     from ..evaluation.results import Result, write
-    from ..trainer.setup import data_title
 
     name, split = settings["data"], settings.get("split", "test")
     count = int(settings.get("images", 1000))
@@ -136,7 +157,7 @@ def _geometry(job: Job, model: str, settings: dict[str, Any], target: Path) -> N
         result = Result.now(
             model=job.cell,
             model_revision=encoder.revision or "unknown",
-            data=data_title(name),
+            data=data_name(name),
             data_revision=content_hash(cache),
             protocol=protocol,
             metric=protocol,
@@ -159,11 +180,3 @@ def _two_views(images: Any) -> tuple[Any, Any]:
     """
     side = images.shape[-1] * 3 // 4
     return images[..., :side, :side], images[..., -side:, -side:].flip(-1)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes beside, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..claims_table import claim_difference, claims_table
 from ..evaluation.results import Result, read_all
+from ..files import write_text
 from ..papers import PAPERS
-from .claims import HOLDS, MISSING, REVERSED, SEEDS, UNKNOWN
+from ..tables import claim_difference, claims_table
+from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
 
 Key = tuple[str, str, str]
@@ -33,9 +34,7 @@ def write_report(collected: Path, report: str | os.PathLike[str]) -> None:
     for name, content in drawn.items():
         (folder / f"{path.stem}_{name}").write_bytes(content)
     text = report_text(collected, [f"figures/{path.stem}_{name}" for name in drawn])
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
 
 
 def read(collected: Path, name: str) -> Any:
@@ -55,7 +54,7 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
     seeds = about["seeds"]
     counted = {
         word: sum(claim["verdict"] == word for claim in claims)
-        for word in (HOLDS, REVERSED, UNKNOWN, MISSING)
+        for word in (HOLDS, REVERSED, UNKNOWN, NOT_TESTED, MISSING)
     }
     base = about["base"]
     runs = sum(
@@ -68,7 +67,8 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         f"Of {len(claims)} claims, at this small scale: {counted[HOLDS]} hold, "
         f"{counted[REVERSED]} turn out the other way round, {counted[UNKNOWN]} cannot be told, "
-        f"{counted[MISSING]} were not measured.",
+        f"{counted[NOT_TESTED]} were not tested because a side is no better than random weights of "
+        f"its own backbone, {counted[MISSING]} were not measured.",
         "",
         f"{runs} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
         f"{base.get('image_size')} pixels, {base.get('epochs')} epochs (or what a cell names), "
@@ -85,8 +85,9 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         "A difference is that of two cells with the same seed, so with the same start, order, "
         "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
-        f"wide for {len(seeds)}. A claim *holds* where it leaves out zero. With {len(claims)} "
-        "claims one such interval in twenty does so by chance: they are not corrected for that.",
+        f"wide for {len(seeds)}; half its width is the smallest difference that could have been "
+        "seen. A claim *holds* where the paired t-test says so after Holm's correction for all "
+        "claims that were tested.",
         "",
     ]
     behind = _behind_random(about["trained"], results)
@@ -166,6 +167,7 @@ _VERDICTS = {
     HOLDS: "**Holds.**",
     REVERSED: "**The reverse holds.**",
     UNKNOWN: "Cannot be told at this scale.",
+    NOT_TESTED: "Not tested: a side is no better than random weights.",
     MISSING: "Not measured.",
 }
 

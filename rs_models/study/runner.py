@@ -10,10 +10,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
+from ..files import write_json
 from . import collect
 from .config import Job, StudyConfig, claims_of, jobs_of
 from .data import prepare
-from .measure import is_done, write_json
+from .measure import is_done
 from .workers import devices, run_all
 
 FAILED = "failed.json"

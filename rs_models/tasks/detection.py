@@ -1,362 +1,138 @@
-"""Object detection: Faster R-CNN with a feature pyramid on a native backbone.
+"""Object detection: boxes and their classes."""
 
-The parts are torchvision's (Ren et al., 2015, arXiv 1506.01497; Lin et al., 2017, arXiv
-1612.03144); labels and outputs are transformers'. `import rs_models` registers it, so that
-`AutoModelForObjectDetection.from_pretrained` restores it.
-"""
+from __future__ import annotations
 
-# No `from __future__ import annotations` here: strict configs check types that are not strings.
-
-import dataclasses
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any
 
+import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
-from transformers.configuration_utils import SubConfigSpec
-from transformers.utils import ModelOutput
+from torchvision import tv_tensors
+from transformers import PreTrainedModel
 
-from .. import backbones
-from ..errors import UserError
+from ..evaluation.metrics import detection_scores
+from .faster_rcnn import FasterRcnnForObjectDetection
+from .task import Column, Row, Task, label_classes
 
-_FLOOR = 1e-9  # probability of the classes that a detection is not of
+_LEAST_SCORE = 0.01  # queries beyond the boxes found have the class "none"
+_SIDE = 1000  # pixels of the image that boxes over the sides are counted in: IoU is the same
+
+Boxes = tuple[np.ndarray, np.ndarray]
 
 
-@strict
-class FasterRcnnConfig(PreTrainedConfig):
-    """Settings; the classes are transformers' `num_labels` or `id2label`.
+class Detection(Task):
+    """Boxes; a label is (N, 4) float32 x0 y0 x1 y1 in pixels and (N,) int64 classes."""
 
-    Args:
-        backbone_config: Config of the native backbone, a ResNet or Swin; a ResNet-50 over RGB when
-            none is given.
-        pyramid_channels: Channels of every level of the pyramid.
-        anchor_scales: Sides of the anchors over the stride of their level: one anchor side of
-            scale x stride pixels for each. torchvision's 8 (32 pixels at stride 4) suits
-            photographs; objects seen from above are often smaller.
-        anchor_ratios: Height over width of the anchors.
-        detections: Most boxes an image.
-        score_threshold: Boxes below it are dropped.
-        nms_threshold: IoU from which on the weaker of two boxes of a class is dropped.
-        roi_size: Side of the pooled features of a box.
-        head_dim: Width of the box head.
-    """
-
-    model_type = "rs_faster_rcnn"
-    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
-        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet")
+    name = "detection"
+    columns = ("objects",)
+    metric = ("AP50", "map_50")
+    resamples = 100  # an evaluation by COCO's rules takes tens of milliseconds
+    has_boxes = True
+    pipeline = "object-detection"
+    auto_class = "AutoModelForObjectDetection"
+    answer = "boxes.geojson"
+    processor = {  # noqa: RUF012
+        "image_processor_type": "DetrImageProcessor",
+        "do_resize": False,
+        "do_pad": True,
     }
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
-    # All constants: torchvision's fasterrcnn_resnet50_fpn, but for the anchors' second scale.
-    pyramid_channels: int = 256
-    anchor_scales: list[float] | tuple[float, ...] = (4.0, 8.0)
-    anchor_ratios: list[float] | tuple[float, ...] = (0.5, 1.0, 2.0)
-    detections: int = 100
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    roi_size: int = 7
-    head_dim: int = 1024
+    def class_feature(self, feature: Any) -> Any:
+        """The part of the feature that holds the class names."""
+        return feature["category"]
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Build the nested backbone config."""
-        given = self.backbone_config
-        if given is None:
-            given = backbones.backbone_config("resnet50")
-        settings = dict(given) if isinstance(given, dict) else given.to_dict()
-        self.backbone_config = AutoConfig.for_model(
-            settings.pop("model_type", "resnet"), **settings
-        )
-        super().__post_init__(**kwargs)
+    def read(self, row: Mapping[str, Any], column: Column, where: str) -> Boxes:
+        """The boxes of a stored row, which `data.load` has checked."""
+        objects = row[column.name]
+        boxes = np.asarray(objects["bbox"], np.float32).reshape(-1, 4).copy()
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes, np.asarray(objects["category"], np.int64).reshape(-1)
 
-    @property
-    def native(self) -> PreTrainedConfig:
-        """The backbone's config, which is never a plain dict after construction."""
-        return cast(PreTrainedConfig, self.backbone_config)
+    def present(self, label: Boxes) -> np.ndarray:
+        """The class of each box."""
+        return label[1]
 
-    def validate_backbone(self) -> None:
-        """A pyramid needs several resolutions."""
-        if getattr(self.backbone_config, "model_type", "resnet") not in ("resnet", "swin"):
-            raise ValueError("a feature pyramid needs a ResNet or a Swin")
+    def nothing(self, name: str) -> str:
+        """What is said of a split in which no image has a label."""
+        return f"No image of {name} holds a box: there is nothing to learn or to count."
 
+    def inputs(self, label: Boxes, size: tuple[int, int]) -> dict[str, Any]:
+        """The boxes and their classes."""
+        kind: Any = tv_tensors.BoundingBoxFormat.XYXY
+        boxes = tv_tensors.BoundingBoxes(torch.from_numpy(label[0]), format=kind, canvas_size=size)
+        return {"boxes": boxes, "classes": torch.from_numpy(label[1])}
 
-@dataclass
-class DetectionOutput(ModelOutput):
-    """What a detector gives.
+    def target(self, inputs: Mapping[str, Any], label: Boxes, num_classes: int) -> dict[str, Any]:
+        """`class_labels` (n,) and `boxes` (n, 4): centres and sides over the image's sides."""
+        x0, y0, x1, y1 = inputs["boxes"].as_subclass(Tensor).float().unbind(-1)
+        height, width = inputs["image"].shape[-2:]
+        centres = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height)
+        sides = ((x1 - x0) / width, (y1 - y0) / height)
+        return {
+            "class_labels": inputs["classes"].long(),
+            "boxes": torch.stack((*centres, *sides), dim=-1),
+        }
 
-    Attributes:
-        loss: Sum of the four losses, where labels are given.
-        loss_dict: Each of them.
-        logits: (B, Q, num_labels + 1), whose softmax is a box's probability of each class and,
-            last, of none; None in training mode.
-        pred_boxes: (B, Q, 4), centre x, centre y, width and height over the image's sides; Q is
-            `config.detections`, and boxes beyond those found have the class "none".
-    """
-
-    loss: Tensor | None = None
-    loss_dict: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
-
-
-class _Body(nn.Module):
-    """A backbone and the pyramid over its stages."""
-
-    def __init__(self, config: FasterRcnnConfig) -> None:
-        from torchvision.ops import FeaturePyramidNetwork
-        from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-
-        super().__init__()
-        self.pyramid = FeaturePyramidNetwork(
-            list(backbones.stage_dims(config.native)),
-            config.pyramid_channels,
-            extra_blocks=LastLevelMaxPool(),
-        )
-
-    def forward(self, stages: Sequence[Tensor]) -> dict[str, Tensor]:
-        named = OrderedDict((str(i), stage) for i, stage in enumerate(stages))
-        return self.pyramid(named)
-
-
-class FasterRcnnForObjectDetection(PreTrainedModel):
-    """Faster R-CNN with FPN on a ResNet or Swin, for any number of bands.
-
-    Images come normalised as the backbone expects (`config.backbone_config.rs_models` says how,
-    where it is one of ours); nothing is resized.
-    """
-
-    config_class = FasterRcnnConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = "image"
-
-    def __init__(self, config: FasterRcnnConfig) -> None:
-        """Build backbone, pyramid, proposal network and box head."""
-        from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-        from torchvision.models.detection.roi_heads import RoIHeads
-        from torchvision.models.detection.rpn import (
-            AnchorGenerator,
-            RegionProposalNetwork,
-            RPNHead,
-        )
-        from torchvision.ops import MultiScaleRoIAlign
-
-        super().__init__(config)
-        self.backbone = backbones.from_config(config.native)
-        self.body = _Body(config)
-        levels = len(backbones.stage_dims(config.native))
-        strides = [
-            4 * 2**i for i in range(levels + 1)
-        ]  # the last one is pooled from the one before
-        anchors = AnchorGenerator(
-            tuple(tuple(scale * stride for scale in config.anchor_scales) for stride in strides),
-            (tuple(config.anchor_ratios),) * len(strides),
-        )
-        channels = config.pyramid_channels
-        self.rpn = RegionProposalNetwork(
-            anchors,
-            RPNHead(channels, anchors.num_anchors_per_location()[0]),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=256,
-            positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 2000, "testing": 1000},
-            nms_thresh=0.7,
-        )
-        names = [str(i) for i in range(levels)]
-        self.roi_heads = RoIHeads(
-            MultiScaleRoIAlign(names, output_size=config.roi_size, sampling_ratio=2),
-            TwoMLPHead(channels * config.roi_size**2, config.head_dim),
-            FastRCNNPredictor(config.head_dim, cast(int, config.num_labels) + 1),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=512,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=config.score_threshold,
-            nms_thresh=config.nms_threshold,
-            detections_per_img=config.detections,
-        )
-        self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Initial values as torchvision has them for these parts."""
-        if isinstance(module, nn.Conv2d):
-            if self._is_rpn(module):
-                init.normal_(module.weight, std=0.01)
-            else:
-                init.kaiming_uniform_(module.weight, a=1)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            bound = module.in_features**-0.5
-            init.uniform_(module.bias, -bound, bound)
-        else:
-            super()._init_weights(module)
-
-    def _is_rpn(self, module: nn.Module) -> bool:
-        return any(module is other for other in self.rpn.modules())
-
-    def forward(
+    def network(
         self,
-        pixel_values: Tensor,
-        labels: Sequence[Mapping[str, Tensor]] | None = None,
-        pixel_mask: Tensor | None = None,
-    ) -> DetectionOutput:
-        """Boxes, and the loss where labels are given.
+        backbone: PreTrainedModel,
+        id2label: Mapping[int, str],
+        *,
+        head: str,
+        settings: Mapping[str, Any],
+    ) -> PreTrainedModel:
+        """A Faster R-CNN over a native backbone."""
+        model = FasterRcnnForObjectDetection.over(
+            backbone, **{"num_labels": len(id2label), **settings}
+        )
+        label_classes(model.config, id2label)
+        return model
 
-        Args:
-            pixel_values: Normalised images, (B, C, H, W).
-            labels: An image each: `class_labels` (n,) from 0 on and `boxes` (n, 4), centre x,
-                centre y, width and height over the image's sides; n may be 0.
-            pixel_mask: (B, H, W), 1 where images of different sizes have pixels and 0 where
-                transformers' processors have padded them right and below; boxes are over the
-                sides of the former.
+    def outputs(self, model: nn.Module, pixel_values: Tensor) -> dict[str, Tensor]:
+        """`logits` (B, Q, K + 1) and `pred_boxes` (B, Q, 4)."""
+        output = model(pixel_values=pixel_values)
+        return {"logits": output.logits, "pred_boxes": output.pred_boxes}
 
-        Returns:
-            See `DetectionOutput`.
+    def loss(
+        self, model: nn.Module, pixel_values: Tensor, labels: Any, class_weights: Tensor | None
+    ) -> Tensor:
+        """Sum of the network's own losses."""
+        return model(pixel_values=pixel_values, labels=labels).loss
 
-        Raises:
-            UserError: Labels of another number of images, or in training mode none.
-        """
-        from torchvision.models.detection.image_list import ImageList
-
-        if self.training and labels is None:
-            raise UserError("A detector in training mode needs labels.")
-        count, _, height, width = pixel_values.shape
-        sizes = [(height, width)] * count
-        if pixel_mask is not None:
-            sizes = [(int(m.any(1).sum()), int(m.any(0).sum())) for m in pixel_mask]
-        if labels is not None and len(labels) != count:
-            raise UserError(f"Labels of {len(labels)} images do not fit {count} images.")
-        images = ImageList(pixel_values, sizes)
-        maps = self.body(backbones.stages(self.backbone, pixel_values))
-        output = DetectionOutput()
-        if labels is not None:
-            device = pixel_values.device
-            targets = [_target(row, *size, device) for row, size in zip(labels, sizes, strict=True)]
-            output.loss_dict = self._losses(images, maps, targets)
-            output.loss = cast(Tensor, sum(output.loss_dict.values()))
-        if not self.training:
-            proposals, _ = self.rpn(images, maps)
-            found, _ = self.roi_heads(maps, proposals, images.image_sizes)
-            output.logits, output.pred_boxes = self._as_queries(found, sizes)
-        return output
-
-    def _losses(self, images: Any, maps: Any, targets: Any) -> dict[str, Tensor]:
-        """The four losses; the two heads compute them in training mode only."""
-        heads = (self.rpn, self.roi_heads)
-        was = self.training
-        for head in heads:
-            head.train()
-        proposals, of_proposals = self.rpn(images, maps, targets)
-        _, of_boxes = self.roi_heads(maps, proposals, images.image_sizes, targets)
-        for head in heads:
-            head.train(was)
-        return {**of_proposals, **of_boxes}
-
-    def _as_queries(
-        self, found: Sequence[dict[str, Tensor]], sizes: Sequence[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        """Boxes of all images in one tensor, as transformers' detectors give them."""
-        config, device = self.config, found[0]["boxes"].device
-        classes = cast(int, config.num_labels)
-        shape = (len(found), config.detections)
-        odds = torch.full((*shape, classes + 1), _FLOOR, device=device)
-        odds[..., -1] = 1.0
-        boxes = torch.zeros((*shape, 4), device=device)
-        for i, (row, (height, width)) in enumerate(zip(found, sizes, strict=True)):
-            sides = torch.tensor([width, height, width, height], device=device)
-            number = len(row["scores"])
-            odds[i, range(number), row["labels"] - 1] = row["scores"].float().clamp_min(_FLOOR)
-            odds[i, :number, -1] = (1 - row["scores"].float()).clamp_min(_FLOOR)
-            x0, y0, x1, y1 = (row["boxes"] / sides).float().unbind(1)
-            boxes[i, :number] = torch.stack(((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0), dim=1)
-        return odds.log(), boxes
-
-    @staticmethod
-    def post_process_object_detection(
-        outputs: Any, threshold: float = 0.5, target_sizes: Any = None
-    ) -> list[dict[str, Tensor]]:
-        """Boxes in pixels, as the image processors of transformers' detectors give them.
-
-        Args:
-            outputs: Of a detector, with `logits` and `pred_boxes`.
-            threshold: Least score.
-            target_sizes: (height, width) of each image; None leaves boxes over the images' sides.
-
-        Returns:
-            An image each: `scores` (n,), `labels` (n,), `boxes` (n, 4) as x0 y0 x1 y1, best first.
-        """
+    def rows(self, output: Mapping[str, Tensor], labels: Any, num_classes: int) -> list[Row]:
+        """`{"boxes", "scores", "labels", "true_boxes", "true_labels"}` of each image."""
         from torchvision.ops import box_convert
+        from transformers.utils import ModelOutput
 
-        probabilities = outputs.logits.softmax(-1)
+        detections = FasterRcnnForObjectDetection.post_process_object_detection(
+            ModelOutput(output), threshold=0.0
+        )
         rows = []
-        for i, (odds, boxes) in enumerate(zip(probabilities, outputs.pred_boxes, strict=True)):
-            scores, labels = odds[:, :-1].max(-1)
-            order = scores.argsort(descending=True, stable=True)
-            order = order[scores[order] > threshold]
-            corners = box_convert(boxes[order], "cxcywh", "xyxy")
-            if target_sizes is not None:
-                height, width = (int(side) for side in target_sizes[i])
-                corners = corners * corners.new_tensor([width, height, width, height])
-            rows.append({"scores": scores[order], "labels": labels[order], "boxes": corners})
+        for boxes, true in zip(detections, labels, strict=True):
+            real = boxes["scores"] > _LEAST_SCORE
+            corners = box_convert(true["boxes"].float(), "cxcywh", "xyxy")
+            rows.append(
+                {
+                    # Over the image's sides; COCO's measure knows sizes in pixels by extras only.
+                    "boxes": boxes["boxes"][real].float().cpu().tolist(),
+                    "scores": boxes["scores"][real].float().cpu().tolist(),
+                    "labels": boxes["labels"][real].cpu().tolist(),
+                    "true_boxes": corners.cpu().tolist(),
+                    "true_labels": true["class_labels"].cpu().tolist(),
+                }
+            )
         return rows
 
-    @classmethod
-    def from_backbone(
-        cls, name_or_path: str, *, bands: str | Sequence[str] | None = None, **settings: Any
-    ) -> Self:
-        """A detector with trained backbone and random heads, in evaluation mode.
-
-        Args:
-            name_or_path: What `backbones.load` takes: a native folder, a Hub id or a timm name.
-            bands: Bands of the images to come; the stem is adapted where the weights have others.
-            **settings: Fields of the config, `num_labels` or `id2label` among them.
-
-        Raises:
-            UserError: An unknown setting, a backbone without a pyramid, or whatever
-                `backbones.load` says.
-        """
-        _check_settings(settings)  # before anything is loaded
-        return cls.over(backbones.load(name_or_path, bands=bands), **settings)
-
-    @classmethod
-    def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
-        """The same over a native backbone in memory, whose weights are copied."""
-        _check_settings(settings)
-        backbones.stage_dims(backbone.config)  # refuses a ViT
-        try:
-            config = FasterRcnnConfig(backbone_config=backbone.config.to_dict(), **settings)
-        except StrictDataclassError as error:
-            raise UserError(f"FasterRcnnConfig: {error.__cause__ or error}.") from error
-        model = cls(config)
-        model.backbone.load_state_dict(backbone.state_dict())
-        return model.eval()
+    def scores(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """COCO's scores over some images, from 0 to 1."""
+        predicted = [{key: row[key] for key in ("boxes", "scores", "labels")} for row in rows]
+        true = [{"boxes": row["true_boxes"], "labels": row["true_labels"]} for row in rows]
+        return detection_scores(_enlarged(predicted), _enlarged(true))
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    known = {field.name for field in dataclasses.fields(FasterRcnnConfig)} | {"num_labels"}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(f"FasterRcnnConfig has no setting {', '.join(unknown)}: see its docstring.")
-
-
-def _target(
-    row: Mapping[str, Tensor], height: int, width: int, device: torch.device
-) -> dict[str, Tensor]:
-    """Labels of an image as torchvision wants them: corners in pixels, classes from 1 on."""
-    from torchvision.ops import box_convert
-
-    boxes = torch.as_tensor(row["boxes"], dtype=torch.float32, device=device).reshape(-1, 4)
-    sides = boxes.new_tensor([width, height, width, height])
-    labels = torch.as_tensor(row["class_labels"], device=device).long().reshape(-1)
-    return {"boxes": box_convert(boxes * sides, "cxcywh", "xyxy"), "labels": labels + 1}
+def _enlarged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**row, "boxes": torch.as_tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4) * _SIDE}
+        for row in rows
+    ]

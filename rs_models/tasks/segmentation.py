@@ -1,342 +1,124 @@
-"""Semantic segmentation: a native backbone under the decoders of GLCNet and TOV.
+"""Semantic segmentation: a class each pixel."""
 
-`import rs_models` registers both networks, so `AutoModelForSemanticSegmentation.from_pretrained`
-restores them. To fine-tune a segmentation checkpoint on other classes:
-`from_pretrained(path, num_labels=7, ignore_mismatched_sizes=True)` replaces the output layer only.
+from __future__ import annotations
 
-Both take images of any size, normalised as the backbone expects (`config.backbone_config.rs_models`
-says how, where the backbone is one of ours).
-"""
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-# No `from __future__ import annotations` here: strict configs check types that are not strings.
-
-import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self, cast
-
+import numpy as np
+import torch
 import torch.nn.functional as F
-from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.configuration_utils import SubConfigSpec
-from transformers.modeling_outputs import SemanticSegmenterOutput
+from torchvision import tv_tensors
+from transformers import PreTrainedModel
 
-from .. import backbones
-from ..decoders import (
-    AsppEncoder,
-    DeepLabV3PlusDecoder,
-    FcnDecoder,
-    init_decoder_weights,
-    resize,
-)
+from ..data.names import IGNORE
 from ..errors import UserError
+from ..evaluation.metrics import confusion_matrix
+from . import upernet
+from .segmentation_scores import scores_of
+from .segmenters import DeepLabV3PlusForSemanticSegmentation, FcnForSemanticSegmentation
+from .task import Column, ConfusionTask, Row, label_classes
+
+_HEADS: dict[str, Any] = {
+    "deeplabv3plus": DeepLabV3PlusForSemanticSegmentation.over,
+    "fcn": FcnForSemanticSegmentation.over,
+    "upernet": upernet.over,
+}
 
 
-@strict
-class SegmentationConfig(PreTrainedConfig):
-    """Settings of both networks; the classes are transformers' `num_labels` or `id2label`.
+class Segmentation(ConfusionTask):
+    """A class each pixel; a label is a mask (H, W) uint8, 255 where there is none."""
 
-    Args:
-        backbone_config: Config of the native backbone; a ResNet-50 over RGB when none is given.
-        output_stride: Image side over the side of the backbone's last map: 8, 16 or 32, reached by
-            dilation. None is the paper's for a ResNet; a Swin or ViT keeps its own.
-        first_block_dilated: Whether the first block of a dilated stage is dilated too (GLCNet) or
-            keeps the dilation of the stage before (torchvision).
-        norm_momentum: Share of the new batch in the running statistics of the decoder's BatchNorm.
-            GLCNet's code has 0.9, which makes evaluation depend on the last few batches; torch's
-            default is ours.
-        loss_ignore_index: Label of pixels without a class; the loss leaves them out.
-    """
+    name = "segmentation"
+    columns = ("mask",)
+    metric = ("mIoU", "mean_iou")
+    weighs_classes = True
+    least_classes = 2
+    has_heads = True
+    pipeline = "image-segmentation"
+    auto_class = "AutoModelForSemanticSegmentation"
+    # What pipelines need to give masks at the image's size.
+    processor = {"image_processor_type": "SegformerImageProcessor", "do_resize": False}  # noqa: RUF012
 
-    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
-        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet")
-    }
-    paper_output_stride: ClassVar[int] = 32
+    def read(self, row: Mapping[str, Any], column: Column, where: str) -> np.ndarray:
+        """The mask of a stored row."""
+        return read_mask(row["mask"], column)
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
-    output_stride: int | None = None
-    first_block_dilated: bool = False
-    norm_momentum: float = 0.1
-    loss_ignore_index: int = 255
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Build the nested backbone config and record the dilation in it."""
-        given = self.backbone_config
-        if given is None:
-            given = backbones.backbone_config("resnet50")
-        # A copy in any case: the dilation below must not reach the config of a model in use.
-        settings = dict(given) if isinstance(given, dict) else given.to_dict()
-        native = AutoConfig.for_model(settings.pop("model_type", "resnet"), **settings)
-        if native.model_type == "resnet":
-            self.output_stride = self.output_stride or self.paper_output_stride
-            # Where `backbones.from_config` looks.
-            native.output_stride = self.output_stride
-            native.first_block_dilated = self.first_block_dilated
-        self.backbone_config = native
-        super().__post_init__(**kwargs)
-
-    @property
-    def native(self) -> PreTrainedConfig:
-        """The backbone's config, which is never a plain dict after construction."""
-        return cast(PreTrainedConfig, self.backbone_config)
-
-    def validate_output_stride(self) -> None:
-        """Only a ResNet can be dilated, and only to strides that its stages reach."""
-        resnet = getattr(self.backbone_config, "model_type", "resnet") == "resnet"
-        allowed = (None, 8, 16, 32) if resnet else (None,)
-        if self.output_stride not in allowed:
-            raise ValueError(
-                f"output_stride is {self.output_stride}; it must be 8, 16 or 32 for a ResNet, and "
-                "left out for other backbones"
-            )
-
-    def validate_labels(self) -> None:
-        """One class leaves nothing to learn: its cross entropy is always 0."""
-        if self.id2label is not None and len(self.id2label) < 2:
-            raise ValueError(f"num_labels is {len(self.id2label)}; segmentation needs at least 2")
-
-
-@strict
-class DeepLabV3PlusConfig(SegmentationConfig):
-    """Settings of GLCNet's fine-tuning network.
-
-    Args:
-        decoder_channels: Channels of ASPP and of the decoder.
-        low_level_channels: Channels that the backbone's first map is reduced to.
-        atrous_rates: Dilations of ASPP.
-        encoder_dropout: Dropout after ASPP.
-        decoder_dropout: Dropout after the first and the second convolution of the decoder.
-    """
-
-    model_type = "rs_deeplabv3plus"
-    paper_output_stride: ClassVar[int] = 16
-
-    # All constants: GeoX-Lab/G-RSIM, T-SS-GLCNet, fine-tuning network.
-    first_block_dilated: bool = True
-    decoder_channels: int = 256
-    low_level_channels: int = 48
-    atrous_rates: list[int] | tuple[int, ...] = (6, 12, 18)
-    encoder_dropout: float = 0.5
-    decoder_dropout: list[float] | tuple[float, ...] = (0.5, 0.1)
-
-    def validate_decoder_dropout(self) -> None:
-        """The decoder has two places for dropout."""
-        if len(self.decoder_dropout) != 2:
-            raise ValueError(f"decoder_dropout has {len(self.decoder_dropout)} values, not 2")
-
-
-@strict
-class FcnConfig(SegmentationConfig):
-    """Settings of TOV's segmentation network (`FCN_d8`), those of every network here."""
-
-    model_type = "rs_fcn"
-    # GeoX-Lab/G-RSIM, TOV_v1: stages 3 and 4 dilated, as torchvision does it.
-    paper_output_stride: ClassVar[int] = 8
-
-
-class SegmentationModel(PreTrainedModel):
-    """A native backbone and a decoder; a subclass builds the decoder and defines `logits`."""
-
-    config_class = SegmentationConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = "image"
-
-    def __init__(self, config: SegmentationConfig) -> None:
-        """Build the native backbone; a subclass adds its decoder and calls `post_init()`."""
-        super().__init__(config)
-        self.backbone = backbones.from_config(config.native)
-        if config.native.model_type == "vit":
-            # Unused here, and a weight without gradient stops distributed training.
-            cast(Any, self.backbone).pooler = None
-
-    def logits(self, pixel_values: Tensor) -> Tensor:
-        """Scores of every class and pixel, (B, C, H, W) -> (B, num_labels, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} defines its own logits")
-
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None
-    ) -> SemanticSegmenterOutput:
-        """Scores, and the loss where labels are given.
-
-        Args:
-            pixel_values: Normalised images, (B, C, H, W).
-            labels: Class of each pixel, (B, H, W), integers; `config.loss_ignore_index` where there
-                is none.
-
-        Returns:
-            `logits` (B, num_labels, H, W) at the images' size, and `loss`: cross entropy, mean over
-            the labelled pixels of the batch, 0 when there is none.
-
-        Raises:
-            UserError: Labels of another size than the images, or images with other bands than the
-                backbone's.
-        """
-        logits = self.logits(pixel_values)
-        if labels is None:
-            return SemanticSegmenterOutput(logits=cast(Any, logits))
-        if labels.shape != (len(logits), *logits.shape[2:]):
+    def fit(self, label: np.ndarray, size: tuple[int, int], where: str) -> None:
+        """Refuses a mask of another size than its image."""
+        if label.shape != tuple(size):
             raise UserError(
-                f"Labels {tuple(labels.shape)} do not fit images {tuple(pixel_values.shape)}: give "
-                "(B, H, W), one class a pixel."
+                f"The mask in {where} is {label.shape[1]} x {label.shape[0]} pixels, its image "
+                f"{size[1]} x {size[0]}: give masks of the images' size."
             )
-        ignored = self.config.loss_ignore_index
-        total = F.cross_entropy(logits, labels.long(), ignore_index=ignored, reduction="sum")
+
+    def present(self, label: np.ndarray) -> np.ndarray:
+        """The class of each labelled pixel."""
+        return label[label != IGNORE]
+
+    def nothing(self, name: str) -> str:
+        """What is said of a split in which no image has a label."""
+        return (
+            f"Every mask of {name} is {IGNORE} or ignored throughout, which means no class: there "
+            "is nothing to learn or to count. Number the classes from 0 on."
+        )
+
+    def inputs(self, label: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+        """The mask."""
+        return {"mask": tv_tensors.Mask(torch.from_numpy(label))}
+
+    def target(self, inputs: Mapping[str, Any], label: np.ndarray, num_classes: int) -> Tensor:
+        """The augmented mask, (H, W) int64."""
+        return inputs["mask"].as_subclass(Tensor).long()
+
+    def network(
+        self,
+        backbone: PreTrainedModel,
+        id2label: Mapping[int, str],
+        *,
+        head: str,
+        settings: Mapping[str, Any],
+    ) -> PreTrainedModel:
+        """DeepLabV3+, FCN or UperNet over a native backbone."""
+        chosen = {"num_labels": len(id2label), **settings}
+        if head == "upernet":
+            chosen.setdefault("use_auxiliary_head", False)
+        model = _HEADS[head](backbone, **chosen)
+        label_classes(model.config, id2label)
+        return model
+
+    def outputs(self, model: nn.Module, pixel_values: Tensor) -> dict[str, Tensor]:
+        """Scores of the classes, `logits` (B, K, H, W)."""
+        return {"logits": scores_of(model, pixel_values)}
+
+    def loss(
+        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, class_weights: Tensor | None
+    ) -> Tensor:
+        """Cross entropy over the labelled pixels, 0 where there is none."""
+        logits = scores_of(model, pixel_values).float()
+        total = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE, reduction="sum")
+        labelled = labels[labels != IGNORE]
         # Not torch's mean, which is NaN for a batch without any labelled pixel.
-        loss = total / (labels != ignored).sum().clamp_min(1)
-        return SemanticSegmenterOutput(loss=loss, logits=cast(Any, logits))
+        count = labelled.numel() if class_weights is None else class_weights[labelled].sum()
+        return total / max(float(count), 1e-8)
 
-    @classmethod
-    def from_backbone(
-        cls, name_or_path: str, *, bands: str | Sequence[str] | None = None, **settings: Any
-    ) -> Self:
-        """A network with trained backbone and random decoder, in evaluation mode.
+    def rows(self, output: Mapping[str, Tensor], labels: Tensor, num_classes: int) -> list[Row]:
+        """`{"confusion"}` of each image."""
+        best = output["logits"].argmax(1).cpu()
+        return [
+            {"confusion": confusion_matrix(p, t.cpu(), num_classes).tolist()}
+            for p, t in zip(best, labels, strict=True)
+        ]
 
-        Args:
-            name_or_path: What `backbones.load` takes: a native folder, a Hub id or a timm name.
-            bands: Bands of the images to come; the stem is adapted where the weights have others.
-            **settings: Fields of the config, `num_labels` or `id2label` among them.
-
-        Raises:
-            UserError: An unknown setting, or whatever `backbones.load` says.
-        """
-        _check_settings(cls.config_class, settings)  # before anything is loaded
-        return cls.over(backbones.load(name_or_path, bands=bands), **settings)
-
-    @classmethod
-    def over(cls, backbone: PreTrainedModel, **settings: Any) -> Self:
-        """The same over a native backbone in memory, whose weights are copied."""
-        config_class = cls.config_class
-        _check_settings(config_class, settings)
-        try:
-            config = config_class(backbone_config=backbone.config.to_dict(), **settings)
-        except StrictDataclassError as error:
-            raise UserError(f"{config_class.__name__}: {error.__cause__ or error}.") from error
-        model = cls(config)
-        model._load_backbone(backbone)
-        return model.eval()
-
-    def _load_backbone(self, trained: PreTrainedModel) -> None:
-        weights = trained.state_dict()
-        self.backbone.load_state_dict(
-            {key: value for key, value in weights.items() if not key.startswith("pooler.")}
-        )
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Initial values of the decoder; the backbone has transformers' own."""
-        init_decoder_weights(module)
+    def confusions(self, rows: Sequence[Row]) -> np.ndarray:
+        """Confusion matrices of the images, (images, K, K) int64."""
+        return np.asarray([row["confusion"] for row in rows], np.int64)
 
 
-def _check_settings(config_class: type[SegmentationConfig], settings: dict[str, Any]) -> None:
-    known = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(
-            f"{config_class.__name__} has no setting {', '.join(unknown)}: see its docstring."
-        )
-
-
-class DeepLabV3PlusForSemanticSegmentation(SegmentationModel):
-    """DeepLabV3+ as GLCNet fine-tunes it: backbone, ASPP, decoder over stage 1."""
-
-    config_class = DeepLabV3PlusConfig
-
-    def __init__(self, config: DeepLabV3PlusConfig) -> None:
-        """Build backbone, ASPP and decoder."""
-        super().__init__(config)
-        low_channels, *_, last_channels = backbones.stage_dims(config.native)
-        first, second = config.decoder_dropout
-        self.encoder = AsppEncoder(
-            last_channels,
-            config.decoder_channels,
-            config.atrous_rates,
-            config.encoder_dropout,
-            norm_momentum=config.norm_momentum,
-        )
-        self.decoder = DeepLabV3PlusDecoder(
-            low_channels,
-            cast(int, config.num_labels),
-            channels=config.decoder_channels,
-            low_channels_out=config.low_level_channels,
-            dropout=(first, second),
-            norm_momentum=config.norm_momentum,
-        )
-        self.post_init()
-
-    def logits(self, pixel_values: Tensor) -> Tensor:
-        """Scores of every class and pixel, (B, C, H, W) -> (B, num_labels, H, W)."""
-        low_level, *_, last = backbones.stages(self.backbone, pixel_values)
-        scores = self.decoder(self.encoder(last), low_level)  # (B, num_labels, H/4, W/4)
-        return resize(scores, pixel_values.shape[2:], align_corners=True)
-
-
-class FcnForSemanticSegmentation(SegmentationModel):
-    """The FCN that TOV fine-tunes; it takes a ViT too, since it needs one feature map only."""
-
-    config_class = FcnConfig
-
-    def __init__(self, config: FcnConfig) -> None:
-        """Build backbone and decoder."""
-        super().__init__(config)
-        self.decoder = FcnDecoder(
-            backbones.feature_dim(config.native),
-            cast(int, config.num_labels),
-            norm_momentum=config.norm_momentum,
-        )
-        self.post_init()
-
-    def logits(self, pixel_values: Tensor) -> Tensor:
-        """Scores of every class and pixel, (B, C, H, W) -> (B, num_labels, H, W)."""
-        scores = self.decoder(backbones.dense(self.backbone, pixel_values))
-        return resize(scores, pixel_values.shape[2:], align_corners=False)
-
-
-# The networks that `import rs_models` registers.
-SEGMENTERS: tuple[tuple[type[SegmentationConfig], type[SegmentationModel]], ...] = (
-    (DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation),
-    (FcnConfig, FcnForSemanticSegmentation),
-)
-
-
-def from_pretraining_decoder(
-    backbone: PreTrainedModel,
-    encoder: AsppEncoder,
-    decoder: DeepLabV3PlusDecoder,
-    *,
-    num_labels: int = 2,
-    **settings: Any,
-) -> DeepLabV3PlusForSemanticSegmentation:
-    """The segmentation network that starts from everything GLCNet has pretrained.
-
-    Args:
-        backbone: Native ResNet or Swin, dilated as it was trained; what its config holds
-            (`rs_models` included) goes into `config.backbone_config`.
-        encoder: The pretrained ASPP.
-        decoder: The pretrained decoder. Its output layer, to features, is dropped for a random one
-            to classes; the released fine-tuning drops the whole decoder by default.
-        num_labels: Number of classes.
-        **settings: Further fields of `DeepLabV3PlusConfig`; sizes, dilation and BatchNorm momentum
-            are those of the modules.
-
-    Returns:
-        A float32 network on the CPU, in evaluation mode, with copies of the weights.
-    """
-    native = backbone.config
-    if native.model_type == "resnet":
-        settings["output_stride"] = backbones.output_stride(native)
-        settings["first_block_dilated"] = getattr(native, "first_block_dilated", False)
-    config = DeepLabV3PlusConfig(
-        # transformers would build the backbone alone in a half precision recorded here.
-        backbone_config={**native.to_dict(), "dtype": "float32"},
-        decoder_channels=encoder.channels,
-        low_level_channels=decoder.low_channels_out,
-        atrous_rates=encoder.rates,
-        **{"norm_momentum": encoder.norm_momentum, "num_labels": num_labels, **settings},
-    )
-    model = DeepLabV3PlusForSemanticSegmentation(config)
-    model._load_backbone(backbone)
-    model.encoder.load_state_dict(encoder.state_dict())
-    output = {f"output.{key}": value for key, value in model.decoder.output.state_dict().items()}
-    model.decoder.load_state_dict({**decoder.state_dict(), **output})
-    return model.eval()
+def read_mask(stored: Any, column: Column) -> np.ndarray:
+    """A mask that `data.load` has checked, (H, W) uint8; what is ignored becomes 255."""
+    mask = np.array(stored, np.uint8)
+    if column.ignored:
+        mask[np.isin(mask, column.ignored)] = IGNORE
+    return mask

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedModel, UperNetConfig, UperNetForSemanticSegmentation
 
 from .. import backbones
+from ..backbones.nested import check_settings
+from ..data.names import IGNORE
 from ..errors import UserError
 
 
@@ -51,10 +52,8 @@ def over(
     native = trained.config.to_dict()
     native["out_features"] = [f"stage{i + 1}" for i in range(len(dims))]
     native.pop("out_indices", None)
-    chosen: dict[str, Any] = {"auxiliary_in_channels": dims[-2], "loss_ignore_index": 255}
-    unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(UperNetConfig)})
-    if unknown:
-        raise UserError(f"UperNetConfig has no setting {', '.join(unknown)}.")
+    chosen: dict[str, Any] = {"auxiliary_in_channels": dims[-2], "loss_ignore_index": IGNORE}
+    check_settings(UperNetConfig, settings)
     config = UperNetConfig(
         backbone_config=native, **{"num_labels": num_labels, **chosen, **settings}
     )

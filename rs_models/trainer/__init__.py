@@ -6,8 +6,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..lazy import names
 from .config import RunConfig
-from .loop import pretrain
-from .stopping import TrainingStopped
+
+if TYPE_CHECKING:
+    from .loop import pretrain
+    from .stopping import TrainingStopped
 
 __all__ = ["RunConfig", "TrainingStopped", "pretrain"]
+
+__getattr__ = names(__name__, {"pretrain": "loop", "TrainingStopped": "stopping"})

@@ -6,12 +6,26 @@ import copy
 import dataclasses
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from ..errors import UserError
-from ..settings import build, differences, merge
+from ..settings import (
+    Count,
+    Finite,
+    Length,
+    NotNegative,
+    PartShare,
+    Positive,
+    Seed,
+    Share,
+    Side,
+    build,
+    check_ranges,
+    differences,
+    merge,
+)
 
 # The file that a run leaves its settings in, and that travels with the weights.
 RECIPE = "run.yaml"
@@ -40,11 +54,11 @@ class DataSettings:
     name: str = "synthetic"
     split: str = "train"
     revision: str | None = None
-    image_size: int | None = None
+    image_size: Side | None = None
     sampling: Literal["natural", "class_balanced"] = "natural"
     guidance: str = "label"
     place: str | None = None
-    limit: int | None = None
+    limit: Count | None = None
     streaming: bool = False
     cache_dir: str | None = None
     strict: bool = False
@@ -70,15 +84,15 @@ class OptimizerSettings:
     """
 
     name: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
-    lr: float = 0.06
+    lr: NotNegative = 0.06
     scale_lr: bool = True
-    weight_decay: float = 5e-4
-    final_weight_decay: float | None = None
-    momentum: float = 0.9
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: NotNegative = 5e-4
+    final_weight_decay: NotNegative | None = None
+    momentum: PartShare = 0.9
+    betas: Annotated[list[PartShare], Length(2, 2)] = field(default_factory=lambda: [0.9, 0.999])
     schedule: Literal["cosine", "dino", "warm_restart"] = "cosine"
-    warmup_epochs: float = 1.0
-    final_lr_ratio: float = 0.0
+    warmup_epochs: NotNegative = 1.0
+    final_lr_ratio: Share = 0.0
 
 
 @dataclass
@@ -99,8 +113,8 @@ class EvaluationSettings:
     train_split: str = "train"
     validation_split: str = "validation"
     test_split: str = "test"
-    every: float = 0.0
-    limit: int | None = 5000
+    every: NotNegative = 0.0
+    limit: Count | None = 5000
     columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,7 +129,7 @@ class RunConfig:
         init_from: Start from these weights: a native folder, a Hub id, or a timm name.
         bands: `rgb`, `rgbn`, `sentinel2`, or a list of band names.
         image_mean: Per band after scaling by the value range; null is 0.5 for RGB, else measured.
-        image_std: Likewise.
+        image_std: Per band, as the mean; null is 0.5 for RGB, else measured.
         image_size: Side of the views in pixels.
         data: What to learn from.
         epochs: Passes over the data; 0 with `max_steps`.
@@ -148,27 +162,27 @@ class RunConfig:
     backbone: str = "resnet50"
     init_from: str | None = None
     bands: str | list[str] = "rgb"
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
-    image_size: int = 224
+    image_mean: list[Finite] | None = None
+    image_std: list[Positive] | None = None
+    image_size: Side = 224
     data: DataSettings = field(default_factory=DataSettings)
-    epochs: float = 200.0
-    max_steps: int | None = None
-    batch_size: int = 256
-    gradient_accumulation: int = 1
-    clip_norm: float | None = None
+    epochs: NotNegative = 200.0
+    max_steps: Count | None = None
+    batch_size: Count = 256
+    gradient_accumulation: Count = 1
+    clip_norm: Positive | None = None
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     precision: Literal["no", "bf16"] = "no"
     channels_last: bool = True
     compile: bool = False
     small_maps: bool = True
     sync_batchnorm: bool = True
-    seed: int = 0
-    log_every: int = 10
-    checkpoint_every: float = 1.0
-    keep_last: int = 2
+    seed: Seed = 0
+    log_every: Count = 10
+    checkpoint_every: Positive = 1.0
+    keep_last: Count = 2
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    trackers: list[str] = field(default_factory=list)
+    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = field(default_factory=list)
     resume: bool = False
     dry_run: bool = False
     stop_on_collapse: bool = True
@@ -205,13 +219,17 @@ class RunConfig:
         What belongs to one machine stays out: where it writes, its caches and trackers, and the
         way to a local folder of images, of which the name is kept.
         """
-        values = differences(self)
+        values = copy.deepcopy(differences(self))
         for key in ("output_dir", "resume", "dry_run", "trackers"):
             values.pop(key, None)
-        data = values.get("data", {})
-        data.pop("cache_dir", None)
-        if os.path.isabs(data.get("name", "")):
-            data["name"] = os.path.basename(data["name"].rstrip("/"))
+        values.get("data", {}).pop("cache_dir", None)
+        for stage in (values, *values.get("stages", [])):
+            stage.get("data", {}).pop("cache_dir", None)
+            for group in (stage.get("data", {}), stage.get("evaluation", {})):
+                if group.get("name") is not None:
+                    group["name"] = _placeless(group["name"])
+            if stage.get("init_from") is not None:
+                stage["init_from"] = _placeless(stage["init_from"])
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def check(self) -> None:
@@ -220,18 +238,7 @@ class RunConfig:
         Raises:
             UserError: Naming the setting and what it should be.
         """
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"max_steps={self.max_steps} should be 1 or more")
-        positive = {"optimizer.lr": self.optimizer.lr, "clip_norm": self.clip_norm}
-        for key, value in positive.items():
-            if (value is not None and value < 0) or (key == "clip_norm" and value == 0):
-                raise UserError(f"{key}={value} should be above 0")
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed} should be 0 or more")
-        if len(self.optimizer.betas) != 2:
-            raise UserError(f"optimizer.betas={self.optimizer.betas} should be two numbers")
-        if self.evaluation.every < 0:
-            raise UserError(f"evaluation.every={self.evaluation.every} should be 0 (off) or more")
+        check_ranges(self)
         if self.max_steps is None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: set epochs above 0, or max_steps")
         if self.data.streaming and self.max_steps is None:
@@ -240,15 +247,11 @@ class RunConfig:
             raise UserError("data.sampling=class_balanced needs a cached set: data.streaming=false")
         if self.data.streaming and self.data.place is not None:
             raise UserError("data.place needs a cached set: data.streaming=false")
-        for key in ("batch_size", "gradient_accumulation", "image_size", "log_every", "keep_last"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)} should be 1 or more")
-        if self.checkpoint_every <= 0:
-            raise UserError(f"checkpoint_every={self.checkpoint_every} should be above 0 epochs")
         if "name" not in self.method:
             raise UserError("method has no name: write method.name=tov")
-        known = {"tensorboard", "trackio", "wandb"}
-        if unknown := set(self.trackers) - known:
-            raise UserError(
-                f"trackers: {sorted(unknown)[0]!r} is not known; known: {', '.join(sorted(known))}"
-            )
+
+
+def _placeless(name: str) -> str:
+    """A name without the way to it on this machine: of a local folder, the folder's own."""
+    local = os.path.isabs(name) or name.startswith((".", "~")) or os.path.isdir(name)
+    return os.path.basename(os.path.normpath(name)) if local else name

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from ..data.names import data_name
 from ..errors import UserError
 from .config import RunConfig
-from .setup import data_title, evaluation_cache
+from .setup import evaluation_cache
 
 
 def show_results(config: RunConfig, export: Path, *, command: str) -> None:
@@ -45,7 +46,7 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
 
 def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str, float]]:
     """(name, accuracy in percent) of the trained backbone, random weights, image statistics."""
-    from ..evaluation.features import load_encoder
+    from ..evaluation.loading import load_encoder
     from ..evaluation.protocols import run
     from ..evaluation.results import write
 
@@ -66,7 +67,7 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
             train,
             test,
             protocols=("knn20",),
-            data=data_title(final.evaluation.name or final.data.name),
+            data=data_name(final.evaluation.name or final.data.name),
             command=command,
         )
         write(result, Path(config.output_dir) / "results")

@@ -14,12 +14,15 @@ from accelerate.utils import broadcast_object_list
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from .. import __version__, backbones
+from .. import backbones
+from ..assets import clone
 from ..bands import band_statistics, default_value_range, resolve_bands
 from ..data import ImageCache, build_cache, load, resolve_revision
+from ..data.names import data_name
 from ..errors import UserError
 from ..methods import METHODS, method_classes
 from ..methods.base import SslModel
+from ..version import __version__
 from ..zoo import resolve
 from .batches import CachedBatches
 from .config import RunConfig
@@ -51,7 +54,12 @@ def build_feed(config: RunConfig, accelerator: Accelerator) -> tuple[Any, DataIn
         return streamed_feed(config, accelerator)
     with accelerator.main_process_first():  # the others find the cache built
         rows = load(
-            data.name, data.split, bands=bands, revision=data.revision, columns=data.columns
+            data.name,
+            data.split,
+            bands=bands,
+            revision=data.revision,
+            columns=data.columns,
+            annotations=False,
         )
         cache = build_cache(
             rows,
@@ -286,7 +294,7 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
     """
     name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))
     model = method.config
-    here = f"{data_title(config.data.name)}:{config.data.split}"
+    here = f"{data_name(config.data.name)}:{config.data.split}"
     data, revisions = list(origin.data), list(origin.revisions)
     if data[-1:] != [here]:  # stages on the same images are one entry
         data.append(here)
@@ -307,15 +315,9 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
     }
 
 
-def data_title(name: str) -> str:
-    """How a data set is called in records: its id, or a local folder's own name."""
-    path = Path(name)
-    return path.resolve().name if path.exists() else name
-
-
 def source_commit() -> str | None:
     """Commit of the source tree that this package runs from; None when installed from a wheel."""
-    here = Path(__file__).resolve().parents[2]
+    here = clone()
     if not (here / ".git").exists():
         return None
     asked = subprocess.run(
@@ -380,6 +382,7 @@ def evaluation_cache(config: RunConfig, split: str) -> ImageCache:
         bands=bands,
         revision=config.data.revision if same else None,
         columns=config.data.columns if same else config.evaluation.columns,
+        annotations=False,
     )
     if config.evaluation.limit is not None and len(rows) > config.evaluation.limit:
         rows = rows.shuffle(seed=0).select(range(config.evaluation.limit))

@@ -111,7 +111,7 @@ def _scene(file: Path, picture: np.ndarray, folder: Path) -> Path:
     import rasterio
     from rasterio.transform import Affine
 
-    from rs_models.data.features import raster_bands
+    from rs_models.data.columns import raster_bands
 
     place: dict = {"crs": None, "transform": Affine.identity()}
     if file.suffix.lower() in (".tif", ".tiff"):

@@ -15,8 +15,7 @@ from datasets import Array3D, ClassLabel, Dataset, Features, Image, Value
 from rs_models.data import ImageCache, build_cache, load
 from rs_models.data.resize import resize_and_crop
 from rs_models.errors import UserError
-
-from . import make
+from tests.data import make
 
 
 def images(count=10, **columns):

@@ -17,7 +17,8 @@ from rasterio.warp import transform
 
 from rs_models.cli import main as cli
 from rs_models.data import load
-from rs_models.data.collect import CollectConfig, collect, report
+from rs_models.data.collect import CollectConfig, collect
+from rs_models.data.collect.run import report
 from rs_models.data.collect.tiles import Reader, look_alike
 from rs_models.errors import ServiceError, UserError
 
@@ -174,7 +175,7 @@ def test_a_stopped_collection_goes_on_to_the_same_rows(world, tmp_path, monkeypa
         assert pq.read_table(path) == pq.read_table(tmp_path / "broken" / "data" / path.name)
     again = collect(broken, progress=False)
     assert again.read == done.read  # nothing is read twice
-    with pytest.raises(UserError, match=r"another collection \(seed\)"):
+    with pytest.raises(UserError, match=r"another job \(seed differ\)"):
         collect(settings(world, tmp_path / "broken", duplicates=False, seed=1), progress=False)
 
 
@@ -409,15 +410,15 @@ def test_a_server_that_is_gone_and_what_is_no_catalogue(world, server, tmp_path)
         ({"scenes": ""}, "scenes is not set"),
         ({"scenes": "/nowhere"}, "Cannot read /nowhere"),
         ({"guide": "/nowhere.tif"}, "guide /nowhere.tif cannot be read"),
-        ({"guide": "/nowhere.geojson"}, "no GeoJSON"),
+        ({"guide": "/nowhere.geojson"}, "/nowhere.geojson cannot be read"),
         ({"classes": {9: "ice"}}, "no place for a tile"),
         ({"classes": {"ice": "ice"}}, "are numbers"),
         ({"tile": 4096}, "no place for a tile"),
-        ({"n": 0}, "n is 0"),
-        ({"tile": 4}, "tile is 4 pixels"),
-        ({"seed": -1}, "seed is -1"),
-        ({"retries": -1}, "retries is -1"),
-        ({"max_cloud": 2.0}, "max_cloud is 2.0"),
+        ({"n": 0}, "n=0"),
+        ({"tile": 4}, "tile=4"),
+        ({"seed": -1}, "seed=-1"),
+        ({"retries": -1}, "retries=-1"),
+        ({"max_cloud": 2.0}, "max_cloud=2.0"),
         ({"guide": None, "min_purity": 0.5}, "min_purity needs a guide"),
     ],
 )

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from rs_models.data import load
 from rs_models.data.sources import resolve_revision
 from rs_models.errors import UserError
-from rs_models.local_hub import local_repository
+from rs_models.zoo import local_repository
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -9,11 +9,10 @@ from datasets import Array3D, Dataset, Features, Image
 from torch.utils.data import DataLoader
 
 from rs_models.data import load
-from rs_models.data.features import BandArray
+from rs_models.data.columns import BandArray
 from rs_models.data.streaming import stream_batches
 from rs_models.errors import UserError
-
-from . import make
+from tests.data import make
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_a_longer_set_starts_with_the_shorter(rows):
 
 
 def test_drawn_scenes_are_read_the_next_time(rows, monkeypatch):
-    monkeypatch.setattr("rs_models.data.synthetic._draw_rows", None)
+    monkeypatch.setattr("rs_models.data.synthetic.draw._draw_rows", None)
     again = load("synthetic:num=24,size=32")
     assert again._fingerprint == rows._fingerprint
     assert again[5]["label"] == rows[5]["label"]

@@ -11,8 +11,8 @@ from rs_models.data.synthetic import CLASSES, draw_scene
 from rs_models.demos import landcover, signals_shown
 from rs_models.evaluation.features import Encoder
 from rs_models.predict import Predictor
+from rs_models.preprocessing import Preprocessing
 from rs_models.signals.regions import index_map
-from rs_models.tasks.preprocessing import Preprocessing
 from tests.support.models import nano, provenance
 
 

@@ -12,11 +12,11 @@ from transformers import ConvNextConfig, ConvNextModel
 from rs_models import backbones
 from rs_models.bands import band_statistics
 from rs_models.errors import UserError
-from rs_models.evaluation.features import Encoder, extract, load_encoder
+from rs_models.evaluation.features import Encoder, extract
+from rs_models.evaluation.loading import load_encoder
 from rs_models.export import export
+from tests.evaluation.helpers import cache_of
 from tests.support.models import nano
-
-from .helpers import cache_of
 
 RGB = ("red", "green", "blue")
 
@@ -95,7 +95,7 @@ def test_a_timm_model_runs_at_its_own_and_at_another_size(tmp_path, cache, name)
     settings = {"architecture": name, "num_classes": 0, "pretrained_cfg": cfg}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     encoder = load_encoder(str(tmp_path))
-    assert (encoder.train_size, encoder.image_mean[0]) == (160, 0.5)
+    assert (encoder.train_size, encoder.preprocessing.image_mean[0]) == (160, 0.5)
     images = cache.images[:2]
     with torch.no_grad():
         at_own = torch.nn.functional.interpolate(

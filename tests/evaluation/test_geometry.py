@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rs_models.evaluation.geometry import alignment, effective_rank, uniformity
+from rs_models.methods.base import collapse_meters
 
 
 def test_alignment_is_the_squared_distance_of_unit_vectors():
@@ -29,6 +30,13 @@ def test_uniformity_is_lower_the_more_of_the_sphere_is_used():
 def test_effective_rank_counts_the_dimensions_that_are_used():
     x = torch.cat([torch.eye(5), -torch.eye(5)])
     assert effective_rank(x) == pytest.approx(5.0)
-    line = torch.arange(10.0)[:, None] * torch.ones(1, 6)
+    assert effective_rank(x * torch.arange(1.0, 11.0)[:, None]) == pytest.approx(5.0)
+    line = torch.tensor([-1.0, 1.0]).repeat(5)[:, None] * torch.ones(1, 6)
     assert effective_rank(line) == pytest.approx(1.0, abs=1e-6)
     assert math.isfinite(effective_rank(torch.ones(4, 3)))
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
+def test_effective_rank_is_that_of_the_training_log(shape):
+    x = 5 + torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    assert effective_rank(x) == pytest.approx(collapse_meters(x)["effective_rank"], rel=1e-4)

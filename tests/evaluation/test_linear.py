@@ -12,8 +12,7 @@ from rs_models.data.sampling import few_shot_draw, hash_indices
 from rs_models.errors import UserError
 from rs_models.evaluation.fewshot import few_shot
 from rs_models.evaluation.linear import LogisticPath, choose_c, fit_probe, holdout
-
-from .helpers import blobs
+from tests.evaluation.helpers import blobs
 
 # 2,000 test images: one of them is 0.05 points.
 TEST_X, TEST_Y = blobs(400, seed=1)

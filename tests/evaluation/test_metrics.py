@@ -15,6 +15,7 @@ from rs_models.errors import UserError
 from rs_models.evaluation.metrics import (
     confusion_matrix,
     detection_scores,
+    expected_calibration_error,
     metric_path,
     multilabel_scores,
     scores,
@@ -139,3 +140,18 @@ def test_boxes():
     assert metric.compute(predictions=shifted, references=true)["map"] == pytest.approx(ours["map"])
     with pytest.raises(UserError, match="do not fit"):
         detection_scores(right, true[:1])
+
+
+def test_calibration_error_is_torchmetrics():
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 400).astype(np.float32)
+    correct = rng.random(400) < confidence**2
+    # Its error of "positive": the probability given against whether it holds.
+    expected = binary_calibration_error(
+        torch.tensor(confidence), torch.tensor(correct.astype(int)), n_bins=15, norm="l1"
+    )
+    found = expected_calibration_error(confidence, correct)
+    assert found == pytest.approx(float(expected), abs=1e-5) and found > 0.05
+    assert expected_calibration_error([1.0, 1.0], [True, True]) == 0.0

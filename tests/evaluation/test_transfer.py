@@ -8,11 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from rs_models.errors import UserError
-from rs_models.evaluation.features import load_encoder
+from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import Elsewhere, run
 from rs_models.evaluation.transfer import CLASS_MAPS, class_map, leave_one_out, relabel, transfer
-
-from .helpers import DATA, cache_of
+from tests.evaluation.helpers import DATA, cache_of
 
 
 def blobs(counts, shift=0.0, seed=0):

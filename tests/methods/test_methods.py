@@ -239,7 +239,7 @@ def test_a_method_without_a_decoder_leaves_no_segmentation_checkpoint(name, tmp_
 
 
 def test_glcnets_segmentation_checkpoint_carries_encoder_and_decoder(tmp_path):
-    from rs_models.tasks.segmentation import DeepLabV3PlusForSemanticSegmentation
+    from rs_models.tasks.segmenters import DeepLabV3PlusForSemanticSegmentation
 
     model = make("glcnet", "resnet_nano", encoder_dim=16).eval()
     shaken(model)

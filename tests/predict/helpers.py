@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from torch import nn
 
 from rs_models.predict import Predictor
-from rs_models.tasks.preprocessing import Preprocessing
+from rs_models.preprocessing import Preprocessing
 
 RGB = Preprocessing(("red", "green", "blue"), (0.0, 255.0), (0.0,) * 3, (1.0,) * 3, 64)
 UTM = "EPSG:32631"

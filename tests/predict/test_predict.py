@@ -14,13 +14,13 @@ from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.predict import Predictor, from_model, load_predictor, predict
-from rs_models.predict.work import _argmax
-from rs_models.tasks.preprocessing import Preprocessing
-from rs_models.tasks.segmentation import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
+from rs_models.predict.maps import largest
+from rs_models.preprocessing import Preprocessing
+from rs_models.tasks.segmenters import DeepLabV3PlusConfig, DeepLabV3PlusForSemanticSegmentation
+from tests.predict.helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
 from tests.support.models import nano, provenance
 
-from .helpers import RGB, UTM, PixelModel, expected, pixels, predictor, read, write
-
+BESIDE = ["map.qml", "map.tif", "map.tif.aux.xml", "scene.tif"]
 SMALL = {"tile": 32, "overlap": 8, "batch_size": 3, "progress": False}
 
 
@@ -31,7 +31,7 @@ def test_every_pixel_gets_the_class_that_the_whole_image_would_give_it(tmp_path,
     done = predict(scene, predictor(), tmp_path / "map.tif", **SMALL)
     assert done.kind == "classes" and done.computed == done.tiles
     np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], expected(image))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "scene.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == BESIDE
 
 
 def test_the_map_lies_where_the_scene_lies_and_is_cloud_optimised(tmp_path):
@@ -303,7 +303,9 @@ def test_boxes_come_once_each_in_map_coordinates(tmp_path):
     features = json.loads((tmp_path / "boxes.geojson").read_text())["features"]
     found = {tuple(f["properties"]["pixels"]) for f in features}
     assert found == {(x, y, x + 8, y + 8) for y, x in places}
-    assert all(f["properties"]["area_m2"] == 16 for f in features)  # half a metre a pixel
+    assert all(
+        f["properties"]["area_m2"] == round(16 / 0.9996**2, 2) for f in features
+    )  # UTM's metres
     by_pixels = {tuple(f["properties"]["pixels"][:2]): f for f in features}
     ring = by_pixels[(10.0, 10.0)]["geometry"]["coordinates"][0]
     from rasterio.warp import transform
@@ -351,7 +353,7 @@ def test_the_class_of_a_pixel_is_the_first_of_the_largest(count, kind):
     scores = np.random.default_rng(0).integers(0, 3 * count, (count, 30, 40)).astype(np.float32)
     found = np.zeros((30, 40), kind)
     assert (scores == scores.max(0)).sum() > 30 * 40  # some are equal
-    _argmax(scores, found)
+    largest(scores, found)
     np.testing.assert_array_equal(found, scores.argmax(0))
 
 

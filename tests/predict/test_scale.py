@@ -14,10 +14,9 @@ import torch
 
 from rs_models import backbones
 from rs_models.predict import from_model, predict
-from rs_models.tasks.segmentation import FcnConfig, FcnForSemanticSegmentation
+from rs_models.tasks.segmenters import FcnConfig, FcnForSemanticSegmentation
 from tests.conftest import ROOT
-
-from .helpers import RGB, pixels, write
+from tests.predict.helpers import RGB, pixels, write
 
 _MEMORY = """
 import json, resource, sys

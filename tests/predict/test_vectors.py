@@ -10,8 +10,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from rs_models.predict.vectors import write_polygons
-
-from .helpers import UTM, write
+from tests.predict.helpers import UTM, write
 
 NAMES = ["ground", "road", "house"]
 
@@ -42,14 +41,18 @@ def ring_area(ring):
 
 
 def test_areas_are_those_of_the_pixels(tmp_path, classes):
-    path = write(tmp_path / "c.tif", classes[None], nodata=255)  # 0.25 square metres a pixel
+    path = write(
+        tmp_path / "c.tif", classes[None], nodata=255
+    )  # 0.25 of UTM's square metres a pixel
     features = polygons(path, tmp_path)["features"]
     by_class = {}
     for feature in features:
         properties = feature["properties"]
         by_class[properties["class"]] = by_class.get(properties["class"], 0) + properties["area_m2"]
     for number, name in enumerate(NAMES):
-        assert by_class[name] == pytest.approx(0.25 * (classes == number).sum())
+        assert by_class[name] == pytest.approx(
+            0.25 / 0.9996**2 * (classes == number).sum(), rel=1e-4
+        )
     assert len(features) == 5  # two grounds beside the road, the yard, road, house
 
 
@@ -101,3 +104,47 @@ def test_a_scene_without_a_place_on_earth_says_so(tmp_path, classes):
     house = next(f for f in content["features"] if f["properties"]["class"] == "house")
     assert house["properties"]["area"] == 550 and "area_m2" not in house["properties"]
     assert np.asarray(house["geometry"]["coordinates"][0]).max() == 50.0
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
+def test_other_formats_hold_the_same_in_the_scenes_own_coordinates(tmp_path, classes, suffix):
+    import shapely
+
+    path = write(tmp_path / "c.tif", classes[None], nodata=255)
+    wanted = polygons(path, tmp_path)["features"]
+    out = tmp_path / f"o{suffix}"
+    assert write_polygons(path, out, ["Boden", "Straße", "house"]) == len(wanted) == 5
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(out)
+        about = json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]
+        assert about["encoding"] == "WKB" and about["crs"]["id"]["code"] == 32631
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        geometries = shapely.from_wkb(columns.pop("geometry"))
+    else:
+        import pyogrio
+
+        meta, _, wkb, values = pyogrio.raw.read(out)
+        assert meta["crs"] == "EPSG:32631"
+        columns, geometries = dict(zip(meta["fields"], values, strict=True)), shapely.from_wkb(wkb)
+    order = np.argsort(columns["area_m2"])
+    areas = sorted(feature["properties"]["area_m2"] for feature in wanted)
+    np.testing.assert_allclose(columns["area_m2"][order], areas)
+    assert set(columns["class"]) == {"Boden", "Straße", "house"}
+    assert set(columns["class_no" if suffix == ".shp" else "class_number"]) == {0, 1, 2}
+    assert shapely.is_valid(geometries).all()
+    np.testing.assert_allclose(shapely.area(geometries).sum(), 0.25 * (classes != 255).sum())
+    assert shapely.total_bounds(geometries).tolist() == [500_000, 5e6 - 30, 500_040, 5e6]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_no_polygons_and_other_suffixes(tmp_path, classes):
+    from rs_models.errors import UserError
+
+    path = write(tmp_path / "c.tif", classes[None], nodata=255)
+    for suffix in (".gpkg", ".fgb", ".parquet", ".shp"):
+        assert write_polygons(path, tmp_path / f"o{suffix}", NAMES, min_area=1e9) == 0
+        assert (tmp_path / f"o{suffix}").exists()
+    with pytest.raises(UserError, match=r"should end in one of \.geojson"):
+        write_polygons(path, tmp_path / "o.kml", NAMES)

@@ -24,8 +24,7 @@ from rs_models.signals.views import (
     View,
     recipe_from_settings,
 )
-
-from .helpers import BACKENDS, RGB, drawn, make, maker, params_of, same, scenes, whole
+from tests.signals.helpers import BACKENDS, RGB, drawn, make, maker, params_of, same, scenes, whole
 
 RGBN = (*RGB, "nir")
 

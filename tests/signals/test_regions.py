@@ -11,10 +11,10 @@ from scipy import stats
 from torch.nn import functional
 
 from rs_models.errors import UserError
-from rs_models.signals._torch_views import TorchViews
 from rs_models.signals.regions import draw_regions, index_map, pool_regions
 from rs_models.signals.view_params import ViewParams, draw_params
 from rs_models.signals.view_settings import View
+from rs_models.signals.views_torch import TorchViews
 
 
 def params(batch: int, height: int, width: int, seed: int = 0, **settings) -> ViewParams:

@@ -13,8 +13,7 @@ from scipy import stats
 from rs_models.errors import UserError
 from rs_models.signals.colour import colour_map
 from rs_models.signals.views import RECIPES, Recipe, View, ViewMaker, recipe_from_settings
-
-from .helpers import BACKENDS, RGB, drawn, make, params_of, scenes, whole
+from tests.signals.helpers import BACKENDS, RGB, drawn, make, params_of, scenes, whole
 
 # What is drawn
 

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from rs_models.evaluation.results import Result
-from rs_models.study.claims import SEEDS, difference, t_interval, verdict
+from rs_models.study.claims import SEEDS, difference, t_interval
+from rs_models.study.collect import compare as compare_claims
 from rs_models.study.config import Claim
 
 CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
@@ -51,18 +52,52 @@ def test_seeds_are_paired_by_number_and_not_by_place():
     assert compare([10.0], [9.0], seeds=(0,), old_seeds=(0,)) is None
 
 
+def judged(*pairs, floor=0.0, floors=None):
+    """Verdicts of claims whose sides have these values, random weights reaching `floor`."""
+    results, claims = [], []
+    for i, (new, old) in enumerate(pairs):
+        results += [result(f"new{i}", new, [0, 1, 2]), result(f"old{i}", old, [0, 1, 2])]
+        claims.append(Claim("rsisc", "says", f"new{i}", f"old{i}", ["aid96/knn20"]))
+    results.append(result("random", [floor] * 3, [0, 1, 2]))
+    if floors is None:
+        floors = {one.model: "random" for one in results}
+    by_key = {one.key: one for one in results}
+    return [told["verdict"] for told in compare_claims(claims, by_key, floors)]
+
+
+AHEAD, BEHIND = [50.0, 51.0, 52.0], [40.0, 41.1, 42.2]
+UNSURE = ([50.0, 45.0, 52.0], [48.0, 47.0, 51.0])
+CLOSE = ([50.0, 51.0, 52.0], [48.0, 48.0, 50.2])  # p is between 0.05 / 3 and 0.05
+
+
 @pytest.mark.parametrize(
     ("new", "old", "word"),
-    [
-        ([50.0, 51.0, 52.0], [40.0, 41.1, 42.2], "holds"),
-        ([40.0, 41.1, 42.2], [50.0, 51.0, 52.0], "the reverse"),
-        ([50.0, 45.0, 52.0], [48.0, 47.0, 51.0], "cannot be told"),
-    ],
+    [(AHEAD, BEHIND, "holds"), (BEHIND, AHEAD, "the reverse"), (*UNSURE, "cannot be told")],
 )
 def test_verdicts(new, old, word):
-    assert verdict(compare(new, old)) == word
+    assert judged((new, old)) == [word]
+
+
+def test_a_side_that_does_not_pass_random_weights_is_no_test():
+    assert judged((AHEAD, BEHIND), floor=41.2) == ["not tested"]
+    assert judged((AHEAD, BEHIND), floor=41.0) == ["holds"]
+    assert judged((AHEAD, BEHIND), floors={"new0": "random"}) == ["not tested"]
+
+
+def test_verdicts_are_corrected_for_the_claims_that_were_tested():
+    p = compare(*CLOSE).p
+    assert p == pytest.approx(stats.ttest_rel(*CLOSE).pvalue)
+    assert 0.05 / 3 < p < 0.05
+    assert judged(CLOSE) == ["holds"]
+    assert judged(CLOSE, UNSURE, UNSURE)[0] == "cannot be told"
+    assert judged(CLOSE, (AHEAD, BEHIND)) == ["holds", "holds"]  # the clearer one goes first
+
+
+def test_the_smallest_difference_that_could_have_been_seen_is_half_the_interval():
+    found = compare([41.0, 44.0, 39.5], [40.0, 42.5, 39.0])
+    assert found.visible == pytest.approx((found.high - found.low) / 2, abs=1e-3)
 
 
 def test_nothing_is_said_of_what_was_not_measured():
     assert difference(CLAIM, "aid96/knn20", {}) is None
-    assert verdict(None) == "not measured"
+    assert [told["verdict"] for told in compare_claims([CLAIM], {}, {})] == ["not measured"]

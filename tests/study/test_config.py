@@ -8,7 +8,7 @@ import pytest
 
 from rs_models.errors import UserError
 from rs_models.settings import build, read_yaml
-from rs_models.study.config import StudyConfig, cells_of, claims_of, jobs_of
+from rs_models.study.config import StudyConfig, cells_of, claims_of, floors_of, jobs_of
 from tests.conftest import ROOT
 
 PROBE = {"probe": {"data": {"name": "$d"}, "protocols": ["knn20"]}}
@@ -50,7 +50,7 @@ def test_cells_inherit_and_equal_ones_are_one_run():
         ({"cells": {"a": {"like": "z"}}}, "cells.a.like=z is no cell"),
         ({"cells": {"a": {"like": "b"}, "b": {"like": "a"}}}, "in a circle"),
         ({"cells": {"a": {"evaluate": ["z"]}}}, "cells.a.evaluate names 'z'"),
-        ({"cells": {"a": {"set": {"epoch": 1}}}}, "unknown setting cells.a.set.epoch"),
+        ({"cells": {"a": {"set": {"epoch": 1}}}}, "Unknown setting cells.a.set.epoch"),
         ({"cells": {"a": {"model": "x", "set": {"epochs": 1}}}}, "give a model to measure, or"),
         ({"cells": {"A b": {}}}, "small letters"),
         (
@@ -62,7 +62,7 @@ def test_cells_inherit_and_equal_ones_are_one_run():
             "evaluations.e.probe.protocol",
         ),
         ({"base": {"data": {"name": "$z"}}}, "$z is none of the study's data"),
-        ({"seeds": [1, 1]}, "seeds is [1, 1]"),
+        ({"seeds": [1, 1]}, "seeds=[1, 1] should hold different values"),
         ({"only": ["z"]}, "only names 'z'"),
     ],
 )
@@ -106,3 +106,29 @@ def _images_seen(settings):
         batch = whole["batch_size"]
         total += round(whole["epochs"] * (images // batch)) * batch
     return total
+
+
+def test_what_would_fail_at_the_end_is_told_at_the_start(tmp_path):
+    probe = {"e": {"probe": {"protocols": ["knn5", "nope"]}}}
+    for changes, words in (
+        ({"cells": {7: {}}}, "write the name in quotes"),
+        ({"cells": {"a": 3}}, "cells.a should be a group"),
+        ({"curves": ["z"]}, "curves names 'z'"),
+        ({"amounts": {"z": 3}}, "amounts names 'z'"),
+        ({"seeds": [-1]}, r"seeds\[0\]=-1"),
+        ({"evaluations": {**GOOD["evaluations"], **probe}}, "Unknown protocol 'nope'"),
+        ({"report": str(tmp_path)}, "is a folder"),
+        ({"report": "/proc/x/report.md"}, "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=words):
+            jobs_of(config(**changes), DATA)
+
+
+def test_the_floor_of_a_cell_is_the_random_weights_of_its_backbone():
+    cells = {
+        "a": {"set": {"backbone": "swin_nano"}},
+        "b": {},
+        "random": {"model": "baseline:random-resnet_nano"},
+        "given": {"model": "rs/tov-resnet18"},
+    }
+    assert floors_of(config(cells=cells)) == {"b": "random"}

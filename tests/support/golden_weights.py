@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rs_models.timm_interop import _RESNET_NAMES
+from rs_models.backbones.timm_interop import _RESNET_NAMES
 
 # `_inputs` of architectures.json: name of an input -> (seed, shape).
 INPUTS = {

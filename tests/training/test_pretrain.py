@@ -63,7 +63,7 @@ def test_two_processes_train_one_model(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["epoch=3"], "unknown setting epoch (did you mean epochs?)"),
+        (["epoch=3"], "Unknown setting epoch (did you mean epochs?)"),
         (["batch_size=many"], "batch_size should be int"),
         (["data.name=/no/such/folder"], "/no/such/folder"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),

@@ -23,8 +23,9 @@ from torch import nn
 
 from rs_models import backbones
 from rs_models.data import build_cache, load
-from rs_models.evaluation.features import Encoder, extract, load_encoder
+from rs_models.evaluation.features import Encoder, extract
 from rs_models.evaluation.knn import knn_accuracy
+from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import run
 from rs_models.evaluation.results import versions
 from rs_models.settings import build, merge, read_yaml

@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from rs_models import backbones
 from rs_models.data import load
-from rs_models.evaluation.features import load_encoder
+from rs_models.evaluation.loading import load_encoder
 
 MODEL = os.environ.get("RS_MODELS_NOTEBOOK_MODEL", "rs/rsisc-resnet-mini-aid")
 SMALL = bool(os.environ.get("RS_MODELS_NOTEBOOK_SMALL"))

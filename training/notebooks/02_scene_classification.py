@@ -14,8 +14,9 @@ import numpy as np
 
 from rs_models.data import load
 from rs_models.data.cache import build_cache
-from rs_models.evaluation.features import extract, load_encoder
+from rs_models.evaluation.features import extract
 from rs_models.evaluation.fewshot import few_shot
+from rs_models.evaluation.loading import load_encoder
 from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune
 
 MODEL = os.environ.get("RS_MODELS_NOTEBOOK_MODEL", "rs/rsisc-resnet-mini-aid")

@@ -17,7 +17,7 @@ from rs_models.data import load
 from rs_models.data.cache import build_cache
 from rs_models.data.synthetic import CLASSES, draw_scene
 from rs_models.demos import signals_shown
-from rs_models.evaluation.features import load_encoder
+from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import run
 from rs_models.settings import build
 from rs_models.trainer import RunConfig, pretrain

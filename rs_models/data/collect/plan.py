@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...errors import ServiceError, UserError
 from .guide import Guide
-from .scenes import Scene
+from .scenes import GDAL, Scene, check_alike, open_scene
 
+_MOST_POSITIONS = 20_000_000  # positions are held in memory, about 100 bytes each
+_METRES_A_DEGREE = 111_320.0  # of latitude
 _FINE = 4  # guide cells along a tile, which its majority is taken of
 
 
@@ -41,6 +45,8 @@ def draw(
     sampling: str,
     seed: int,
     min_purity: float,
+    bands: Sequence[int] | None = None,
+    any_resolution: bool = False,
 ) -> tuple[list[Candidate], list[str]]:
     """All positions in the order in which they are tried.
 
@@ -54,17 +60,28 @@ def draw(
         sampling: "balanced" tries class by class in turn, "random" as they come.
         seed: Of the order.
         min_purity: Smallest share of a tile that its class covers.
+        bands: Numbers of the bands to keep; None is the first three.
+        any_resolution: Whether the scenes' pixels may differ in size.
 
     Returns:
         Candidates, and the names of the classes that there are positions of.
 
     Raises:
-        UserError: No position anywhere, or a scene that cannot be opened or lacks a CRS.
+        UserError: No position anywhere, scenes that are not alike, or one that cannot be opened or
+            lacks a CRS.
         ServiceError: A server that does not answer.
     """
+    profiles = [_profile(scene) for scene in scenes]
+    check_alike(list(zip(scenes, profiles, strict=True)), bands, any_resolution)
+    cells = sum((p.height // tile) * (p.width // tile) for p in profiles)
+    if cells > _MOST_POSITIONS:
+        raise UserError(
+            f"The scenes have {cells:,} places for a tile, and at most {_MOST_POSITIONS:,} can be "
+            "drawn from: take larger tiles or fewer scenes."
+        )
     found: list[tuple[int, int, int, int, float]] = []
-    for number, scene in enumerate(scenes):
-        found += [(number, *position) for position in _positions(scene, guide, tile, min_purity)]
+    for number, profile in enumerate(profiles):
+        found += [(number, *position) for position in _positions(profile, guide, tile, min_purity)]
     if not found:
         where = "that the guide knows" if guide is not None else f"of {tile} pixels"
         raise UserError(f"The {len(scenes)} scenes have no place for a tile {where}.")
@@ -90,25 +107,96 @@ def draw(
     return [candidates[i] for i in turns], kept
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a scene's header says.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        count: Bands.
+        dtype: Type of its values.
+        transform: From pixels to `crs`.
+        crs: Coordinate system.
+        metres: Side of a pixel in metres, roughly; 0 where it is not known.
+    """
+
+    height: int
+    width: int
+    count: int
+    dtype: str
+    transform: Any
+    crs: Any
+    metres: float
+
+
+def _profile(scene: Scene) -> Profile:
+    """A scene's header; bands in files of their own are looked at one by one.
+
+    Raises:
+        UserError: A scene that cannot be read, has no place, or whose bands differ in their grid.
+        ServiceError: A server that does not answer.
+    """
+    import rasterio
+
+    profiles: list[Profile] = []
+    for address, href in zip(scene.addresses, scene.parts or (scene.href,), strict=True):
+        try:
+            with rasterio.Env(**GDAL), open_scene(address) as raster:
+                crs, transform = raster.crs, raster.transform
+                types = sorted(set(raster.dtypes))
+                profiles.append(
+                    Profile(
+                        raster.height,
+                        raster.width,
+                        raster.count,
+                        " and ".join(types),
+                        transform,
+                        crs,
+                        _metres(transform, crs),
+                    )
+                )
+        except UserError as error:
+            if scene.remote:
+                raise ServiceError(f"{href} does not answer ({error}): try later.") from error
+            raise UserError(f"The scene {href} cannot be read: {error}") from error
+        if crs is None:
+            raise UserError(
+                f"The scene {href} does not say where it lies (no CRS): give it one, as gdalwarp "
+                "does from its control points."
+            )
+    first = profiles[0]
+    if not scene.parts:
+        return first
+    for href, profile in zip(scene.parts, profiles, strict=True):
+        if (profile.height, profile.width, profile.crs) != (first.height, first.width, first.crs):
+            raise UserError(
+                f"{href} has {profile.width} x {profile.height} pixels, {scene.parts[0]} "
+                f"{first.width} x {first.height}: name bands of one resolution."
+            )
+        if profile.count != 1:
+            raise UserError(f"{href} has {profile.count} bands: name assets of one band each.")
+    return dataclasses.replace(first, count=len(profiles))
+
+
+def _metres(transform: Any, crs: Any) -> float:
+    side = float(abs(transform.a * transform.e - transform.b * transform.d) ** 0.5)
+    if crs is None:
+        return 0.0
+    if crs.is_geographic:
+        return side * _METRES_A_DEGREE
+    try:
+        return side * float(crs.linear_units_factor[1])
+    except (ValueError, TypeError, IndexError, RuntimeError):
+        return side
+
+
 def _positions(
-    scene: Scene, guide: Guide | None, tile: int, min_purity: float
+    profile: Profile, guide: Guide | None, tile: int, min_purity: float
 ) -> list[tuple[int, int, int, float]]:
     """(row, column, label, purity) of each tile of a scene that has a class."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    from .tiles import GDAL
-
-    try:
-        with rasterio.Env(**GDAL), rasterio.open(scene.address) as raster:
-            rows, columns = raster.height // tile, raster.width // tile
-            transform, crs = raster.transform, raster.crs
-    except RasterioError as error:
-        if scene.address != scene.href:
-            raise ServiceError(f"{scene.href} does not answer ({error}): try later.") from error
-        raise UserError(f"The scene {scene.href} cannot be read: {error}.") from error
-    if crs is None:
-        raise UserError(f"The scene {scene.href} does not say where it lies (no CRS).")
+    rows, columns = profile.height // tile, profile.width // tile
+    transform, crs = profile.transform, profile.crs
     if not rows or not columns:
         return []
     if guide is None:

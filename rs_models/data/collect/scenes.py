@@ -2,40 +2,70 @@
 
 from __future__ import annotations
 
-import json
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ServiceError, UserError
+from ...bands import band_name
+from ...errors import UserError
+from ..folders import files_below
+from .stac import Client, Search, gdal_address, group, items, resolved
 
 _ASSETS = ("visual", "image", "data")
 _SUFFIXES = (".tif", ".tiff")
-_MOST_PAGES = 10_000
+# One scene may be opened by several readers; headers are read once, and only what is asked for.
+GDAL = {
+    "GDAL_CACHEMAX": 256,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_TIMEOUT": 60,
+    # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "VSI_CACHE": True,
+}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One raster.
+    """One raster, or several of a band each.
 
     Attributes:
-        href: Path, or http(s) address.
+        href: Path or address.
         date: ISO 8601; empty where it is not known.
         name: For the rows: of the STAC item or of the file.
+        parts: Paths or addresses of the bands where each is a file of its own; empty where `href`
+            holds all.
     """
 
     href: str
     date: str
     name: str
+    parts: tuple[str, ...] = ()
 
     @property
-    def address(self) -> str:
-        """What GDAL opens: range requests for what is on a server."""
-        return f"/vsicurl/{self.href}" if _is_url(self.href) else self.href
+    def addresses(self) -> tuple[str, ...]:
+        """What GDAL opens, one or one a band."""
+        return tuple(gdal_address(href) for href in self.parts or (self.href,))
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is read from a server."""
+        return self.addresses[0].startswith("/vsi")
+
+
+def open_scene(address: str) -> Any:
+    """An open scene, by the drivers of GeoTIFF alone.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    from ...rasters import open_raster
+
+    return open_raster(
+        address, addresses=address.startswith("/vsi"), drivers=("GTiff",), max_bytes=None
+    )
 
 
 def find_scenes(
@@ -45,151 +75,170 @@ def find_scenes(
     max_cloud: float = 100.0,
     retries: int = 4,
     rate: float | None = None,
+    search: Search | None = None,
 ) -> list[Scene]:
     """The scenes of a folder or of a STAC catalogue, sorted by address.
 
     Args:
-        where: Folder, STAC file or address: a catalogue or collection (links are followed), an
-            item, or an item collection (`next` links are followed).
-        asset: Key of the asset to read; None is the first of visual, image and data that there is,
-            or the only GeoTIFF.
-        max_cloud: Items with a higher `eo:cloud_cover` (percent) are left out.
+        where: Folder, GeoTIFF, STAC file or address: a catalogue or collection (links are
+            followed), an item, an item collection (`next` links are followed), or an API to search.
+        asset: Key of the asset to read, or several with commas where each is a band of its own, by
+            key or band name ("red,green,blue", "B04,B03,B02"); None is the first of visual, image
+            and data that there is, or the only GeoTIFF.
+        max_cloud: Largest `eo:cloud_cover` (percent) of an item.
         retries: Of a request that fails, each after twice the wait.
         rate: Requests a second at most.
+        search: What an API is asked for.
 
     Raises:
         UserError: Nothing there, no STAC, or an item without a raster to read.
         ServiceError: The server did not answer.
     """
-    if not _is_url(where) and Path(where).is_dir():
-        files = [path for path in Path(where).rglob("*") if path.suffix.lower() in _SUFFIXES]
-        found = [Scene(str(path), _tiff_date(path), path.stem) for path in files]
+    search = search or Search()
+    if Path(where).is_dir() or where.lower().endswith(_SUFFIXES):
+        if search:
+            raise UserError(f"{where} is no STAC API: leave bbox, dates and collections out.")
+        folder = Path(where)
+        files = files_below(folder, _SUFFIXES) if folder.is_dir() else [folder]
+        scenes = [Scene(str(path), _tiff_date(path), path.stem) for path in files]
     else:
-        items = _items(where, _Client(retries, rate))
-        clear = [item for item in items if _cloud(item) <= max_cloud]
-        if items and not clear:
+        stated = items(where, Client(retries, rate), search)
+        clear = [item for item in stated if _cloud(item) <= max_cloud]
+        if stated and not clear:
             raise UserError(f"Every one of {where}'s items has more than {max_cloud:g} % cloud.")
-        found = [_scene(item, item["_from"], asset) for item in clear]
-    if not found:
+        scenes = [_scene(item, item["_from"], asset) for item in clear]
+    if not scenes:
         raise UserError(f"{where} holds no scenes: give a folder of GeoTIFFs or a STAC catalogue.")
-    return sorted(found, key=lambda scene: scene.href)
-
-
-class _Client:
-    """Reads JSON, slowly enough and again where it fails."""
-
-    def __init__(self, retries: int, rate: float | None) -> None:
-        self.retries, self.pause, self.last = retries, 1 / rate if rate else 0.0, 0.0
-
-    def read(self, where: str, body: Any = None) -> Any:
-        if not _is_url(where):
-            try:
-                return json.loads(Path(where).read_text(encoding="utf-8"))
-            except OSError as error:
-                raise UserError(f"Cannot read {where}: {error.strerror}.") from error
-            except ValueError as error:
-                raise UserError(f"{where} is not JSON: {error}.") from error
-        for attempt in range(self.retries + 1):
-            time.sleep(max(0.0, self.last + self.pause - time.monotonic()))
-            self.last = time.monotonic()
-            data = None if body is None else json.dumps(body).encode()
-            request = urllib.request.Request(
-                where, data, {"Content-Type": "application/json", "User-Agent": "rs_models"}
-            )
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code not in (408, 429) and error.code < 500:
-                    raise UserError(f"{where} answers {error.code} {error.reason}.") from error
-                reason, wait = f"{error.code} {error.reason}", error.headers.get("Retry-After")
-            except (urllib.error.URLError, OSError) as error:
-                reason, wait = str(getattr(error, "reason", error)), None
-            except ValueError as error:
-                raise UserError(f"{where} is not JSON: {error}.") from error
-            if attempt < self.retries:
-                time.sleep(min(60.0, float(wait)) if wait and wait.isdigit() else 0.5 * 2**attempt)
-        raise ServiceError(f"{where} does not answer ({reason}): try again later.")
-
-
-def _items(where: str, client: _Client) -> list[dict[str, Any]]:
-    """All items under an address, each with `_from`."""
-    found: list[dict[str, Any]] = []
-    waiting: list[tuple[str, Any]] = [(where, None)]
-    seen: set[str] = set()
-    while waiting:
-        address, body = waiting.pop(0)
-        key = f"{address} {json.dumps(body, sort_keys=True)}"
-        if key in seen or len(seen) > _MOST_PAGES:
-            continue
-        seen.add(key)
-        page = client.read(address, body)
-        kind = page.get("type") if isinstance(page, dict) else None
-        if kind == "FeatureCollection":
-            found += [{**item, "_from": address} for item in page.get("features", [])]
-            follow: tuple[str, ...] = ("next",)
-        elif kind == "Feature":
-            found.append({**page, "_from": address})
-            follow = ()
-        elif kind in ("Catalog", "Collection"):
-            follow = ("item", "items", "child")
-        else:
-            raise UserError(f"{address} is no STAC catalogue, item or item collection.")
-        for link in page.get("links", []):
-            if link.get("rel") in follow:
-                waiting.append((_joined(address, link["href"]), link.get("body")))
-    return found
+    return sorted(scenes, key=lambda scene: scene.href)
 
 
 def _scene(item: dict[str, Any], base: str, asset: str | None) -> Scene:
     name = str(item.get("id", "item"))
-    assets = item.get("assets", {})
-    if asset is not None and asset not in assets:
-        raise UserError(f"The item {name} has no asset {asset!r}: it has {', '.join(assets)}.")
+    assets = {
+        key: value
+        for key, value in group(item, "assets").items()
+        if isinstance(value, dict) and isinstance(value.get("href"), str)
+    }
+    properties = group(item, "properties")
+    date = str(properties.get("datetime") or properties.get("start_datetime") or "")
+    if asset is not None:
+        keys = [_asset(part.strip(), assets, name) for part in asset.split(",") if part.strip()]
+        parts = tuple(resolved(base, assets[key]["href"]) for key in keys)
+        if not parts:
+            raise UserError("asset is empty: name an asset, or several with commas.")
+        return Scene(parts[0], date, name, parts if len(parts) > 1 else ())
     rasters = [
         key
         for key, value in assets.items()
         if "tiff" in str(value.get("type", "")) or value["href"].lower().endswith(_SUFFIXES)
     ]
-    chosen = asset or next((key for key in _ASSETS if key in rasters), None)
+    chosen = next((key for key in _ASSETS if key in rasters), None)
     if chosen is None:
         if len(rasters) != 1:
+            listed = f" ({', '.join(rasters)})" if rasters else ""
             raise UserError(
-                f"The item {name} has {len(rasters)} GeoTIFFs ({', '.join(rasters)}): name one "
-                "with asset."
+                f"The item {name} has {len(rasters)} GeoTIFFs{listed}: name one with asset, or one "
+                "a band (asset=red,green,blue)."
             )
         (chosen,) = rasters
-    told = item.get("properties", {})
-    date = told.get("datetime") or told.get("start_datetime") or ""
-    return Scene(_joined(base, assets[chosen]["href"]), str(date), name)
+    return Scene(resolved(base, assets[chosen]["href"]), date, name)
+
+
+def _asset(wanted: str, assets: Mapping[str, Any], name: str) -> str:
+    """Key of an asset by itself, or by the one band that it says it holds.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    if wanted in assets:
+        return wanted
+    try:
+        band = band_name(wanted)
+    except UserError:
+        band = wanted
+    matches = [key for key, value in assets.items() if _bands_of(value) in ((band,), (wanted,))]
+    if len(matches) != 1:
+        raise UserError(
+            f"The item {name} has {len(matches) or 'no'} asset{'s' * (len(matches) > 1)} "
+            f"{wanted!r}: it has {', '.join(assets) or 'none with an address'}; name one of them."
+        )
+    return matches[0]
+
+
+def _bands_of(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """Bands of an asset, by the names that STAC's extensions give them."""
+    for key in ("eo:bands", "bands"):
+        bands = value.get(key)
+        if not isinstance(bands, list) or not all(isinstance(band, dict) for band in bands):
+            continue
+        common = [band.get("eo:common_name") or band.get("common_name") for band in bands]
+        if all(isinstance(band, str) for band in common) and common:
+            return tuple(str(band) for band in common)
+    return ()
 
 
 def _cloud(item: dict[str, Any]) -> float:
-    value = item.get("properties", {}).get("eo:cloud_cover")
-    return float(value) if value is not None else 0.0
-
-
-def _joined(base: str, href: str) -> str:
-    if _is_url(href) or Path(href).is_absolute():
-        return href
-    if _is_url(base):
-        return urllib.parse.urljoin(base, href)
-    return str((Path(base).parent / href).resolve())
-
-
-def _is_url(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
+    value = group(item, "properties").get("eo:cloud_cover")
+    try:
+        return float(value) if value is not None else 0.0
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _tiff_date(path: Path) -> str:
     """The date that a GeoTIFF says itself, as ISO 8601."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
     try:
-        with rasterio.open(path) as raster:
-            said = raster.tags()
-    except RasterioError:
+        with open_scene(str(path)) as raster:
+            tags = raster.tags()
+    except UserError:
         return ""
-    value = said.get("TIFFTAG_DATETIME") or said.get("ACQUISITIONDATETIME") or ""
+    value = tags.get("TIFFTAG_DATETIME") or tags.get("ACQUISITIONDATETIME") or ""
     return value.replace(":", "-", 2).replace(" ", "T") if value[4:5] == ":" else value
+
+
+def check_alike(
+    profiles: Sequence[tuple[Scene, Any]], bands: Sequence[int] | None, any_resolution: bool
+) -> None:
+    """Refuses scenes that cannot become tiles of one data set.
+
+    Args:
+        profiles: Scenes with their `Profile`.
+        bands: Numbers of the bands to keep; None is the first three.
+        any_resolution: Whether pixels may differ in size.
+
+    Raises:
+        UserError: Naming two scenes that differ, or one that has no such band or type.
+    """
+    first_scene, first = profiles[0]
+    for scene, profile in profiles:
+        if profile.dtype not in ("uint8", "uint16"):
+            raise UserError(
+                f"The scene {scene.href} has {profile.dtype} pixels: convert it to uint8 (0 to "
+                "255), or to uint16 reflectance x 10000, as gdal_translate -ot does."
+            )
+        if bands is None and profile.count < 3:
+            raise UserError(
+                f"The scene {scene.href} has {profile.count} band{'s' * (profile.count > 1)}, and "
+                "the first three are kept: name the ones to keep, as in bands=[1]."
+            )
+        if bands is not None and not all(1 <= band <= profile.count for band in bands):
+            raise UserError(
+                f"bands={list(bands)} are not all in the scene {scene.href}, which has "
+                f"{profile.count}: count them from 1."
+            )
+        if (profile.dtype, profile.count) != (first.dtype, first.count):
+            raise UserError(
+                f"The scene {scene.href} has {profile.count} bands of {profile.dtype}, "
+                f"{first_scene.href} has {first.count} of {first.dtype}: collect them one by one, "
+                "or convert them to one type."
+            )
+        ratio = profile.metres / first.metres if first.metres else 1.0
+        if not any_resolution and not 1 / _RESOLUTION <= ratio <= _RESOLUTION:
+            raise UserError(
+                f"The scene {scene.href} has pixels of {profile.metres:.3g} m, {first_scene.href} "
+                f"of {first.metres:.3g} m: collect them one by one, bring them to one resolution, "
+                "or set any_resolution=true."
+            )
+
+
+_RESOLUTION = 1.25  # how much larger one scene's pixels may be than another's

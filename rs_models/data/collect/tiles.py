@@ -11,19 +11,8 @@ from typing import Any
 import numpy as np
 
 from .plan import Candidate
-from .scenes import Scene
+from .scenes import GDAL, Scene, open_scene
 
-# One scene may be opened by several readers; headers are read once, and only what is asked for.
-GDAL = {
-    "GDAL_CACHEMAX": 256,
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_TIMEOUT": 60,
-    # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
-    "GDAL_HTTP_MAX_RETRY": 5,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
-    "VSI_CACHE": True,
-}
 LOOK_SIDE = 8  # means a side by which tiles are compared, so the least side of one
 _OPEN = 8  # scenes that a reader keeps open
 _WHITE, _GREY = 0.8, 0.12  # a cloud's pixel: bright in all bands, and hardly coloured
@@ -37,7 +26,7 @@ class Tile:
         pixels: (H, W, C) as stored.
         valid: (H, W) bool.
         latitude: Of the centre, WGS 84.
-        longitude: Likewise.
+        longitude: Of the centre, WGS 84.
         at: Where it was drawn.
     """
 
@@ -71,12 +60,14 @@ class Reader:
         import rasterio
         from rasterio.errors import RasterioError
 
+        from ...errors import UserError
+
         for attempt in range(self.retries + 1):
             self._wait()
             try:
                 with rasterio.Env(**GDAL):
                     return self._read(scene, at), None
-            except (RasterioError, OSError):
+            except (RasterioError, OSError, UserError):
                 self._forget(scene)
                 if attempt < self.retries:
                     time.sleep(0.25 * 2**attempt)
@@ -95,14 +86,20 @@ class Reader:
         from rasterio.warp import transform
         from rasterio.windows import Window
 
-        raster = self._raster(scene)
-        bands = self.bands or list(range(1, min(3, raster.count) + 1))
+        rasters = self._rasters(scene)
+        raster = rasters[0]
         window = Window(at.column, at.row, self.tile, self.tile)
-        pixels = raster.read(bands, window=window)  # (C, H, W)
-        flags = {flag.name for band in bands for flag in raster.mask_flag_enums[band - 1]}
-        valid = np.ones(pixels.shape[1:], bool)
-        if flags != {"all_valid"}:
-            valid = raster.read_masks(bands, window=window).any(axis=0)
+        if scene.parts:
+            chosen = [rasters[band - 1] for band in self.bands or range(1, len(rasters) + 1)]
+            pixels = np.stack([part.read(1, window=window) for part in chosen])  # (C, H, W)
+            valid = np.any([part.read_masks(1, window=window) for part in chosen], axis=0)
+        else:
+            bands = self.bands or [1, 2, 3]
+            pixels = raster.read(bands, window=window)  # (C, H, W)
+            flags = {flag.name for band in bands for flag in raster.mask_flag_enums[band - 1]}
+            valid = np.ones(pixels.shape[1:], bool)
+            if flags != {"all_valid"}:
+                valid = raster.read_masks(bands, window=window).any(axis=0)
         half = self.tile / 2
         x, y = raster.transform @ (at.column + half, at.row + half)
         longitude, latitude = transform(raster.crs, "EPSG:4326", [x], [y])
@@ -114,20 +111,18 @@ class Reader:
             at,
         )
 
-    def _raster(self, scene: Scene) -> Any:
-        import rasterio
-
+    def _rasters(self, scene: Scene) -> list[Any]:
         kept = self.own.__dict__.setdefault("rasters", {})
-        if scene.address not in kept:
+        if scene.addresses not in kept:
             while len(kept) >= _OPEN:
-                kept.pop(next(iter(kept))).close()
-            kept[scene.address] = rasterio.open(scene.address)
-        return kept[scene.address]
+                for raster in kept.pop(next(iter(kept))):
+                    raster.close()
+            kept[scene.addresses] = [open_scene(address) for address in scene.addresses]
+        return kept[scene.addresses]
 
     def _forget(self, scene: Scene) -> None:
         """Opens a scene anew next time."""
-        raster = self.own.__dict__.get("rasters", {}).pop(scene.address, None)
-        if raster is not None:
+        for raster in self.own.__dict__.get("rasters", {}).pop(scene.addresses, ()):
             raster.close()
 
 

@@ -25,7 +25,7 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
         BadFile: A line that cannot be read, an unknown category, a box that is empty or lies
             outside of the image.
     """
-    from .items import BadFile
+    from .problems import BadFile
 
     readers: dict[str | None, Any] = {"voc": _voc, "levir": _levir, "dota": _dota}
     found: dict[str, list] = {"bbox": [], "category": []}

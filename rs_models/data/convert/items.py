@@ -18,22 +18,7 @@ import numpy as np
 
 from .annotations import read_boxes
 from .layouts import IGNORE, Layout
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a data set's files.
-
-    Attributes:
-        file: Which one; a folder for a class as a whole.
-        what: What is wrong with it.
-    """
-
-    file: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+from .problems import BadFile, Problem
 
 
 @dataclass(frozen=True)
@@ -178,10 +163,6 @@ def _drop_duplicates(stock: Inventory) -> None:
         stock.checksums[item.key] = digest
         kept.append(item)
     stock.items = kept
-
-
-class BadFile(ValueError):
-    """A file that cannot be used; the text says why."""
 
 
 def rows_of(layout: Layout, item: Item, window: int | None) -> Iterator[dict[str, Any]]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...bands import SENSORS
+from ..names import IGNORE
 from ..registry import EUROSAT_MS_BANDS
 from . import class_names
 
 Task = Literal["scenes", "segmentation", "detection"]
-IGNORE = 255
 _JPG, _PNG, _TIF = r"\.jpe?g", r"\.png", r"\.tiff?"
 _CLASS = r"(?P<cls>[^/]+)/(?P<name>[^/]+)"
 
@@ -34,7 +34,6 @@ class Layout:
         images: Regular expression of the end of an image's path; groups `name`, and `cls`, `split`,
             `scene` where the layout has them.
         partners: Regular expression of mask or annotation paths, same groups; empty for scenes.
-        partner_of: The partner's `name` for an image's, with "{}" in it.
         classes: In the order of their numbers; empty takes the folders' names in sorted order.
         num_classes: Of a layout whose class names are taken from the folders.
         renamed: Folder name -> class name.
@@ -60,7 +59,6 @@ class Layout:
     citation: str
     images: str
     partners: str = ""
-    partner_of: str = "{}"
     classes: tuple[str, ...] = ()
     num_classes: int | None = None
     renamed: dict[str, str] = field(default_factory=dict)

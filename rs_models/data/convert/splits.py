@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..sources import SPLITS
+from ..names import SPLITS, standard_split
 from .items import Item, digest
 from .layouts import Layout
 
 FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
-_ALIASES = {**SPLITS, "trainval": "train"}
 
 
 def assign(
@@ -48,17 +47,14 @@ def assign(
         of = {item.key: names.get(item.fields["name"], "") for item in items}
         rule = "official"
     elif items and "split" in items[0].fields:
-        of = {
-            item.key: _ALIASES.get(item.fields["split"].lower(), item.fields["split"].lower())
-            for item in items
-        }
+        of = {item.key: standard_split(item.fields["split"].lower()) for item in items}
         rule = "official"
     else:
         of, used = _drawn(items, seed), seed
         shares = ", ".join(f"{split} {share:.0%}" for split, share in FRACTIONS.items())
         rule = f"drawn within each class by a hash of seed and name ({shares})"
     splits: dict[str, list[Item]] = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         chosen = [item for item in items if of.get(item.key) == split]
         if chosen:
             splits[split] = chosen

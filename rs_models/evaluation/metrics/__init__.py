@@ -1,179 +1,23 @@
-"""Scores of the tasks, from one confusion matrix where there is one.
-
-The folders beside hold the same as modules that `evaluate.load(path)` opens (`metric_path`).
-"""
+"""Scores of the tasks; the folders beside hold the same for `evaluate.load(path)`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from .scores import (
+    IGNORE,
+    confusion_matrix,
+    detection_scores,
+    expected_calibration_error,
+    metric_path,
+    multilabel_scores,
+    scores,
+)
 
-import numpy as np
-
-from ...errors import UserError
-
-IGNORE = 255
-
-
-def metric_path(name: str) -> str:
-    """Folder of a metric module for `evaluate.load`.
-
-    Args:
-        name: "rs_segmentation", "rs_classification", "rs_multilabel" or "rs_detection".
-    """
-    return str(Path(__file__).resolve().parent / name)
-
-
-def confusion_matrix(
-    predictions: Any, references: Any, num_classes: int, *, ignore_index: int | None = IGNORE
-) -> np.ndarray:
-    """Counts of pixels or images by class, computed by torchmetrics.
-
-    Args:
-        predictions: Class numbers, of any shape.
-        references: Class numbers of the same shape.
-        num_classes: Of them.
-        ignore_index: Reference that is not counted; None counts all.
-
-    Returns:
-        (num_classes, num_classes) int64, a row a true class, a column a predicted one.
-
-    Raises:
-        UserError: Shapes that differ, or a class number that is none.
-    """
-    import torch
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    found = torch.as_tensor(np.asarray(predictions)).long().flatten()
-    true = torch.as_tensor(np.asarray(references)).long().flatten()
-    if found.shape != true.shape:
-        raise UserError(f"{found.numel()} predictions do not fit {true.numel()} references.")
-    counted = true != ignore_index if ignore_index is not None else torch.ones_like(true).bool()
-    found, true = found[counted], true[counted]
-    for what, values in (("prediction", found), ("reference", true)):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
-            wrong = values[(values < 0) | (values >= num_classes)][0]
-            raise UserError(f"The {what} {int(wrong)} is no class: there are {num_classes}.")
-    if not found.numel():
-        return np.zeros((num_classes, num_classes), np.int64)
-    return multiclass_confusion_matrix(found, true, num_classes).numpy()
-
-
-def scores(confusion: np.ndarray) -> dict[str, Any]:
-    """Everything that remote sensing papers report of a confusion matrix.
-
-    A class that is neither there nor predicted has no scores (NaN) and is left out of the means.
-
-    Args:
-        confusion: (C, C), a row a true class.
-
-    Returns:
-        `overall_accuracy`, `average_accuracy` (mean recall), `kappa`, `mean_iou`, `mean_f1`, all
-        from 0 to 1 (kappa from -1), and by class `iou`, `precision`, `recall`, `f1`.
-    """
-    matrix = np.asarray(confusion, np.float64)
-    total, right = matrix.sum(), np.diag(matrix)
-    true, found = matrix.sum(1), matrix.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = right.sum() / total
-        chance = (true * found).sum() / total**2
-        kappa = (accuracy - chance) / (1 - chance)
-        union = true + found - right
-        there = union > 0
-        iou = np.where(there, right / union, np.nan)
-        f1 = np.where(there, 2 * right / (true + found), np.nan)
-        recall = np.where(true > 0, right / true, np.nan)
-        precision = np.where(found > 0, right / found, np.nan)
-    return {
-        "overall_accuracy": float(accuracy),
-        "average_accuracy": _mean(recall),
-        "kappa": float(kappa),
-        "mean_iou": _mean(iou),
-        "mean_f1": _mean(f1),
-        "iou": iou.tolist(),
-        "precision": precision.tolist(),
-        "recall": recall.tolist(),
-        "f1": f1.tolist(),
-    }
-
-
-def multilabel_scores(
-    probabilities: Any, references: Any, *, threshold: float = 0.5
-) -> dict[str, float]:
-    """Scores of images that may have several labels, computed by torchmetrics.
-
-    Args:
-        probabilities: (N, C), from 0 to 1.
-        references: (N, C), 0 or 1.
-        threshold: From which on a label counts as given.
-
-    Returns:
-        `mean_average_precision` over the classes that occur, `f1_micro`, `f1_macro`.
-    """
-    import torch
-    from torchmetrics.functional.classification import (
-        multilabel_average_precision,
-        multilabel_f1_score,
-    )
-
-    found = torch.as_tensor(np.asarray(probabilities), dtype=torch.float32)
-    true = torch.as_tensor(np.asarray(references)).long()
-    if found.shape != true.shape or found.ndim != 2:
-        raise UserError(
-            f"Probabilities {tuple(found.shape)} do not fit labels {tuple(true.shape)}."
-        )
-    classes = found.shape[1]
-    there = true.sum(0) > 0
-    each = multilabel_average_precision(found, true, classes, average="none")
-    micro = multilabel_f1_score(found, true, classes, threshold, average="micro")
-    macro = multilabel_f1_score(found, true, classes, threshold, average="macro")
-    return {
-        "mean_average_precision": float(each[there].mean()),
-        "f1_micro": float(micro),
-        "f1_macro": float(macro),
-    }
-
-
-def detection_scores(
-    predictions: Sequence[Mapping[str, Any]], references: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """COCO's average precision, computed by torchmetrics and faster-coco-eval.
-
-    Args:
-        predictions: An image each: `boxes` (N, 4) as x0 y0 x1 y1 in pixels, `scores` (N,), `labels`
-            (N,).
-        references: An image each: `boxes`, `labels`.
-
-    Returns:
-        `map` (IoU 0.5 to 0.95), `map_50`, `map_75`, `mar_100`, from 0 to 1, and `map_per_class`
-        (class -> value).
-    """
-    import torch
-    from torchmetrics.detection import MeanAveragePrecision
-
-    def tensors(row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        made = {
-            "boxes": torch.as_tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
-            "labels": torch.as_tensor(row["labels"]).long().reshape(-1),
-        }
-        if "scores" in row:
-            made["scores"] = torch.as_tensor(row["scores"], dtype=torch.float32).reshape(-1)
-        return made
-
-    if len(predictions) != len(references):
-        raise UserError(f"{len(predictions)} predictions do not fit {len(references)} references.")
-    metric = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=True)
-    metric.update([tensors(row) for row in predictions], [tensors(row) for row in references])
-    found = metric.compute()
-    classes = found["classes"].reshape(-1).tolist()
-    each = found["map_per_class"].reshape(-1).tolist()
-    return {
-        **{key: float(found[key]) for key in ("map", "map_50", "map_75", "mar_100")},
-        "map_per_class": dict(zip(classes, each, strict=False)),
-    }
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+__all__ = [
+    "IGNORE",
+    "confusion_matrix",
+    "detection_scores",
+    "expected_calibration_error",
+    "metric_path",
+    "multilabel_scores",
+    "scores",
+]

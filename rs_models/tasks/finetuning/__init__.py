@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ...lazy import names
 from .config import PROTOCOLS, FinetuneConfig, FinetuneData
-from .run import finetune
+
+if TYPE_CHECKING:
+    from .run import finetune
 
 __all__ = ["PROTOCOLS", "FinetuneConfig", "FinetuneData", "finetune"]
+
+__getattr__ = names(__name__, {"finetune": "run"})

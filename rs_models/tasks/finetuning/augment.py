@@ -14,6 +14,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 _LIGHT = 0.2  # largest change of brightness and contrast
+_STRONG_LIGHT = 0.5  # the same of a strong view
+_STRONG_SCALE = (0.2, 1.0)  # areas of a strong view's crop, over the whole image
+_ERASED = (0.02, 0.25)  # area that is cut out of a strong view
 _MIN_SIDE = 2.0  # pixels of a box that a crop leaves
 
 
@@ -71,11 +74,20 @@ class RandomQuarterTurn(v2.Transform):
 
 
 class RandomLight(v2.Transform):
-    """Brightness and contrast of an image whose values are from 0 on, 1 being full scale."""
+    """Brightness and contrast of an image whose values are from 0 on, 1 being full scale.
+
+    Args:
+        change: Largest change of either.
+    """
+
+    def __init__(self, change: float = _LIGHT) -> None:
+        """Keeps the setting."""
+        super().__init__()
+        self.change = change
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw both factors."""
-        brightness, contrast = (1 + _LIGHT * (2 * torch.rand(2) - 1)).tolist()
+        brightness, contrast = (1 + self.change * (2 * torch.rand(2) - 1)).tolist()
         return {"brightness": brightness, "contrast": contrast}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -120,3 +132,18 @@ def build(
             v2.SanitizeBoundingBoxes(_MIN_SIDE, labels_getter=lambda sample: sample["classes"]),
         ]
     return v2.Compose(steps or [v2.Identity()])
+
+
+def strong(size: int) -> Any:
+    """The transform of a strong view: small crops, all turns, much light, blur and a cut-out."""
+    return v2.Compose(
+        [
+            RandomWindow(size, _STRONG_SCALE, whole=True),
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(),
+            RandomQuarterTurn(),
+            RandomLight(_STRONG_LIGHT),
+            v2.RandomApply([v2.GaussianBlur(5)], p=0.3),
+            v2.RandomErasing(p=0.8, scale=_ERASED),
+        ]
+    )

@@ -6,13 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ...evaluation.results import Result, table
+from ..table import task
 
-_PIPELINES = {
-    "classification": ("image-classification", "AutoModelForImageClassification"),
-    "multilabel": ("image-classification", "AutoModelForImageClassification"),
-    "segmentation": ("image-segmentation", "AutoModelForSemanticSegmentation"),
-    "detection": ("object-detection", "AutoModelForObjectDetection"),
-}
 _OURS = ("DeepLabV3Plus", "Fcn", "FasterRcnn")
 _BY_CLASS = {"iou": "IoU", "f1": "F1"}
 
@@ -31,7 +26,8 @@ def card(result: Result, classes: Sequence[str], architecture: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     used = result.settings
-    pipeline, auto = _PIPELINES[used["task"]]
+    kind = task(used["task"])
+    pipeline, auto = kind.pipeline, kind.auto_class
     name = re.sub(r"[^A-Za-z0-9._%-]+", "-", f"{result.model}-{result.data}-{result.protocol}")
     data = ModelCardData(
         license="apache-2.0",
@@ -65,8 +61,7 @@ def card(result: Result, classes: Sequence[str], architecture: str) -> str:
         f"```python\n{first}from transformers import {auto}, AutoImageProcessor\n\n"
         f'model = {auto}.from_pretrained("FOLDER_OR_ID")\n'
         'processor = AutoImageProcessor.from_pretrained("FOLDER_OR_ID")\n```',
-        "```bash\nrs-models predict scene.tif --model FOLDER_OR_ID --output "
-        f"{'boxes.geojson' if used['task'] == 'detection' else 'map.tif'}\n```",
+        f"```bash\nrs-models predict scene.tif --model FOLDER_OR_ID --output {kind.answer}\n```",
         "## Results",
         table([result]),
         f"± is the deviation over {len(result.values)} seeds, each with labels of its own"

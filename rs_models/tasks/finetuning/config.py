@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ...errors import UserError
+from ...settings import (
+    Count,
+    Length,
+    NotNegative,
+    PartShare,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    Side,
+    Workers,
+    check_ranges,
+)
+from ..table import check_name, task
 
-Task = Literal["classification", "multilabel", "segmentation", "detection"]
+AUTO = "auto"
 
 
 @dataclass
@@ -20,12 +34,17 @@ class FinetuneData:
         label: Name in the results; null is the Hub id, or the last part of a path.
         revision: Commit or tag of a Hub data set.
         train_split: Split that labels are drawn from.
-        validation_split: Split that early stopping looks at; null holds out a part of the draw.
+        validation_split: Split that early stopping looks at. `auto` is the data's own, where it has
+            one; without one, and for null, a part of the draw is held out.
         test_split: Split that is counted, once, at the end.
         bands: Bands to read; null takes the model's. A stem is adapted by name where they differ.
         columns: Our column name to the data's, e.g. `{mask: annotation}`.
         classes: Class names of masks, which carry none; null numbers them.
         ignored_classes: Mask values beside 255 that are neither learned nor counted.
+        mask_values: Stored value of masks (17, "255,0,0" or "#ff0000") to class number, null for no
+            class; null takes the stored values for class numbers.
+        box_format: What the four numbers of a box are: `xywh` (corner and sides) or `xyxy` (two
+            corners).
         place: Column that says where an image is. Then each place of the train split is tested in
             turn by what was learned of all others, with the first seed; `test_split` is not opened.
     """
@@ -39,8 +58,33 @@ class FinetuneData:
     bands: str | list[str] | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     classes: list[str] | None = None
-    ignored_classes: list[int] = field(default_factory=list)
+    ignored_classes: list[Annotated[int, Range(least=0, most=255)]] = field(default_factory=list)
+    mask_values: dict[Any, Any] | None = None
+    box_format: Literal["xywh", "xyxy"] = "xywh"
     place: str | None = None
+
+
+@dataclass
+class SelfTraining:
+    """How images without labels help, in classification: the train split's beside the drawn ones.
+
+    Attributes:
+        weight: Weight of their loss beside that of the labelled images; 0 leaves them out.
+        neighbours: Of an image in the graph that labels are spread over.
+        alpha: Share of an image's score that comes from its neighbours.
+        share: Share of the images that get a pseudo-label at first, the most certain of each class.
+        switch: Share of the steps after which the network's own answers are the targets.
+        confidence: Least probability of an answer that is learned.
+        ratio: Images without labels to a labelled one in a step.
+    """
+
+    weight: NotNegative = 0.0
+    neighbours: Count = 15
+    alpha: PartShare = 0.9
+    share: Annotated[float, Range(above=0, most=1)] = 0.5
+    switch: Share = 0.5
+    confidence: PartShare = 0.95
+    ratio: Count = 2
 
 
 @dataclass
@@ -85,6 +129,7 @@ class FinetuneConfig:
         evaluations: Looks at the validation images in a run; the best weights are kept.
         patience: Looks without progress after which a run stops; null never stops early.
         holdout: Share of the labels for validation where there is no validation split.
+        self_training: Images without labels, which `self_training.weight=1` lets help.
         seeds: One run each: of the draw, the head and the order.
         precision: `no` (float32) or `bf16`.
         workers: Processes that read images.
@@ -95,37 +140,42 @@ class FinetuneConfig:
         json: Print the result as JSON.
     """
 
-    task: Task = "classification"
+    task: str = "classification"
     model: str = "baseline:random-resnet_mini"
     name: str | None = None
     revision: str | None = None
     data: FinetuneData = field(default_factory=FinetuneData)
-    labels: str | int = "20/class"
+    labels: str | Count = "20/class"
     protocol: Literal["tov", "glcnet", "false", "sticl", "rsisc"] | None = None
     head: Literal["deeplabv3plus", "fcn", "upernet"] = "deeplabv3plus"
     head_settings: dict[str, Any] = field(default_factory=dict)
     tune: Literal["full", "frozen", "layer_decay"] = "full"
-    layer_decay: float = 0.75
+    layer_decay: Annotated[float, Range(above=0, most=1)] = 0.75
     freeze_norm: bool = False
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    head_learning_rate: float | None = None
-    weight_decay: float = 1e-2
+    learning_rate: Positive = 1e-3
+    head_learning_rate: Positive | None = None
+    weight_decay: NotNegative = 1e-2
     schedule: Literal["cosine", "poly", "constant", "exponential", "steps"] = "cosine"
-    warmup: float = 0.05
-    epochs: float = 50
-    max_steps: int | None = None
-    batch_size: int = 16
+    warmup: PartShare = 0.05
+    epochs: Positive = 50
+    max_steps: Count | None = None
+    batch_size: Count = 16
     class_weights: Literal["none", "balanced"] = "none"
     augment: Literal["overhead", "flips", "none"] = "overhead"
-    crop_scale: list[float] = field(default_factory=lambda: [0.4, 1.0])
-    image_size: int | None = None
-    evaluations: int = 20
-    patience: int | None = None
-    holdout: float = 0.2
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    crop_scale: Annotated[list[Annotated[float, Range(above=0, most=1)]], Length(2, 2)] = field(
+        default_factory=lambda: [0.4, 1.0]
+    )
+    image_size: Side | None = None
+    evaluations: Count = 20
+    patience: Count | None = None
+    holdout: PartShare = 0.2
+    self_training: SelfTraining = field(default_factory=SelfTraining)
+    seeds: Annotated[list[Seed], Length(different=True)] = field(
+        default_factory=lambda: [0, 1, 2, 3, 4]
+    )
     precision: Literal["no", "bf16"] = "no"
-    workers: int = 0
+    workers: Workers = 0
     output_dir: str = "outputs/finetune"
     results_dir: str | None = None
     report_to: list[str] = field(default_factory=list)
@@ -139,7 +189,7 @@ class FinetuneConfig:
 # the weights were trained with. Image size is the model's own unless set (theirs is 224, or 256 for
 # segmentation; TOV's EuroSAT 64).
 _TOV_VIEWS: dict[str, Any] = {"augment": "flips", "crop_scale": [0.8, 1.0]}
-PROTOCOLS: dict[str, dict[Task, dict[str, Any]]] = {
+PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     # GeoX-Lab/G-RSIM, TOV_v1: linear classifier on a frozen trunk; FCN_d8, all of it trained.
     "tov": {
         "classification": {
@@ -231,7 +281,7 @@ PROTOCOLS: dict[str, dict[Task, dict[str, Any]]] = {
 }
 
 
-def preset(protocol: str | None, task: str) -> dict[str, Any]:
+def preset(protocol: str | None, task_name: str) -> dict[str, Any]:
     """Settings of a paper's protocol.
 
     Raises:
@@ -241,13 +291,14 @@ def preset(protocol: str | None, task: str) -> dict[str, Any]:
         return {}
     if protocol not in PROTOCOLS:
         raise UserError(f"Unknown protocol '{protocol}': use one of {', '.join(PROTOCOLS)}.")
-    by_task: dict[Any, dict[str, Any]] = dict(PROTOCOLS[protocol])
-    if task not in by_task:
+    check_name(task_name)
+    by_task = PROTOCOLS[protocol]
+    if task_name not in by_task:
         raise UserError(
-            f"The protocol '{protocol}' is for {' and '.join(by_task)}, not for {task}: leave it "
-            "out, or choose another."
+            f"The protocol '{protocol}' is for {' and '.join(by_task)}, not for {task_name}: leave "
+            "it out, or choose another."
         )
-    return by_task[task]
+    return by_task[task_name]
 
 
 def check(config: FinetuneConfig) -> None:
@@ -256,29 +307,22 @@ def check(config: FinetuneConfig) -> None:
     Raises:
         UserError: Naming the key.
     """
+    check_ranges(config)
     parse_labels(config.labels)
-    if str(config.labels).endswith("/class") and config.task != "classification":
+    kind = task(config.task)
+    if str(config.labels).endswith("/class") and not kind.one_class:
         raise UserError(
             f"labels={config.labels} needs one class an image, which {config.task} does not have: "
             "use a share such as 1%, or a number of images."
         )
-    low_high = config.crop_scale
-    if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= 1:
-        raise UserError(f"crop_scale is {low_high}: give [smallest, largest] area, from 0 to 1.")
-    for key in ("epochs", "learning_rate", "batch_size", "evaluations"):
-        if getattr(config, key) <= 0:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be above 0.")
-    for key in ("max_steps", "patience", "image_size", "head_learning_rate"):
-        if getattr(config, key) is not None and getattr(config, key) <= 0:
-            raise UserError(f"{key} is {getattr(config, key)}: it must be above 0, or null.")
-    for key in ("weight_decay", "warmup", "holdout"):
-        if getattr(config, key) < 0 or (key != "weight_decay" and getattr(config, key) >= 1):
-            raise UserError(f"{key} is {getattr(config, key)}: it must be from 0 to below 1.")
-    if not 0 < config.layer_decay <= 1:
-        raise UserError(f"layer_decay is {config.layer_decay}: it must be above 0 and at most 1.")
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds is {config.seeds}: give one or more different numbers.")
-    if config.task in ("multilabel", "detection") and config.class_weights != "none":
+    if config.self_training.weight > 0 and not kind.one_class:
+        raise UserError(
+            f"self_training needs one class an image, which {config.task} does not have: leave it "
+            "out."
+        )
+    if config.crop_scale[0] > config.crop_scale[1]:
+        raise UserError(f"crop_scale is {config.crop_scale}: give [smallest, largest] area.")
+    if config.class_weights != "none" and not kind.weighs_classes:
         raise UserError(
             f"class_weights={config.class_weights} needs one class an image or pixel, which "
             f"{config.task} does not have."
@@ -304,20 +348,14 @@ def parse_labels(labels: str | int) -> tuple[str, float]:
 
 def protocol_name(config: FinetuneConfig) -> str:
     """Name of the protocol in results: finetune-n20, frozen-n20, segmentation-1%, tov-n20, ..."""
-    kind, number = parse_labels(config.labels)
+    unit, number = parse_labels(config.labels)
     amount = {
         "all": "all",
         "class": f"n{number:g}",
         "share": f"{100 * number:g}%",
         "images": f"{number:g}",
-    }[kind]
-    first: str
-    if config.protocol is not None:
-        first = config.protocol
-    elif config.task == "classification":
-        first = "finetune"
-    else:
-        first = config.task
-    if config.protocol is None and config.tune == "frozen":
-        first = "frozen" if config.task == "classification" else f"{first}-frozen"
+    }[unit]
+    first = config.protocol or task(config.task).protocol(frozen=config.tune == "frozen")
+    if config.self_training.weight > 0:
+        first += "-self"
     return f"{first}-{amount}" + ("-leave-one-out" if config.data.place else "")

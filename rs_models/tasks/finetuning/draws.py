@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ...data.sampling import few_shot_draw, image_draw, share_draw
 from .config import parse_labels
 from .data import Split
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The labelled images of a seed.
+
+    Attributes:
+        labelled: Rows of the train split whose labels are used, sorted.
+        learned: Those to learn from.
+        validation: Split of the images that early stopping looks at.
+        held: Rows of it; none trains to the end.
+    """
+
+    labelled: np.ndarray
+    learned: np.ndarray
+    validation: Split
+    held: np.ndarray
 
 
 def draw(split: Split, labels: str | int, seed: int) -> np.ndarray:

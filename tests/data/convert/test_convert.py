@@ -14,7 +14,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from rs_models import convert_dataset
+from rs_models.commands import convert_dataset
 from rs_models.data import load
 from rs_models.data.convert import LAYOUTS, convert
 from rs_models.errors import UserError

@@ -41,11 +41,11 @@ def test_labels_that_mean_nothing_are_refused(labels):
     [
         ({"task": "segmentation", "labels": "20/class"}, "one class an image"),
         ({"crop_scale": [0.5, 1.5]}, "crop_scale"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"patience": 0}, "patience is 0"),
-        ({"holdout": 1.0}, "holdout is 1"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"patience": 0}, "patience=0"),
+        ({"holdout": 1.0}, "holdout=1"),
         ({"layer_decay": 0.0}, "layer_decay"),
-        ({"seeds": [1, 1]}, "seeds is"),
+        ({"seeds": [1, 1]}, "seeds="),
         ({"task": "detection", "labels": 3, "class_weights": "balanced"}, "class_weights"),
     ],
 )

@@ -8,17 +8,11 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
 from rs_models.errors import UserError
+from rs_models.preprocessing import Preprocessing
 from rs_models.tasks.finetuning.config import FinetuneData
-from rs_models.tasks.finetuning.data import (
-    Examples,
-    class_count,
-    collate,
-    content_hash,
-    open_split,
-    statistics,
-)
+from rs_models.tasks.finetuning.data import class_count, content_hash, open_split, statistics
 from rs_models.tasks.finetuning.draws import draw, hold_out
-from rs_models.tasks.preprocessing import Preprocessing
+from rs_models.tasks.finetuning.examples import Examples, collate
 
 RGB = ("red", "green", "blue")
 PLAIN = Preprocessing(RGB, (0.0, 255.0), (0.5,) * 3, (0.25,) * 3, 32)

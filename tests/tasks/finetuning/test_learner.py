@@ -9,29 +9,27 @@ import torch
 from rs_models import backbones
 from rs_models.errors import UserError
 from rs_models.export import export
-from rs_models.tasks import classification, segmentation
+from rs_models.tasks import classification, segmenters
 from rs_models.tasks.finetuning.config import FinetuneConfig, FinetuneData
 from rs_models.tasks.finetuning.data import open_split
-from rs_models.tasks.finetuning.learner import (
-    Learner,
-    balanced_weights,
-    build,
-    find_start,
-    parameter_groups,
-)
+from rs_models.tasks.finetuning.learner import Learner, balanced_weights, parameter_groups
+from rs_models.tasks.finetuning.network import build
+from rs_models.tasks.finetuning.plan import Plan
+from rs_models.tasks.finetuning.start import find_start
+from rs_models.tasks.table import task
 from tests.support.models import images, nano, provenance
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 
 
 def deeplab(**settings):
-    return segmentation.DeepLabV3PlusForSemanticSegmentation.over(
+    return segmenters.DeepLabV3PlusForSemanticSegmentation.over(
         nano("resnet_nano"), num_labels=3, decoder_channels=8, low_level_channels=4, **settings
     )
 
 
 def test_a_frozen_backbone_keeps_weights_and_statistics():
-    learner = Learner(deeplab(), "segmentation", frozen=True)
+    learner = Learner(deeplab(), task("segmentation"), frozen=True)
     before = {k: v.clone() for k, v in learner.model.backbone.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=0.1)
     labels = torch.randint(3, (2, 64, 64))
@@ -44,7 +42,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics():
 
 
 def test_frozen_statistics_leave_the_weights_free():
-    learner = Learner(deeplab(), "segmentation", freeze_norm=True).train()
+    learner = Learner(deeplab(), task("segmentation"), freeze_norm=True).train()
     before = {k: v.clone() for k, v in learner.model.backbone.named_buffers()}
     learner(images(), torch.randint(3, (2, 64, 64)))["loss"].backward()
     assert all(torch.equal(v, before[k]) for k, v in learner.model.backbone.named_buffers())
@@ -57,7 +55,7 @@ def test_rates_fall_towards_the_stem(name):
     config = FinetuneConfig(
         tune="layer_decay", layer_decay=0.5, learning_rate=1.0, head_learning_rate=4.0
     )
-    learner = Learner(model, "classification")
+    learner = Learner(model, task("classification"))
     rates = {
         id(p): group["lr"] for group in parameter_groups(learner, config) for p in group["params"]
     }
@@ -76,18 +74,18 @@ def test_rates_fall_towards_the_stem(name):
 def test_the_loss_leaves_out_what_is_ignored_and_weighs_classes():
     torch.manual_seed(0)
     weights = torch.tensor([1.0, 3.0, 0.5])
-    learner = Learner(deeplab(), "segmentation", class_weights=weights).eval()
+    learner = Learner(deeplab(), task("segmentation"), class_weights=weights).eval()
     labels = torch.randint(3, (2, 64, 64))
     labels[:, :20] = 255
     x = images()
     output = learner(x, labels)
     reference = torch.nn.functional.cross_entropy(
-        output["logits"], labels, weights, ignore_index=255
+        learner(x)["logits"], labels, weights, ignore_index=255
     )
     torch.testing.assert_close(output["loss"], reference)
     nothing = learner(x, torch.full_like(labels, 255))["loss"]
     assert nothing.item() == 0.0
-    plain = Learner(learner.model, "segmentation").eval()
+    plain = Learner(learner.model, task("segmentation")).eval()
     torch.testing.assert_close(plain(x, labels)["loss"], learner.model(x, labels).loss)
 
 
@@ -111,8 +109,12 @@ def test_classifiers_are_transformers_own(tmp_path, name):
     assert small.shape == (2, 3)
 
 
-def split(task="segmentation", bands=("red", "green", "blue")):
-    return open_split(FinetuneData("synthetic:num=24,size=32"), "train", task, bands)
+def split(kind="segmentation", bands=("red", "green", "blue")):
+    return open_split(FinetuneData("synthetic:num=24,size=32"), "train", kind, bands)
+
+
+def planned(start, config, part, bands, classes):
+    return Plan(config, task(config.task), start, bands, part, None, part, 32, classes)
 
 
 def test_balanced_weights_are_inverse_frequencies():
@@ -151,7 +153,8 @@ def test_bands_that_the_weights_have_not_seen_take_the_datas_statistics(tmp_path
     )
     bands = ("red", "green", "blue", "nir")
     part = split(bands=bands)
-    network = build(find_start(config), config, part, np.arange(8), bands, ["a", "b"], 32)
+    plan = planned(find_start(config), config, part, bands, ["a", "b"])
+    network = build(plan, np.arange(8))
     known = network.preprocessing
     assert known.image_mean[:3] == pytest.approx((0.3, 0.31, 0.32))
     nir = np.concatenate([part.image(i)[..., 3].ravel()[::4] for i in range(8)]) / 255
@@ -168,10 +171,10 @@ def test_a_pretrained_decoder_is_kept_but_for_its_output(tmp_path):
     start = find_start(config)
     assert start.name == "run-with-decoder"
     rgb = ("red", "green", "blue")
-    network = build(start, config, split(), np.arange(4), rgb, ["a", "b", "c"], 32)
+    network = build(planned(start, config, split(), rgb, ["a", "b", "c"]), np.arange(4))
     mine, theirs = network.model.state_dict(), model.state_dict()
     changed = {key for key in theirs if not torch.equal(mine[key], theirs[key])}
     assert changed == {"decoder.output.weight", "decoder.output.bias"}
     assert network.model.config.id2label == NAMES
     with pytest.raises(UserError, match="takes red, green, blue"):
-        build(start, config, split(), np.arange(4), (*rgb, "nir"), ["a", "b"], 32)
+        build(planned(start, config, split(), (*rgb, "nir"), ["a", "b"]), np.arange(4))

@@ -12,8 +12,10 @@ import transformers
 from rs_models.cli import main
 from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
-from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune, scoring
+from rs_models.tasks.detection import Detection
+from rs_models.tasks.finetuning import FinetuneConfig, FinetuneData, finetune
 from rs_models.tasks.finetuning import run as run_module
+from rs_models.tasks.finetuning.data import open_split
 
 SMALL = {
     "segmentation": {"decoder_channels": 8, "low_level_channels": 4},
@@ -48,7 +50,7 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
     assert read_all(tmp_path / "run" / "results") == [result]
     assert not list((tmp_path / "run").glob("seed-*/checkpoints"))
 
-    from rs_models.staging import stage_model
+    from rs_models.publish.staging import stage_model
 
     (tmp_path / "staged").mkdir()
     stage_model(tmp_path / "run", tmp_path / "staged", repo_id="rs/scenes", results=[])
@@ -58,7 +60,7 @@ def test_a_run_leaves_a_result_and_a_model_that_transformers_loads(tmp_path):
     assert (tmp_path / "staged" / "LICENSE").is_file()
 
     pipe = transformers.pipeline("image-classification", str(tmp_path / "run" / "model"))
-    split = run_module.open_split(
+    split = open_split(
         FinetuneData("synthetic:num=60,size=32"), "test", "classification", ("red", "green", "blue")
     )
     import PIL.Image
@@ -76,11 +78,11 @@ def test_finished_seeds_are_not_repeated_and_other_settings_refused(tmp_path, mo
     monkeypatch.setattr(run_module, "make_trainer", lambda *a, **k: trained.append(a))
     again = finetune(config(tmp_path / "run"))
     assert not trained and again.values == first.values
-    with pytest.raises(UserError, match=r"holds another run \(max_steps differ\)"):
+    with pytest.raises(UserError, match=r"holds another job \(max_steps differ\)"):
         finetune(config(tmp_path / "run", max_steps=5))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "photo.jpg").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="holds other files"):
         finetune(config(tmp_path / "full"))
 
 
@@ -136,6 +138,61 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_are_held_out_where_there_is_no_validation_split(tmp_path, capsys):
+    from rs_models.data import load
+
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        rows = load("synthetic:num=60,size=32", split)
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    data = FinetuneData(str(tmp_path / "data"), validation_split="auto")
+    settings = {"labels": "3/class", "seeds": [0], "holdout": 0.4}
+    result = finetune(config(tmp_path / "run", data=data, **settings))
+    assert "12 of 36 labelled images are held out for validation" in capsys.readouterr().err
+    assert result.settings["validation"] == "held out from the labelled images"
+    assert result.settings["runs"][0]["validation_images"] == 12
+    again = finetune(config(tmp_path / "again", data=data, **settings))
+    assert again.settings["runs"] == result.settings["runs"]  # the same ones
+
+    capsys.readouterr()
+    data = FinetuneData("synthetic:num=60,size=32", validation_split="auto")
+    result = finetune(config(tmp_path / "own", data=data, **settings))
+    assert "held out" not in capsys.readouterr().err
+    assert result.settings["validation"] == "validation"
+    assert result.settings["runs"][0]["validation_images"] == 60
+
+    data = FinetuneData(str(tmp_path / "data"), validation_split="validation")
+    with pytest.raises(UserError, match="has no split 'validation'"):
+        finetune(config(tmp_path / "named", data=data))
+
+
+def test_a_second_run_of_a_folder_is_told_who_works_there(tmp_path):
+    from rs_models.files import claim
+    from rs_models.tasks.finetuning.run import job_of
+
+    settings = config(tmp_path / "run")
+    with (
+        claim(tmp_path / "run", job_of(settings)),
+        pytest.raises(UserError, match="is being worked on by process"),
+    ):
+        finetune(settings)
+
+
+def test_a_folder_of_an_earlier_version_is_gone_on_with(tmp_path):
+    import yaml
+
+    settings = config(tmp_path / "run")
+    first = finetune(settings)
+    (tmp_path / "run" / "job.json").unlink()
+    written = yaml.safe_load((tmp_path / "run" / "finetune.yaml").read_text())
+    written.pop("crop_scale")  # a setting that came later has its default
+    (tmp_path / "run" / "finetune.yaml").write_text(yaml.safe_dump(written))
+    assert finetune(settings).values == first.values
+    (tmp_path / "run" / "job.json").unlink()
+    with pytest.raises(UserError, match=r"holds another run \(max_steps differ\)"):
+        finetune(config(tmp_path / "run", max_steps=5))
+
+
 def test_early_stopping_stops(tmp_path):
     result = finetune(
         config(
@@ -179,7 +236,7 @@ def test_segmentation(tmp_path, head):
 
 
 def test_detection(tmp_path, monkeypatch):
-    monkeypatch.setitem(scoring._SAMPLES, "detection", 5)  # each is an evaluation by COCO's rules
+    monkeypatch.setattr(Detection, "resamples", 5)  # each is an evaluation by COCO's rules
     result = finetune(config(tmp_path / "run", "detection", seeds=[0]))
     assert result.protocol == "detection-10" and result.metric == "AP50"
     pipe = transformers.pipeline("object-detection", str(tmp_path / "run" / "model"))
@@ -242,7 +299,7 @@ def test_several_labels_an_image(tmp_path):
         (["data.name=nowhere"], "no folder or file 'nowhere'"),
         (["model=baseline:nothing"], "no weights to fine-tune"),
         (["learning_rates=1"], "did you mean learning_rate"),
-        (["task=segmentation", "labels=4", "output_stride=3"], "unknown setting"),
+        (["task=segmentation", "labels=4", "output_stride=3"], "Unknown setting"),
     ],
 )
 def test_bad_input_ends_in_a_sentence_and_nothing_is_written(tmp_path, capsys, arguments, message):

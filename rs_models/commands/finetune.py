@@ -1,0 +1,58 @@
+"""`rs-models finetune`: settings from the command line, then the run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+USAGE = """usage: rs-models finetune [--config FILE] [--name value | name=value ...]
+
+Fine-tune a backbone on few labels: classification, multilabel, segmentation or detection. Early
+stopping looks at validation images; test images are looked at once, at the end of each seed.
+
+examples:
+  rs-models finetune model=outputs/quickstart/export data.name=synthetic labels=20/class
+  rs-models finetune task=segmentation model=rs/glcnet-resnet50 data.name=DIR labels=1%
+  rs-models finetune task=detection model=rs/tov-resnet50 data.name=DIR labels=10
+  accelerate launch training/finetune.py --config training/configs/finetune_segmentation.yaml
+
+Started again after a stop, it goes on where it was. Exit codes: 0 done, 1 network or server,
+2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Settings of the command as options."""
+    from ..settings import settings_parser
+    from ..tasks.finetuning.config import FinetuneConfig
+
+    return settings_parser("rs-models finetune", FinetuneConfig)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Fine-tune from the command line; the exit code."""
+    from ..settings import arguments, build, merge, parse
+    from ..tasks.finetuning.config import FinetuneConfig, preset
+
+    # Once to learn which preset, then the preset below what was said.
+    asked = parse(FinetuneConfig, argv, usage=USAGE)
+    values: dict[str, Any] = dict(preset(asked.protocol, asked.task))
+    said = arguments(FinetuneConfig, argv)
+    merge(values, said)
+    config = build(FinetuneConfig, values)
+
+    from ..evaluation.results import table
+    from ..tasks.finetuning.run import finetune
+
+    result = finetune(config, command=f"python training/finetune.py {shlex.join(argv)}".strip())
+    if result is None:
+        return 0
+    if config.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2))
+    else:
+        print(table([result]))
+        print(f"\n{config.output_dir}/model holds the model of seed {config.seeds[0]}.")
+    return 0

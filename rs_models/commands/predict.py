@@ -1,0 +1,202 @@
+"""`rs-models predict`: one scene or many, shared among processes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..settings import Options
+
+_EPILOG = """examples:
+  rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
+  rs-models predict scenes/ --model outputs/finetune/model --output maps/
+  rs-models predict scene.tif --model rs/tov-resnet50 --output features.tif
+  rs-models predict scene.tif --model DIR --bands red,green,blue,nir --output map.tif
+  accelerate launch --num_processes 4 -m rs_models.cli predict scenes/ --model DIR --output maps/
+
+What the model is stands in its config: a segmentation or classification model gives a map of
+classes (or --kind probabilities), a detector boxes as GeoJSON, a backbone its embeddings. Started
+again after a stop, it goes on where it was. Exit codes: 0 done, 1 some scenes failed, or network or
+server, 2 bad input."""
+_SCENES = {".tif", ".tiff", ".vrt", ".jp2", ".img"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = Options(
+        prog="rs-models predict",
+        description="Apply a model to georeferenced images of any size.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("scenes", nargs="+", help="GeoTIFF, VRT, ..., or a folder of them")
+    made.add_argument("--model", required=True, help="folder or Hub id")
+    made.add_argument(
+        "--output", required=True, help=".tif (boxes: .geojson, .gpkg, ...), or a folder"
+    )
+    made.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
+    made.add_argument("--bands", help="names of the file's bands in order, if it has none")
+    made.add_argument("--sensor", help="whose band numbers they are: sentinel-2, landsat-8, ...")
+    made.add_argument(
+        "--stretch", metavar="MIN,MAX|percentile", help="values that become black and white (8 bit)"
+    )
+    made.add_argument("--scale", type=float, help="reflectance = stored * SCALE + OFFSET")
+    made.add_argument("--offset", type=float, help="reflectance of a stored 0")
+    made.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
+    made.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
+    made.add_argument("--batch-size", type=int, default=8)
+    made.add_argument("--threshold", type=float, default=0.5, help="least score of a box")
+    made.add_argument(
+        "--polygons",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="also polygons of a class map: GeoJSON beside it, or FILE (or its suffix alone) as "
+        ".gpkg, .fgb, .parquet, .shp",
+    )
+    made.add_argument("--min-area", type=float, default=0.0, help="of polygons, square metres")
+    made.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    made.add_argument("--precision", choices=("no", "bf16"), default="no")
+    made.add_argument("--restart", action="store_true", help="forget what is unfinished")
+    made.add_argument("--skip-corrupt", action="store_true", help="corrupt blocks become nodata")
+    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Predicts from the command line; the exit code.
+
+    Raises:
+        UserError: As `predict`, for a single scene; of many, each failure is told and counted.
+    """
+    options = parser().parse_args(argv)
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    from ..predict.model import load_predictor
+    from ..predict.run import predict
+
+    scenes = _scenes(options.scenes)
+    state = PartialState()
+    with state.main_process_first():
+        predictor = load_predictor(
+            options.model,
+            task="embedding" if options.kind == "embeddings" else None,
+            precision=options.precision,
+        )
+    if isinstance(options.polygons, str) and len(scenes) > 1 and "." in options.polygons[1:]:
+        raise UserError(
+            f"--polygons {options.polygons} is one file, and there are {len(scenes)} scenes: name "
+            "its suffix alone."
+        )
+    names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area")
+    names += ("sensor", "stretch", "scale", "offset")
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    settings |= {
+        "kind": options.kind,
+        "resume": not options.restart,
+        "skip_corrupt": options.skip_corrupt,
+        "device": options.device or (str(state.device) if state.num_processes > 1 else None),
+    }
+    pairs = _outputs(scenes, options.output, boxes=predictor.task == "detection")
+    made: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number, (scene, output) in enumerate(pairs):
+        if number % state.num_processes != state.process_index:
+            continue
+        try:
+            done = predict(scene, predictor, output, progress=sys.stderr.isatty(), **settings)
+        except UserError as error:
+            if len(pairs) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            failed.append(str(scene))
+            continue
+        made.append(dataclasses.asdict(done))
+    if state.num_processes > 1:
+        made, failed = gather_object(made), gather_object(failed)
+    if state.is_main_process:
+        if options.json:
+            print(json.dumps({"made": made, "failed": failed}, indent=2))
+        else:
+            for outcome in made:
+                print(_told(outcome))
+            if made:
+                print(_next(made[-1], options.model))
+            if failed:
+                print(f"{len(failed)} of {len(pairs)} scenes failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _scenes(given: Sequence[str]) -> list[Path]:
+    found: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SCENES)
+            if not inside:
+                raise UserError(f"The folder {path} holds no scene ({', '.join(sorted(_SCENES))}).")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[Path, Path]]:
+    """Where each scene's result goes."""
+    from ..predict.run import same_file
+
+    folder, end = Path(output), ".geojson" if boxes else ".tif"
+    if len(scenes) == 1 and not os.path.isdir(folder) and folder.suffix:
+        return [(scenes[0], folder)]
+    if os.path.isfile(folder) or folder.suffix.lower() in (".tif", ".tiff", ".geojson", ".json"):
+        raise UserError(f"--output {output} is a file, and there are {len(scenes)} scenes.")
+    pairs = [(scene, folder / f"{scene.stem}{end}") for scene in scenes]
+    taken: dict[Path, Path] = {}
+    for scene, path in pairs:
+        if path in taken:
+            raise UserError(f"{scene} and {taken[path]} would both become {path}: rename one.")
+        for other in scenes:
+            if same_file(path, other):
+                raise UserError(
+                    f"{other} would be overwritten by the result of {scene}: choose another output."
+                )
+        taken[path] = scene
+    return pairs
+
+
+def _told(done: dict[str, Any]) -> str:
+    extra = ""
+    if done["boxes"] is not None:
+        extra += f", {done['boxes']} boxes"
+    if done["polygons"] is not None:
+        extra += f", {done['polygons']} polygons"
+    if done["corrupt_blocks"]:
+        extra += f", {done['corrupt_blocks']} corrupt blocks left out"
+    took = f"{done['tiles']} tiles in {done['seconds']:.1f} s"
+    lines = [f"{done['output']}: {done['kind']} of {done['scene']}, {took}{extra}"]
+    lines += [f"  note: {note}" for note in done["notes"]]
+    ground = done["hectares"] or {}
+    for name, size in sorted(ground.items(), key=lambda item: -item[1]):
+        share = size / sum(ground.values())
+        lines.append(f"  {name:24} {size:14,.2f} ha {share:7.1%}")
+    return "\n".join(lines)
+
+
+def _next(done: dict[str, Any], model: str) -> str:
+    """The command, or program, that one goes on with."""
+    if done["kind"] == "classes" and done["polygons"] is None:
+        return (
+            f"Next: rs-models predict {done['scene']} --model {model} --output {done['output']} "
+            "--polygons"
+        )
+    shown = " ".join(filter(None, (done["scene"], done["output"], done["polygons_file"])))
+    return f"Next: look at it, for example with `qgis {shown}`"

@@ -1,0 +1,41 @@
+"""`rs-models render`: results, methods and citations between the markers of a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..publish.pages import PAGE, RESULTS, check, render
+from ..settings import Options
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = Options(
+        prog="rs-models render",
+        description="Render the results, methods and citations between a page's markers.",
+    )
+    made.add_argument("page", nargs="?", default=PAGE, help=f"Markdown file (default {PAGE})")
+    made.add_argument("--results", default=RESULTS, help=f"folder (default {RESULTS})")
+    made.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Renders or checks a page from the command line; the exit code.
+
+    Raises:
+        UserError: As `render` and `check`, and for a folder of results that does not exist.
+    """
+    options = parser().parse_args(argv)
+    if not Path(options.results).is_dir():
+        raise UserError(f"There is no folder {options.results}: name that of the results files.")
+    if options.check:
+        check(options.page, options.results)
+        print(f"{options.page}: up to date")
+    else:
+        changed = render(options.page, options.results)
+        print(f"{options.page}: {'rendered' if changed else 'up to date already'}")
+    return 0

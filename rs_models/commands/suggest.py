@@ -1,0 +1,64 @@
+"""`rs-models suggest`: which tiles of a table to label next."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+_EPILOG = """examples:
+  rs-models suggest embeddings -n 20 --sheet next.png
+  rs-models suggest embeddings -n 20 --labels labels.csv --output next.csv
+
+Write the class of each behind its name into labels.csv (tile,label), then ask again. The first
+suggestions are typical of what there is, the later ones what a classifier doubts most.
+Exit codes: 0 done, 1 network or server, 2 bad input."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog="rs-models suggest",
+        description="Name the tiles whose labels would help most.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("table", help="output of rs-models embed")
+    made.add_argument("-n", type=int, default=20, help="tiles to suggest (default %(default)s)")
+    made.add_argument("--labels", help="CSV file of the labels so far, with tile and label")
+    made.add_argument("--seed", type=int, default=0, help="of the clusters (default %(default)s)")
+    made.add_argument("--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson")
+    made.add_argument("--sheet", help="PNG file with the tiles' pictures, in the order printed")
+    made.add_argument("--images", help="where the images are, if not where they were embedded from")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Suggests from the command line; the exit code.
+
+    Raises:
+        UserError: No such table, or labels that are not of it.
+    """
+    from ..errors import UserError
+    from ..labelling import Index, Labels, suggest
+    from ..labelling.answers import write_rows, write_sheet
+
+    options = parser().parse_args(argv)
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed} should be 0 or more.")
+    index = Index.open(options.table)
+    # A file that is still to be written is no mistake at the start.
+    started = options.labels is not None and Path(options.labels).exists()
+    labels = Labels.read(options.labels, index) if started else None
+    rows = suggest(index, options.n, labels=labels, seed=options.seed)
+    for row in rows:
+        print(index.names[row])
+    if options.output:
+        if options.labels and Path(options.output).resolve() == Path(options.labels).resolve():
+            raise UserError(f"{options.output} holds the labels: write the suggestions elsewhere.")
+        write_rows(options.output, index, rows, {"label": [""] * len(rows)})
+        print(f"{options.output}: {len(rows)} tiles")
+    if options.sheet:
+        write_sheet(options.sheet, index.pictures(rows, options.images))
+        print(f"{options.sheet}: their pictures")
+    return 0

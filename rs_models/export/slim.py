@@ -1,0 +1,84 @@
+"""A trained backbone as small as it gets: half-precision tensors that load in float32.
+
+For weights that travel with a source tree, and for slow lines. timm's copy is left out; `rs-models
+export` of the result makes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import backbones
+from ..errors import UserError
+
+_TIMM_KEYS = ("architecture", "num_features", "model_args", "num_classes", "pretrained_cfg")
+_KEPT = ("preprocessor_config.json", "run.yaml")
+_TOLERANCE = 1e-2  # of features, over their largest: a half has eleven bits
+
+
+def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path:
+    """Writes a native repository with float16 tensors, `dtype` float32 and no timm weights.
+
+    Args:
+        source: Exported backbone with model.safetensors.
+        output: Folder to write; an older one is replaced, files that are only there are kept.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: No exported backbone, or values that a half cannot hold.
+    """
+    source, output = Path(source), Path(output)
+    if not (source / "model.safetensors").is_file():
+        raise UserError(f"{source} holds no exported backbone: model.safetensors is missing.")
+    weights = load_file(source / "model.safetensors")
+    halves = {
+        key: value.half() if value.is_floating_point() else value for key, value in weights.items()
+    }
+    for key, value in halves.items():
+        if not value.isfinite().all():
+            raise UserError(f"{key} of {source} has values beyond float16's range.")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    for key in _TIMM_KEYS:
+        config.pop(key, None)
+    config["dtype"] = "float32"
+    output.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        save_file(halves, partial / "model.safetensors", metadata={"format": "pt"})
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (partial / "config.json").write_text(text, encoding="utf-8")
+        for name in _KEPT:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, partial / name)
+        _check(source, partial, config)
+        for file in partial.iterdir():
+            file.chmod(0o644)
+            file.replace(output / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def _check(source: Path, partial: Path, config: dict) -> None:
+    """Loads both as users do and compares the features of a probe."""
+    side = int(config["rs_models"]["train_size"])
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(2, config["num_channels"], side, side, generator=generator)
+    with torch.no_grad():
+        whole, small = (
+            backbones.pooled(backbones.load(str(folder)), probe) for folder in (source, partial)
+        )
+    if small.dtype != torch.float32:
+        raise RuntimeError(f"The weights load as {small.dtype}, not float32")
+    difference = float((whole - small).abs().max() / whole.abs().max().clamp_min(1e-6))
+    if not difference <= _TOLERANCE:
+        raise RuntimeError(f"Features of the half-precision weights differ by {difference:.2g}")

@@ -1,0 +1,126 @@
+"""What a table says, as files: CSV, vectors with the tiles' footprints, and a sheet of pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import written
+from .index import Index
+
+# Suffix -> GDAL's driver, of what pyogrio's wheels write.
+VECTORS = {
+    ".gpkg": "GPKG",
+    ".fgb": "FlatGeobuf",
+    ".geojson": "GeoJSON",
+    ".parquet": "Parquet",
+    ".shp": "ESRI Shapefile",
+}
+GEOMETRY = "geometry"
+_GAP = 4  # pixels between the pictures of a sheet
+
+
+def write_rows(
+    output: str | os.PathLike[str],
+    index: Index,
+    rows: Sequence[int] | np.ndarray,
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+) -> Path:
+    """Writes some tiles of a table with what was found out about them.
+
+    Args:
+        output: A `.csv`, or one of `VECTORS` where the table has the tiles' footprints.
+        index: The table.
+        rows: Of the table, in the order to write.
+        columns: Name -> values, one a row; they stand behind `tile`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: Another suffix, no footprints, or a table's own file as the output.
+    """
+    output = Path(output)
+    suffix = output.suffix.lower()
+    names = [index.names[row] for row in rows]
+    if index.folder is not None and index.folder.resolve() in output.resolve().parents:
+        raise UserError(f"{output} lies in the table itself: choose a place outside of it.")
+    if suffix == ".csv":
+        with written(output) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["tile", *columns])
+            writer.writerows(zip(names, *columns.values(), strict=True))
+        return output
+    if suffix not in VECTORS:
+        raise UserError(f"{output}: the name must end in .csv or {', '.join(VECTORS)}.")
+    if GEOMETRY not in index.table.column_names:
+        raise UserError(
+            f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
+            "embed tiles that are georeferenced."
+        )
+    try:
+        from pyogrio.raw import write
+    except ImportError as error:
+        raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.") from error
+    fields = {"tile": names, **columns}
+    with written(output) as partial:
+        write(
+            str(partial),
+            layer=re.sub(r"\W+", "_", output.stem),
+            geometry=np.array(index.table[GEOMETRY].take(list(map(int, rows))).to_pylist(), object),
+            field_data=[_plain(values) for values in fields.values()],
+            fields=list(fields),
+            geometry_type="Polygon",
+            crs=crs_of(index),
+            driver=VECTORS[suffix],
+        )
+    return output
+
+
+def crs_of(index: Index) -> str:
+    """Coordinate system of the table's footprints, as WKT, by its GeoParquet record."""
+    from pyproj import CRS
+
+    record = (index.table.schema.metadata or {}).get(b"geo")
+    column = json.loads(record)["columns"][GEOMETRY] if record else {}
+    told = column.get("crs")
+    # GeoParquet 1.1: no entry is longitude and latitude.
+    return (CRS.from_json_dict(told) if isinstance(told, dict) else CRS("OGC:CRS84")).to_wkt()
+
+
+def write_sheet(
+    output: str | os.PathLike[str], pictures: Sequence[np.ndarray], *, side: int = 96
+) -> Path:
+    """Writes a contact sheet, line by line in the order given.
+
+    Args:
+        output: PNG file.
+        pictures: (H, W, 3) uint8 each, of any size.
+        side: Pixels that each is brought to.
+    """
+    from PIL import Image
+
+    columns = max(1, min(10, len(pictures)))
+    lines = -(-len(pictures) // columns)
+    step = side + _GAP
+    sheet = np.full((lines * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        y, x = (place * step + _GAP for place in divmod(number, columns))
+        small = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
+        sheet[y : y + side, x : x + side] = np.asarray(small)
+    with written(output) as partial:
+        Image.fromarray(sheet).save(partial, format="PNG")
+    return Path(output)
+
+
+def _plain(values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    array = np.asarray(values)
+    return array.astype(object) if array.dtype.kind in "US" else array

@@ -1,0 +1,390 @@
+"""A table of embeddings, opened once and searched by brute force.
+
+Parquet cannot be memory-mapped row by row, so the vectors are kept once more beside it as one
+float16 array; opening it again reads nothing. A search of a million vectors of 512 numbers reads
+that array once, at the speed of memory, and is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import read_job, written
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..evaluation.features import Encoder
+
+MANIFEST = "embeddings.json"
+# Beside it: where images and model lay on this machine; hidden, so that it is not published.
+MADE_FROM = ".made_from.json"
+# Columns that name a tile to a person, the best first.
+NAMES = ("file", "file_name", "path")
+# Vectors scored at a time: as float32 they stay in the processor's cache.
+_BLOCK = 4096
+
+
+class Index:
+    """The vectors of a table with the names of their tiles.
+
+    Args:
+        vectors: (N, D) embeddings; an array in memory or a memory map, float16 or float32.
+        table: The table's other columns, N rows.
+        folder: Where the table lies; None for one in memory.
+
+    Attributes:
+        vectors: (N, D).
+        table: `pyarrow.Table` without the embeddings.
+        folder: Where the table lies.
+
+    Example:
+        >>> import numpy as np
+        >>> index = Index.of(np.eye(4, dtype="float32"), names=["a", "b", "c", "d"])
+        >>> rows, cosines = index.nearest(index.vectors[2], k=1)
+        >>> index.names[rows[0]], float(cosines[0])
+        ('c', 1.0)
+    """
+
+    def __init__(self, vectors: np.ndarray, table: pa.Table, folder: Path | None = None) -> None:
+        """Holds the parts; `open` and `of` make them."""
+        self.vectors = vectors
+        self.table = table
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, names: Sequence[str] | None = None) -> Index:
+        """Makes an index of vectors in memory.
+
+        Args:
+            vectors: (N, D) embeddings.
+            names: Of the tiles; None calls them by their numbers.
+        """
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {"row": np.arange(len(vectors))}
+        if names is not None:
+            columns["file"] = list(names)
+        return cls(np.asarray(vectors), pa.table(columns))
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Index:
+        """Opens the table of `rs-models embed`; the first time its vectors are copied out of it.
+
+        Args:
+            folder: The output of `embed`.
+
+        Raises:
+            UserError: No such table, one that is not finished, or vectors that are not finite.
+        """
+        import pyarrow.parquet as pq
+
+        folder = Path(folder)
+        files = sorted((folder / "data").glob("*.parquet")) if folder.is_dir() else []
+        if not files:
+            raise UserError(
+                f"{folder} holds no table of embeddings: make one with 'rs-models embed IMAGES "
+                f"--model MODEL --output {folder}'."
+            )
+        manifest = read_job(folder, MANIFEST)
+        if manifest is not None and "shards" not in manifest:
+            raise UserError(f"The table {folder} is not finished: run its 'rs-models embed' again.")
+        schema = pq.read_schema(files[0])
+        if "embedding" not in schema.names:
+            raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
+        vectors = _memory_map(folder, files)
+        light = [name for name in schema.names if name != "embedding"]
+        table = pq.ParquetDataset(files).read(columns=light)
+        return cls(vectors, table, folder)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What each tile is called: its file, or the number of its row."""
+        for column in NAMES:
+            if column in self.table.column_names:
+                return [str(name) for name in self.table[column].to_pylist()]
+        if "row" in self.table.column_names:
+            return [str(row) for row in self.table["row"].to_pylist()]
+        return [str(row) for row in range(len(self))]
+
+    @cached_property
+    def _norms(self) -> np.ndarray:
+        """Length of each vector, (N,) float32; 1 for a vector of zeros."""
+        blocks = range(0, len(self), _BLOCK)
+        norms = [
+            np.linalg.norm(self.vectors[start : start + _BLOCK].astype(np.float32), axis=1)
+            for start in blocks
+        ]
+        lengths = np.concatenate(norms) if norms else np.zeros(0, np.float32)
+        return np.where(lengths > 0, lengths, 1).astype(np.float32)
+
+    @cached_property
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each of the D numbers over the whole table, (D,) float32."""
+        total = np.zeros(self.vectors.shape[1])
+        squares = np.zeros(self.vectors.shape[1])
+        for start in range(0, len(self), _BLOCK):
+            block = self.vectors[start : start + _BLOCK].astype(np.float64)
+            total += block.sum(0)
+            squares += np.square(block).sum(0)
+        mean = total / len(self)
+        deviation = np.sqrt(np.maximum(squares / len(self) - mean**2, 0))
+        return mean.astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)
+
+    def row_of(self, name: str) -> int | None:
+        """The row of a tile by its name, or by the end of its path where that is one tile's alone.
+
+        Raises:
+            UserError: Several tiles of that name.
+        """
+        return self._rows_by_name.get(name, self._row_by_end(name))
+
+    @cached_property
+    def _rows_by_name(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+    def _row_by_end(self, name: str) -> int | None:
+        end = Path(name).name
+        rows = self._rows_by_end.get(end, [])
+        longer = [
+            row
+            for row in rows
+            if name.endswith(f"/{self.names[row]}") or self.names[row].endswith(f"/{name}")
+        ]
+        if len(longer) > 1:
+            shown = ", ".join(self.names[row] for row in longer[:3])
+            raise UserError(f"{name} may be {shown}: write more of its path.")
+        return longer[0] if longer else None
+
+    @cached_property
+    def _rows_by_end(self) -> dict[str, list[int]]:
+        ends: dict[str, list[int]] = {}
+        for row, name in enumerate(self.names):
+            ends.setdefault(Path(name).name, []).append(row)
+        return ends
+
+    def scores(self, queries: np.ndarray) -> np.ndarray:
+        """Cosine of every vector with the query it is most like, (N,) float32.
+
+        Args:
+            queries: (D,) or (Q, D) vectors of any length.
+        """
+        import torch
+
+        wanted = torch.from_numpy(np.atleast_2d(np.asarray(queries, np.float32)))
+        if wanted.shape[1] != self.vectors.shape[1]:
+            raise UserError(
+                f"The table's vectors have {self.vectors.shape[1]} numbers, but the query has "
+                f"{wanted.shape[1]}: it is of another model."
+            )
+        wanted = torch.nn.functional.normalize(wanted, dim=1).T.contiguous()  # (D, Q)
+        scores = np.empty(len(self), np.float32)
+        for start in range(0, len(self), _BLOCK):
+            block = torch.from_numpy(np.array(self.vectors[start : start + _BLOCK]))
+            scores[start : start + _BLOCK] = (block.float() @ wanted).amax(1).numpy()
+        return scores / self._norms
+
+    def product(self, weight: np.ndarray) -> np.ndarray:
+        """Scalar product of every vector with a weight (D,), (N,) float32."""
+        import torch
+
+        direction = torch.from_numpy(np.asarray(weight, np.float32))
+        parts = [
+            torch.from_numpy(np.array(self.vectors[start : start + _BLOCK])).float() @ direction
+            for start in range(0, len(self), _BLOCK)
+        ]
+        return torch.cat(parts).numpy()
+
+    def nearest(
+        self, queries: np.ndarray, k: int = 50, *, without: Sequence[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The tiles most like a query, or like any of several.
+
+        Args:
+            queries: (D,) or (Q, D) vectors.
+            k: Tiles to find.
+            without: Rows to leave out, such as the queries' own.
+
+        Returns:
+            Rows, best first, ties by row, and their cosines; fewer than `k` from a small table.
+        """
+        return best(self.scores(queries), k, without=without)
+
+    def embed(self, file: str | os.PathLike[str]) -> np.ndarray:
+        """The vector of a tile that is not in the table, by the table's own model, (D,).
+
+        Raises:
+            UserError: A table without its model's name, other weights than it was made with, or a
+                file that is no image.
+        """
+        import torch
+        from PIL import Image
+
+        from ..data import load
+        from ..data.columns import RowReader
+
+        path = Path(file)
+        if not path.is_file():
+            raise UserError(f"There is no tile or file called {path}.")
+        encoder = self.encoder
+        try:
+            rows = load(str(path), "train", bands=encoder.bands)
+            image = RowReader(rows.features, encoder.bands)(rows[0])
+        except (OSError, Image.UnidentifiedImageError) as error:
+            raise UserError(f"{path} cannot be read as an image ({error}).") from error
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[
+            None
+        ]  # (1, C, H, W)
+        with torch.inference_mode():
+            return encoder(pixels).float().cpu().numpy()[0]
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """The job that made the table, with the paths of this machine where they are known.
+
+        Raises:
+            UserError: A table that does not say how it was made.
+        """
+        manifest = read_job(self.folder, MANIFEST) if self.folder is not None else None
+        if manifest is None or self.folder is None:
+            raise UserError("The table does not say how it was made: name tiles of the table.")
+        paths = self.folder / MADE_FROM
+        here = json.loads(paths.read_text(encoding="utf-8")) if paths.is_file() else {}
+        return {**manifest["job"], **here}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model that made the table.
+
+        Raises:
+            UserError: It is not named, cannot be loaded, or has other weights now.
+        """
+        from ..evaluation.features import Encoder
+        from ..evaluation.loading import load_encoder
+
+        job = self.made_from
+        encoder = load_encoder(job["model"], size=job["size"])
+        told = encoder.revision if isinstance(encoder, Encoder) else None
+        if told not in (None, "unknown", job["model_revision"]):
+            raise UserError(
+                f"{job['model']} has other weights now than those that made {self.folder}: embed "
+                "the images again."
+            )
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def pictures(self, rows: Iterable[int], source: str | None = None) -> list[np.ndarray]:
+        """The first three bands of some tiles, (H, W, 3) uint8 each.
+
+        Args:
+            rows: Of the table.
+            source: Where the images are; None takes where they were embedded from.
+
+        Raises:
+            UserError: Images that are not there any more.
+        """
+        from ..data import load
+        from ..data.columns import RowReader
+
+        job = self.made_from
+        images = load(source or job.get("source") or job["data"], job["split"])
+        if "row" not in self.table.column_names or len(images) != job["rows"]:
+            raise UserError(
+                f"{job['data']} does not hold the images any more that the table was made from: "
+                "name their folder with --images."
+            )
+        bands = self.encoder.bands
+        read = RowReader(images.features, bands)
+        places = self.table["row"].to_numpy()
+        return [_picture(read(images[int(places[row])]), bands) for row in rows]
+
+
+def best(
+    scores: np.ndarray, k: int, *, without: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of the highest scores, best first, ties by row, and their scores."""
+    if k < 1:
+        raise UserError(f"{k} tiles are asked for: ask for one or more.")
+    scores = np.array(scores, np.float32)
+    scores[list(without)] = -np.inf
+    k = min(k, len(scores) - len(set(without)))
+    if k < 1:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    rows = np.flatnonzero(scores >= least)  # all that tie with the last one
+    rows = rows[np.lexsort((rows, -scores[rows]))][:k]
+    return rows, scores[rows]
+
+
+def _picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+    """Red, green and blue of an image as stored, stretched where it has more than 8 bits."""
+    colours = ("red", "green", "blue")
+    places = [bands.index(name) for name in colours] if set(colours) <= set(bands) else [0] * 3
+    image = image[..., places]
+    if image.dtype == np.uint8:
+        return image
+    low, high = np.percentile(image, (2, 98))
+    return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
+
+
+def _memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
+    """The table's vectors as one array on disk, made where it is missing or of another table."""
+    import pyarrow.parquet as pq
+
+    stamp = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        stamp.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    place = folder / f".vectors-{stamp.hexdigest()[:16]}.npy"
+    if not place.is_file():
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        for old in folder.glob(".vectors-*.npy"):
+            old.unlink()
+        with written(place) as partial:
+            _copy_vectors(files, rows, partial)
+    return np.load(place, mmap_mode="r")
+
+
+def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
+    import pyarrow.parquet as pq
+
+    vectors, start = None, 0
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(_BLOCK, columns=["embedding"]):
+            column = batch.column(0)
+            if column.null_count:
+                raise UserError(f"{file} holds rows without an embedding: embed the images again.")
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            block = flat.reshape(len(batch), -1)
+            if not np.isfinite(block.astype(np.float32)).all():
+                raise UserError(f"{file} holds NaN or infinite embeddings: its model diverged.")
+            if vectors is None:
+                vectors = np.lib.format.open_memmap(
+                    target, "w+", np.float16, (rows, block.shape[1])
+                )
+            if block.shape[1] != vectors.shape[1]:
+                raise UserError(f"{file} holds vectors of another length: it is of another model.")
+            vectors[start : start + len(block)] = _as_half(block)
+            start += len(block)
+    assert vectors is not None
+    vectors.flush()
+
+
+def _as_half(block: np.ndarray) -> np.ndarray:
+    """Float16, which cosines do not mind; vectors too large for it are shortened."""
+    if block.dtype == np.float16:
+        return block
+    largest = np.abs(block).max(1, keepdims=True).astype(np.float32)
+    return (block / np.maximum(largest / np.float32(60000), 1)).astype(np.float16)

@@ -1,0 +1,323 @@
+"""Model cards, rendered from a model's facts, its results and its paper, and from nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..assets import asset
+from ..errors import UserError
+from ..evaluation.results import Result, table
+from ..papers import PAPERS, bibtex
+from ..version import __version__
+from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts
+from .phrases import DERIVED_TERMS, TASK_TYPES, draws, protocols
+
+MODELS = Path("model_cards") / "models"
+RENDERED = Path("model_cards") / "rendered"
+# What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
+STAMP = "figures/inputs.sha256"
+_ARCHITECTURES = {"resnet": "ResNet", "swin": "Swin Transformer", "vit": "Vision Transformer"}
+
+
+def model_card(
+    folder: str | os.PathLike[str],
+    results: Sequence[Result],
+    *,
+    repo_id: str,
+    pretraining: bool = False,
+    tag: str = f"v{__version__}",
+) -> dict[str, bytes]:
+    """The card of a model and what belongs to it.
+
+    Args:
+        folder: A run's folder, a model's, or a folder of facts.
+        results: Of any models; those of this one and of the free baselines are shown.
+        repo_id: "<org>/<name>"; results carry the name (without "-pretraining").
+        pretraining: Whether the repository holds the whole method.
+        tag: Version that the examples load.
+
+    Returns:
+        Path in the repository -> content: `README.md`, `.eval_results/*.yaml` for data sets with a
+        Hub id, `figures/*.png`. The same bytes for the same input.
+
+    Raises:
+        UserError: No results, results of other weights, or incomplete facts.
+    """
+    facts = read_facts(folder, pretraining=pretraining)
+    name = repo_id.rpartition("/")[2].removesuffix("-pretraining")
+    mine = [result for result in results if result.model.rpartition("/")[2] == name]
+    if not mine:
+        raise UserError(
+            f"There are no results of {name}, and a card without results is not rendered: measure "
+            f"it with 'python training/probe.py --config training/configs/probe.yaml model=...'."
+        )
+    for result in mine:
+        measured = result.model_revision
+        if facts.revision and measured.startswith("sha256:") and measured != facts.revision:
+            raise UserError(
+                f"The result of {name} on {result.data} by {result.protocol} is of other weights "
+                f"({measured}) than those in {folder} ({facts.revision}): measure it again."
+            )
+    shown = [*_baselines(facts, mine, results), *mine]
+    from .figures import figures
+
+    drawn = figures(facts, name, shown)
+    files = {f"figures/{key}": content for key, content in drawn.items()}
+    body = _body(facts, mine, shown, repo_id, pretraining, tag, drawn)
+    files["README.md"] = f"---\n{_metadata(facts, mine, name, pretraining)}\n---\n\n{body}".encode()
+    if not pretraining:
+        for data, text in _eval_results(mine).items():
+            files[f".eval_results/{data.replace('/', '--')}.yaml"] = text.encode()
+    return files
+
+
+def collect(
+    run: str | Path, target: str | Path, *, data: str | None = None, recipe: str | None = None
+) -> None:
+    """Keeps a run's small facts in a folder, to render its card without its weights.
+
+    Args:
+        run: The run's folder.
+        target: Folder to write.
+        data: Labelled data set whose test images the picture of features shows; None draws none.
+        recipe: YAML file with the run's settings, for a run that left none.
+    """
+    facts = read_facts(run)
+    if recipe is not None:
+        from ..settings import read_yaml
+
+        facts.run = read_yaml(recipe)
+        facts.run.pop("output_dir", None)
+    if data is not None:
+        part = Path(run) / "export"
+        facts.features = principal_components(str(part if part.is_dir() else run), data)
+        # In the run too, so that a push of it has the picture.
+        text = json.dumps(facts.features) + "\n"
+        (Path(run) / "features.json").write_text(text, encoding="utf-8")
+    write_facts(facts, target)
+
+
+def _baselines(facts: Facts, mine: Sequence[Result], results: Sequence[Result]) -> list[Result]:
+    """What costs nothing, on the same data: of the random networks only the same architecture."""
+    wanted = {(result.data, result.protocol) for result in mine}
+    own = f"baseline:random-{facts.run.get('backbone', '')}"
+    return [
+        result
+        for result in results
+        if result.model.startswith("baseline:")
+        and (result.data, result.protocol) in wanted
+        and (result.model in (own, "baseline:random-convolutions") or "random" not in result.model)
+    ]
+
+
+def _body(
+    facts: Facts,
+    mine: Sequence[Result],
+    shown: Sequence[Result],
+    repo_id: str,
+    pretraining: bool,
+    tag: str,
+    drawn: Mapping[str, bytes],
+) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    said, paper = facts.provenance, PAPERS.get(facts.provenance["method"])
+    if paper is None:
+        raise UserError(f"The method {said['method']!r} has no paper in rs_models/papers.py.")
+    data = [said["data"]] if isinstance(said["data"], str) else said["data"]
+    backbone = facts.config.get("backbone_config") or facts.config
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        asset("model_card.md.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        backbone_id=repo_id.removesuffix("-pretraining"),
+        pretraining=pretraining,
+        tag=tag,
+        paper=paper,
+        first_author=paper.authors[0].partition(",")[0],
+        architecture=_architecture(backbone),
+        facts=said,
+        bands=len(said["bands"]),
+        processor_size=facts.processor.get("size", {}).get("height"),
+        timm="architecture" in facts.config,
+        data=data,
+        labels_unused=not facts.run.get("data", {}).get("sampling") == "class_balanced",
+        run=facts.run,
+        recipe=_recipe(facts.run),
+        figures=drawn,
+        protocols=protocols(mine),
+        draws=draws(mine),
+        table=table(shown),
+        domains=_domains(mine, said),
+        measured_on=sorted({result.data for result in mine}),
+        terms=_terms(data),
+        bibtex=bibtex(said["method"]),
+    )
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    family = _ARCHITECTURES.get(config["model_type"], config["model_type"])
+    if config["model_type"] == "resnet":
+        widths, depths = config["hidden_sizes"], config["depths"]
+        return f"{family} of {_listed(depths)} blocks with {_listed(widths)} channels"
+    if config["model_type"] == "swin":
+        return f"{family} of {_listed(config['depths'])} blocks, {config['embed_dim']} channels"
+    return (
+        f"{family} of {config['num_hidden_layers']} blocks, {config['hidden_size']} channels, "
+        f"patches of {config['patch_size']} pixels"
+    )
+
+
+def _listed(values: Sequence[int]) -> str:
+    return "-".join(map(str, values))
+
+
+def _recipe(run: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(
+        dict(run), sort_keys=False, allow_unicode=True, default_flow_style=None
+    ).strip()
+
+
+def _domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for data in sorted({result.data for result in results}):
+        count = max(r.settings.get("test_images", 0) for r in results if r.data == data)
+        images = f"{count} test images" if count else "the test images"
+        if is_in_domain(data, said):
+            lines.append(
+                f"{data} ({images}) is in-domain: pretraining saw the unlabelled images of its "
+                "other splits, so this says little about other sources. The test images themselves "
+                "were in no training."
+            )
+        else:
+            lines.append(f"{data} ({images}) is transfer: pretraining saw none of its images.")
+    return lines
+
+
+def _terms(data: Sequence[str]) -> list[str]:
+    from ..data.registry import find
+
+    names = list(dict.fromkeys(name.partition(":")[0] for name in data))
+    told = {name: entry.licence for name in names if (entry := find(name))}
+    told |= {name: DERIVED_TERMS[name] for name in names if name in DERIVED_TERMS}
+    return [f"{name}: {terms}" for name, terms in told.items()]
+
+
+def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool) -> str:
+    """YAML front matter."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    said = facts.provenance
+    data = [said["data"]] if isinstance(said["data"], str) else said["data"]
+    started = facts.run.get("init_from")
+    rows = [
+        EvalResult(
+            task_type=TASK_TYPES.get(result.metric, "image-classification"),
+            dataset_type=result.data,
+            dataset_name=result.data,
+            dataset_split="test",
+            dataset_revision=result.data_revision,
+            metric_type=result.metric,
+            metric_name=f"{result.protocol} {result.metric}",
+            metric_value=round(result.mean, 2),
+        )
+        for result in mine
+    ]
+    card = ModelCardData(
+        license="apache-2.0",
+        library_name="rs_models" if pretraining else "transformers",
+        pipeline_tag=None if pretraining else "image-feature-extraction",
+        tags=[
+            *("remote-sensing", "self-supervised-learning", "earth-observation", "rs_models"),
+            said["method"],
+            *(["timm"] if "architecture" in facts.config and not pretraining else []),
+        ],
+        datasets=[n.partition(":")[0] for n in data if "/" in n] or None,
+        base_model=started if started and started.count("/") == 1 else None,
+        metrics=sorted({result.metric for result in mine}),
+        model_name=None if pretraining else name,
+        eval_results=None if pretraining else rows,
+    )
+    return card.to_yaml(line_break="\n").strip()
+
+
+def _eval_results(mine: Sequence[Result]) -> dict[str, str]:
+    """Data set's Hub id -> `.eval_results` YAML; a protocol is a task of the data set."""
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    found: dict[str, list[EvalResultEntry]] = {}
+    for result in mine:
+        if result.data.count("/") == 1:
+            found.setdefault(result.data, []).append(
+                EvalResultEntry(
+                    dataset_id=result.data,
+                    task_id=result.protocol,
+                    value=round(result.mean, 2),
+                    dataset_revision=result.data_revision,
+                    date=result.date[:10],
+                    notes=f"{result.metric} in %, {result.protocol}",
+                )
+            )
+    return {
+        data: yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+        for data, entries in found.items()
+    }
+
+
+# --- command -------------------------------------------------------------------------------------
+
+
+def render(folder: Path, output: Path, results: Sequence[Result], repo_id: str) -> bool:
+    """Writes a card where its text or what its figures show changed; whether it did."""
+    files = model_card(folder, results, repo_id=repo_id)
+    stamp = _stamp(folder, files)
+    if _is_current(files, output, stamp):
+        return False
+    for name, content in {**files, STAMP: stamp}.items():
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_bytes(content)
+    return True
+
+
+def check(folder: Path, output: Path, results: Sequence[Result], repo_id: str) -> None:
+    """Refuses a rendered card that is not what the data say.
+
+    Texts are compared to the byte, figures by a hash of what they are drawn from: another version
+    of matplotlib draws other pixels.
+
+    Raises:
+        UserError: Naming the card.
+    """
+    files = model_card(folder, results, repo_id=repo_id)
+    if not _is_current(files, output, _stamp(folder, files)):
+        raise UserError(
+            f"{output} does not show what the facts and results say: render it with "
+            "'rs-models card --all' and do not edit it by hand."
+        )
+
+
+def _is_current(files: Mapping[str, bytes], output: Path, stamp: bytes) -> bool:
+    expected = {STAMP: stamp, **{k: v for k, v in files.items() if not k.endswith(".png")}}
+    texts = all(
+        (output / name).is_file() and (output / name).read_bytes() == content
+        for name, content in expected.items()
+    )
+    return texts and all((output / name).is_file() for name in files)
+
+
+def _stamp(folder: Path, files: Mapping[str, bytes]) -> bytes:
+    """Hash of the facts and of the README, whose tables hold every number that is drawn."""
+    digest = hashlib.sha256(files["README.md"])
+    for path in sorted(folder.glob("*.json*")):
+        digest.update(path.read_bytes())
+    return f"{digest.hexdigest()}\n".encode()

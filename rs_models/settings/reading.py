@@ -1,0 +1,126 @@
+"""Settings as they are written: YAML files, recipes, and single values of a command line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..assets import asset
+from ..errors import UserError
+
+
+def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Args:
+        path: Of the file, or the name of a recipe that the package brings ("quickstart").
+
+        as_written: Whether numbers remember how they were written, for `build`.
+
+    Raises:
+        UserError: If the file is missing, is not YAML or holds no mapping.
+    """
+    source = recipe_path(path)
+    try:
+        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"Cannot read the settings {path}: {error.strerror}.") from error
+    except RecursionError as error:
+        raise UserError(f"The settings {path} are nested too deeply: flatten them.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise UserError(f"The settings {path} are not valid YAML{line}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"The settings {path} must hold `key: value` lines.")
+    return content if as_written else plain(content)
+
+
+def recipe_path(name: str | Path) -> Path:
+    """The file that a name of settings stands for.
+
+    Args:
+        name: A file's path, or the name of a recipe that the package brings ("quickstart").
+
+    Raises:
+        UserError: If there is neither, with the recipe that was perhaps meant.
+    """
+    if "\0" in str(name):
+        raise UserError("The name of the settings file holds a null character: leave it out.")
+    path = Path(name)
+    if path.suffix or "/" in str(name) or path.exists():
+        return path
+    recipes = {recipe.stem: recipe for recipe in asset("configs").glob("*.yaml")}
+    if str(name) in recipes:
+        return recipes[str(name)]
+    close = difflib.get_close_matches(str(name), recipes, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UserError(
+        f"There is no file and no recipe {name}{hint}; recipes: {', '.join(sorted(recipes))}."
+    )
+
+
+def yaml_value(key: str, text: str) -> Any:
+    """A value of a command line, read as YAML; nothing is null.
+
+    Args:
+        key: Whose it is, for the sentence.
+        text: As it was typed.
+
+    Raises:
+        UserError: What is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader) if text else None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"Cannot read the value of {key}: {text[:80]!r}.") from error
+
+
+class Whole(int):
+    """A whole number that knows how it was written."""
+
+    text: str
+
+
+class Decimal(float):
+    """A number that knows how it was written."""
+
+    text: str
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers know how they were written, for a setting that is text (`data=2024`)."""
+
+    def number(self, node: Any, kind: type[Whole | Decimal], plain: Any) -> Any:
+        """A number of `kind` with its `text`."""
+        value = kind(plain(self, node))
+        value.text = self.construct_scalar(node)
+        return value
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: loader.number(node, Whole, yaml.SafeLoader.construct_yaml_int),
+)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float",
+    lambda loader, node: loader.number(node, Decimal, yaml.SafeLoader.construct_yaml_float),
+)
+# A date is text to every setting of ours.
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+
+
+def plain(value: Any) -> Any:
+    """A value without the memory of how its numbers were written."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Whole):
+        return int(value)
+    return float(value) if isinstance(value, Decimal) else value

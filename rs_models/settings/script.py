@@ -1,0 +1,119 @@
+"""The last net of every script: what ends it becomes one sentence and the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import ServiceError, UserError, http_error, server_error
+
+
+def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
+    """The exit code of a script; what ends it is one sentence on stderr.
+
+    The last net: 2 for bad input and for what cannot be read or written, 1 for a network's or a
+    server's fault. A defect of ours is none of these and stays a traceback.
+
+    Args:
+        main: Takes the arguments and gives an exit code, or None for 0.
+        argv: Its arguments.
+    """
+    try:
+        code = main(argv) or 0
+        sys.stdout.flush()  # a pipe that the reader has closed shows here, and not at exit
+        return code
+    except UserError as error:
+        return _told(error, 2)
+    except ServiceError as error:
+        return _told(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError as error:
+        if _reader_has_left():
+            return 0
+        return _told(f"A server has closed the connection ({error}): try again later.", 1)
+    except RecursionError:
+        return _told("What was given is nested too deeply: flatten it.", 2)
+    except (OSError, *_library_errors()) as error:
+        # Libraries write and fetch for us, and some wrap the system's error in one of theirs.
+        told = _sentence(error)
+        if told is None:
+            raise
+        return _told(*told)
+
+
+def _reader_has_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as behind `| head`.
+
+    Nothing may then be written at exit either, so the output is turned away.
+    """
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not a file at all
+        return False
+    if hasattr(select, "poll"):
+        watched = select.poll()
+        watched.register(output, 0)
+        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0)):
+            return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """Errors of files and connections that are no OSError, of the libraries that are loaded."""
+    kinds: list[type[Exception]] = []
+    if "safetensors" in sys.modules:
+        from safetensors import SafetensorError
+
+        kinds.append(SafetensorError)
+    if "huggingface_hub" in sys.modules:
+        kinds.append(http_error())
+    return tuple(kinds)
+
+
+def _told(error: object, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _sentence(error: Exception) -> tuple[str, int] | None:
+    """What is told of an error of files or connections, with the exit code; None for a defect."""
+    text = " ".join(str(error).split())
+    if (cause := _network_cause(error)) is not None:
+        told = server_error("A request to a server", cause)
+        return str(told), 2 if isinstance(told, UserError) else 1
+    name = _name_of(error)
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in text:
+        where = f" for {name}" if name else ""
+        return f"There is no room left{where}: free some, or choose another disk; run it again.", 2
+    if number is not None:
+        why = os.strerror(number)
+        return f"{name or 'A file'} cannot be read or written: {why}. Choose another place.", 2
+    if "I/O error" in text:
+        return f"An output cannot be written ({text[:200]}): choose another place.", 2
+    return None
+
+
+def _name_of(error: Exception) -> str:
+    names = [getattr(error, "filename2", None), getattr(error, "filename", None)]
+    name = next((os.fsdecode(n) for n in names if isinstance(n, str | bytes)), "")
+    return name if len(name) <= 200 else f"{name[:200]}..."
+
+
+def _network_cause(error: BaseException) -> BaseException | None:
+    """The connection's error that an error is or was raised from; None where there is none."""
+    from urllib.error import URLError
+
+    known: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, URLError)
+    if "huggingface_hub" in sys.modules:  # else no client of the Hub can have failed
+        known = (*known, http_error())
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, known):
+        cause = cause.__cause__
+    return cause

@@ -1,0 +1,75 @@
+"""Half-precision weights that load in float32, and the models that a clone brings."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoImageProcessor, AutoModel
+
+from rs_models.errors import UserError
+from rs_models.export import export
+from rs_models.export.slim import slim
+from rs_models.zoo import CLONE, ZOO, resolve
+from tests.conftest import ROOT
+from tests.evaluation.test_features import provenance
+from tests.support.models import nano
+
+FOLDERS = sorted((ROOT / "hub" / "rs").glob("*/"))
+
+
+def test_half_the_size_and_the_same_features(tmp_path):
+    export(nano("resnet_nano"), tmp_path / "whole", provenance=provenance())
+    slim(tmp_path / "whole", tmp_path / "small")
+    names = {path.name for path in (tmp_path / "small").iterdir()}
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {t.dtype for t in load_file(tmp_path / "small" / "model.safetensors").values()} <= {
+        torch.float16,
+        torch.int64,
+    }
+    whole, small = (
+        AutoModel.from_pretrained(tmp_path / name, use_safetensors=True).eval()
+        for name in ("whole", "small")
+    )
+    assert small.dtype == torch.float32
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        a, b = (model(x).pooler_output for model in (whole, small))
+    assert (a - b).abs().max() < 0.01 * a.abs().max()
+
+
+def test_what_cannot_be_halved_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no exported backbone"):
+        slim(tmp_path, tmp_path / "out")
+    export(nano("resnet_nano"), tmp_path / "whole", provenance=provenance())
+    path = tmp_path / "whole" / "model.safetensors"
+    weights = load_file(path)
+    weights["embedder.embedder.convolution.weight"].flatten()[0] = 1e6
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="beyond float16's range"):
+        slim(tmp_path / "whole", tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_clone_brings_all_six_methods_in_64_megabytes():
+    assert {folder.name.partition("-")[0] for folder in FOLDERS} == {
+        *("rsisc", "tov", "false", "sticl", "glcnet", "last")
+    }
+    size = sum(file.stat().st_size for file in (ROOT / "hub").rglob("*") if file.is_file())
+    assert size <= 64 * 2**20
+    assert {folder.name for folder in FOLDERS} <= {model.name for model in ZOO}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_model_of_the_clone_loads_without_us_and_says_what_it_is(folder):
+    model = AutoModel.from_pretrained(folder, use_safetensors=True)
+    assert model.dtype == torch.float32
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert "architecture" not in said and not (folder / "timm.safetensors").exists()
+    size = AutoImageProcessor.from_pretrained(folder).size["height"]
+    assert size == said["rs_models"]["train_size"]
+    card = (folder / "README.md").read_bytes()
+    assert card == (ROOT / "model_cards" / "rendered" / folder.name / "README.md").read_bytes()
+    assert resolve(f"rs/{folder.name}") == str(CLONE / "rs" / folder.name)

@@ -1,0 +1,78 @@
+"""What ends a script: one sentence and the right exit code, and defects stay visible."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from rs_models.errors import http_error
+from rs_models.settings import run_script
+
+
+def raised(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def disk(number, name="out/a.txt"):
+    return OSError(number, "text", name)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (disk(errno.EACCES), 2, "out/a.txt cannot be read or written: Permission denied"),
+        (disk(errno.EROFS), 2, "Read-only file system"),
+        (disk(errno.EEXIST), 2, "File exists"),
+        (disk(errno.ENOTDIR), 2, "Not a directory"),
+        (disk(errno.ENAMETOOLONG, "x" * 5000), 2, "File name too long"),
+        (disk(errno.ENOSPC), 2, "There is no room left for out/a.txt"),
+        (disk(errno.EFBIG), 2, "There is no room left"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), 2, "no room left"),
+        (SafetensorError("I/O error: Read-only (os error 30)"), 2, "An output cannot be written"),
+        (ConnectionResetError("peer"), 1, "the server cannot be reached"),
+        (TimeoutError("slow"), 1, "the server cannot be reached"),
+        (http_error()("cut"), 1, "the server cannot be reached"),
+        (RecursionError("maximum"), 2, "nested too deeply"),
+    ],
+)
+def test_files_disks_and_networks_are_one_sentence(error, code, words, capsys):
+    import huggingface_hub  # noqa: F401  # its client's errors are known where it is loaded
+
+    assert run_script(raised(error), []) == code
+    told = capsys.readouterr().err
+    assert words in told and told.startswith("error: ") and told.count("\n") == 1
+    assert len(told) < 500
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("x"), OSError("no number"), SafetensorError("a header")]
+)
+def test_a_defect_stays_a_traceback(error):
+    with pytest.raises(type(error)):
+        run_script(raised(error), [])
+
+
+def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
+    script = (
+        "import sys; from rs_models.settings import run_script\n"
+        "def main(argv):\n    for i in range(100000): print('a line', i)\n"
+        "sys.exit(run_script(main, []))\n"
+    )
+    root = Path(__file__).parents[2]
+    command = f'{sys.executable} -c "$SCRIPT" | head -1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env={"SCRIPT": script, "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+    assert done.stdout.split() == ["a", "line", "0", "0"] and done.stderr == ""
