@@ -29,15 +29,17 @@ from torch import Tensor
 
 from ..backbones import feature_dim
 from ..signals.gather import gather
-from ..signals.losses import false_negative_nt_xent_with_suspects
+from ..signals.losses import false_negative_nt_xent_with_suspects, suspected_false_negatives
+from ..signals.multi_crop import multi_crop_nt_xent
 from ..signals.views import ViewBatch
-from .base import IMAGENET_MEAN, IMAGENET_STD, SslConfig, SslModel, SslOutput
+from .base import IMAGENET_MEAN, IMAGENET_STD, SslOutput
 from .heads import mlp
+from .multi_crop import MultiCropConfig, MultiCropModel
 
 
 @strict
-class FalseConfig(SslConfig):
-    """Settings of FALSE beyond those of every method.
+class FalseConfig(MultiCropConfig):
+    """Settings of FALSE beyond those of every method and of small crops.
 
     Args:
         temperature: Of NT-Xent and of the comparison, > 0.
@@ -70,7 +72,7 @@ class FalseConfig(SslConfig):
         )
 
 
-class FalseForPreTraining(SslModel):
+class FalseForPreTraining(MultiCropModel):
     """Backbone, projector and NT-Xent with recalibrated false negatives."""
 
     config_class = FalseConfig
@@ -83,22 +85,25 @@ class FalseForPreTraining(SslModel):
         self.post_init()
 
     def forward(self, batch: ViewBatch) -> SslOutput:
-        """FALSE's loss between the two views of each image.
+        """FALSE's loss between the views of each image.
 
         Args:
-            batch: One crop size, (2*B, C, H, W), all first views then all second views.
+            batch: The two views, (2*B, C, H, W), all first views then all second views; small crops
+                behind them or in a second tensor (V*B, C, h, w). They suspect what the two views
+                suspect of each other.
         """
         config = self.config
-        h = self.features(batch.crops[0])  # (2B, D)
-        z1, z2 = self.projector(h).chunk(2)  # (B, projector_dim) each
-        loss, suspects = false_negative_nt_xent_with_suspects(
-            z1,
-            z2,
-            temperature=config.temperature,
-            confidence=config.confidence,
-            threshold=config.threshold,
-            scope=config.scope,
-        )
+        views = 2 + config.local_views
+        h = self.view_features(batch)  # (V*B, D)
+        z = self.projector(h)  # (V*B, projector_dim)
+        z1, z2 = z.chunk(views)[:2]
+        how = {"threshold": config.threshold, "scope": config.scope}
+        weights = {"temperature": config.temperature, "confidence": config.confidence}
+        if views == 2:
+            loss, suspects = false_negative_nt_xent_with_suspects(z1, z2, **weights, **how)
+        else:
+            suspects = suspected_false_negatives(z1, z2, temperature=config.temperature, **how)
+            loss = multi_crop_nt_xent(z, views=views, suspects=suspects, **weights)
         terms = recalibrated(suspects & (config.confidence > 0), batch.labels)
         return SslOutput(loss=loss, terms=terms, embeddings=h.detach()[: len(z1)])
 

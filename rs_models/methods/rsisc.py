@@ -29,11 +29,13 @@ from torch import Tensor, nn
 
 from .. import backbones
 from ..errors import UserError
-from ..signals.losses import masked_reconstruction, nt_xent
+from ..signals.losses import masked_reconstruction
+from ..signals.multi_crop import multi_crop_nt_xent
 from ..signals.puzzle import cell_size, permutation_table
 from ..signals.views import Puzzle, Recipe, ViewBatch
-from .base import SslConfig, SslModel, SslOutput
+from .base import SslOutput
 from .heads import projector
+from .multi_crop import MultiCropConfig, MultiCropModel
 
 RECIPES = {
     "instance_discrimination": "rsisc",
@@ -43,8 +45,8 @@ RECIPES = {
 
 
 @strict
-class RsiscConfig(SslConfig):
-    """Settings of the 2020 paradigm beyond those of every method.
+class RsiscConfig(MultiCropConfig):
+    """Settings of the 2020 paradigm beyond those of every method and of small crops.
 
     Args:
         signal: `instance_discrimination`, `inpainting` or `relative_position`.
@@ -81,12 +83,16 @@ class RsiscConfig(SslConfig):
         self.refuse(
             temperature=(self.temperature <= 0, "above 0"),
             visible_weight=(not 0 <= self.visible_weight <= 1, "from 0 to 1"),
+            local_views=(
+                self.local_views > 0 and self.signal != "instance_discrimination",
+                f"0 with {self.signal}, which learns from one view",
+            ),
         )
         if self.signal == "relative_position":
             permutation_table(self.puzzle_grid, self.permutations)
 
 
-class RsiscForPreTraining(SslModel):
+class RsiscForPreTraining(MultiCropModel):
     """Backbone and the head of one signal."""
 
     config_class = RsiscConfig
@@ -121,7 +127,7 @@ class RsiscForPreTraining(SslModel):
             )
         if is_puzzle:
             return replace(recipe, puzzle=Puzzle(config.puzzle_grid, config.permutations))
-        return recipe
+        return self.with_local_views(recipe) if views == 2 else recipe
 
     @property
     def seen_size(self) -> int:
@@ -133,17 +139,19 @@ class RsiscForPreTraining(SslModel):
         """The loss of the signal.
 
         Args:
-            batch: Two views for instance discrimination, (2*B, C, H, W); one for inpainting,
-                (B, C, H, W); the cells of a puzzle, (cells*B, C, s, s), with `targets`.
+            batch: Two views for instance discrimination, (2*B, C, H, W), and small crops behind
+                them or in a second tensor; one for inpainting, (B, C, H, W); the cells of a puzzle,
+                (cells*B, C, s, s), with `targets`.
         """
         if self.config.signal == "inpainting":
             return self._inpaint(batch.crops[0])
         if self.config.signal == "relative_position":
             return self._solve(batch.crops[0], batch.targets)
-        h = self.features(batch.crops[0])  # (2B, D)
-        z1, z2 = self.projector(h).chunk(2)
-        loss = nt_xent(z1, z2, temperature=self.config.temperature)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(z1)])
+        views = 2 + self.config.local_views
+        h = self.view_features(batch)  # (V*B, D)
+        z = self.projector(h)
+        loss = multi_crop_nt_xent(z, views=views, temperature=self.config.temperature)
+        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(h) // views])
 
     def _inpaint(self, x: Tensor) -> SslOutput:
         """Hide the central square of half height and width, and fill it."""

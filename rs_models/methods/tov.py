@@ -25,15 +25,16 @@ Both views go through the network in one forward, so BatchNorm's statistics are 
 from huggingface_hub.dataclasses import strict
 
 from ..backbones import feature_dim
-from ..signals.losses import nt_xent
+from ..signals.multi_crop import multi_crop_nt_xent
 from ..signals.views import ViewBatch
-from .base import SslConfig, SslModel, SslOutput
+from .base import SslOutput
 from .heads import projector
+from .multi_crop import MultiCropConfig, MultiCropModel
 
 
 @strict
-class TovConfig(SslConfig):
-    """Settings of TOV beyond those of every method.
+class TovConfig(MultiCropConfig):
+    """Settings of TOV beyond those of every method and of small crops.
 
     Args:
         temperature: Of NT-Xent, > 0.
@@ -54,7 +55,7 @@ class TovConfig(SslConfig):
         self.refuse(temperature=(self.temperature <= 0, "above 0"))
 
 
-class TovForPreTraining(SslModel):
+class TovForPreTraining(MultiCropModel):
     """Backbone, projector and NT-Xent."""
 
     config_class = TovConfig
@@ -68,12 +69,14 @@ class TovForPreTraining(SslModel):
         self.post_init()
 
     def forward(self, batch: ViewBatch) -> SslOutput:
-        """NT-Xent between the two views of each image.
+        """NT-Xent between the views of each image.
 
         Args:
-            batch: One crop size, (2*B, C, H, W), all first views then all second views.
+            batch: The two views, (2*B, C, H, W), all first views then all second views; small crops
+                behind them or in a second tensor (V*B, C, h, w).
         """
-        h = self.features(batch.crops[0])  # (2B, D)
-        z1, z2 = self.projector(h).chunk(2)  # (B, projector_dim) each
-        loss = nt_xent(z1, z2, temperature=self.config.temperature)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(z1)])
+        views = 2 + self.config.local_views
+        h = self.view_features(batch)  # (V*B, D)
+        z = self.projector(h)  # (V*B, projector_dim)
+        loss = multi_crop_nt_xent(z, views=views, temperature=self.config.temperature)
+        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(h) // views])

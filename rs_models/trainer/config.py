@@ -141,6 +141,8 @@ class RunConfig:
         precision: `no` (float32) or `bf16`.
         channels_last: Convolutions in channels-last memory format.
         compile: torch.compile the backbone.
+        small_maps: On CPU, train convolutions over maps of a few pixels as matrix products, which
+            is faster and differs in rounding alone. Not with `compile`.
         sync_batchnorm: BatchNorm statistics over all GPUs.
         seed: Of everything random.
         log_every: Steps between two log lines.
@@ -173,6 +175,7 @@ class RunConfig:
     precision: Literal["no", "bf16"] = "no"
     channels_last: bool = True
     compile: bool = False
+    small_maps: bool = True
     sync_batchnorm: bool = True
     seed: Seed = 0
     log_every: Count = 10

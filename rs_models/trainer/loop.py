@@ -41,6 +41,7 @@ from .setup import (
     origin_of,
     provenance,
 )
+from .small_maps import use_small_maps
 from .stopping import StopRequest
 
 
@@ -195,6 +196,8 @@ def setup(
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network: torch.nn.Module = method
     network.to(memory_format=memory_format)
+    if config.small_maps and accelerator.device.type == "cpu" and not config.compile:
+        use_small_maps(network)
     if config.compile:
         # In place, so that the weights keep their names; one graph a size of the views.
         teachers = [teacher for _, teacher in method.momentum_pairs()]
@@ -330,7 +333,7 @@ def optimizer_step(
 def comparable(config: RunConfig) -> dict[str, Any]:
     """The settings that a resumed run must share with its checkpoint."""
     free = {"resume", "dry_run", "output_dir", "log_every", "keep_last", "checkpoint_every"}
-    free |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data"}
+    free |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data", "small_maps"}
     values = {key: value for key, value in asdict(config).items() if key not in free}
     # Which images these are is told by their fingerprint; how they are drawn is a setting.
     data = config.data

@@ -33,6 +33,9 @@ VARIANTS = {
     "glcnet-local": {"global_weight": 0.0},
     "glcnet-global": {"global_weight": 1.0, "style": False},
     "false-row": {"scope": "row", "threshold": -1.0, "projector_relu": True},
+    "rsisc-crops": {"local_views": 2, "local_size": 16},
+    "tov-crops": {"local_views": 1, "local_size": 32},
+    "false-crops": {"scope": "row", "threshold": -1.0, "local_views": 2, "local_size": 16},
 }
 
 
@@ -116,7 +119,7 @@ def test_bfloat16_gives_a_loss_near_that_of_float32(name, backbone):
     memory that nobody wrote in the weight gradient of a bfloat16 convolution of stride 2 over one
     pixel, on CPUs with AVX-512 BF16 or AMX.
     """
-    local = {"local_size": SIZE} if name.startswith("last") else {}
+    local = {"local_size": SIZE} if name.startswith("last") or name.endswith("crops") else {}
     losses = []
     for enabled in (False, True):
         model = make(name, backbone, image_size=2 * SIZE, **local).train()

@@ -12,6 +12,7 @@ from rs_models.methods.base import SslModel
 from rs_models.methods.glcnet import GlcnetConfig
 from rs_models.methods.last import LastConfig, LastForPreTraining
 from rs_models.signals.losses import nt_xent
+from rs_models.signals.multi_crop import multi_crop_nt_xent
 from rs_models.signals.views import RECIPES, ViewBatch
 from tests.methods.test_methods import SIZE, SMALL, make, views_of
 
@@ -268,3 +269,51 @@ def test_a_backbone_that_cannot_serve_is_refused(name, backbone, words):
 def test_a_setting_out_of_range_is_refused_by_name(name, settings, words):
     with pytest.raises(Exception, match=words):
         make(name, "resnet_nano", **settings)
+
+
+# --- small crops ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["rsisc", "tov", "false"])
+def test_small_crops_are_views_of_their_own_size(name):
+    settings = {"local_views": 4, "local_size": 16, "local_scale": [0.1, 0.5]}
+    model = make(name, "resnet_nano", **settings).train()
+    two, views = make(name, "resnet_nano").recipe.views, model.recipe.views
+    assert views[:2] == two
+    assert views[2:] == (views[2],) * 4
+    assert (views[2].size, views[2].scale, views[2].jitter) == (16, (0.1, 0.5), two[1].jitter)
+    batch = views_of(model)
+    assert [tuple(crop.shape) for crop in batch.crops] == [
+        (2 * 6, 3, SIZE, SIZE),
+        (4 * 6, 3, 16, 16),
+    ]
+    h = torch.cat([backbones.pooled(model.backbone, crop) for crop in batch.crops])
+    z = model.projector(h)
+    if name != "false":
+        loss = multi_crop_nt_xent(z, views=6, temperature=0.5)
+        torch.testing.assert_close(model(batch).loss, loss)
+    assert make(name, "resnet_nano", local_views=1).recipe.views[2].size == round(SIZE * 96 / 224)
+
+
+def test_small_crops_of_false_without_confidence_are_those_of_simclr():
+    settings = {"local_views": 2, "local_size": 16, "recipe": "simclr"}
+    model = make("false", "resnet_nano", confidence=0.0, threshold=-1.0, **settings).train()
+    batch = views_of(model)
+    h = torch.cat([backbones.pooled(model.backbone, crop) for crop in batch.crops])
+    loss = multi_crop_nt_xent(model.projector(h), views=4)
+    torch.testing.assert_close(model(batch).loss, loss)
+    full = make("false", "resnet_nano", scope="row", threshold=-1.0, **settings).train()
+    assert full(batch).loss < loss
+    assert full(batch).terms["recalibrated"] == 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"local_views": -1}, "local_views"),
+        ({"local_views": 1, "local_size": 0}, "local_size"),
+        ({"local_scale": [0.1]}, "local_scale"),
+        ({"local_views": 1, "signal": "inpainting"}, "learns from one view"),
+    ],
+)
+def test_small_crops_that_cannot_be_made_are_refused(settings, words):
+    with pytest.raises(Exception, match=words):
+        make("rsisc", "resnet_nano", **settings)

@@ -144,10 +144,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_collapsed_features_stop_the_run(tmp_path, monkeypatch):
     from rs_models.methods import tov
 
-    def collapsed(z1, z2, *, temperature):
-        return z1.square().mean() * 0
+    def collapsed(z, *, views, temperature):
+        return z.square().mean() * 0
 
-    monkeypatch.setattr(tov, "nt_xent", collapsed)
+    monkeypatch.setattr(tov, "multi_crop_nt_xent", collapsed)
     real = tov.TovForPreTraining.features
 
     def constant(self, x):
