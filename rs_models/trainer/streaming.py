@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..data.streaming import stream_batches
+from ..data.streaming import StreamBatches
 from ..errors import UserError
 from .batches import MicroBatch, read_ahead
 
@@ -95,7 +95,7 @@ class StreamedBatches:
         epoch, skip = self.position or (0, 0)
         while True:
             shuffled = self.rows.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
-            stream = stream_batches(shuffled, **self.settings)
+            stream = StreamBatches(shuffled, **self.settings)
             stream.skip(skip)
             for batch in stream:
                 yield batch, [epoch, stream.rows_read]
