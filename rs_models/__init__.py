@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from .lazy import register_when_needed
+from .methods import METHODS
 from .version import __version__
 
 # Public names and where they live. They are imported on first use: `import rs_models` itself needs
@@ -26,18 +27,10 @@ _PUBLIC = {
     "FinetuneData": "rs_models.tasks.finetuning",
     "FcnConfig": "rs_models.tasks.segmenters",
     "FcnForSemanticSegmentation": "rs_models.tasks.segmenters",
-    "FalseConfig": "rs_models.methods.false",
-    "FalseForPreTraining": "rs_models.methods.false",
-    "GlcnetConfig": "rs_models.methods.glcnet",
-    "GlcnetForPreTraining": "rs_models.methods.glcnet",
-    "LastConfig": "rs_models.methods.last",
-    "LastForPreTraining": "rs_models.methods.last",
-    "RsiscConfig": "rs_models.methods.rsisc",
-    "RsiscForPreTraining": "rs_models.methods.rsisc",
-    "SticlConfig": "rs_models.methods.sticl",
-    "SticlForPreTraining": "rs_models.methods.sticl",
-    "TovConfig": "rs_models.methods.tov",
-    "TovForPreTraining": "rs_models.methods.tov",
+    # The config and the model class of every method.
+    **{
+        name: f"rs_models.methods.{module}" for module, *names in METHODS.values() for name in names
+    },
     "upernet": "rs_models.tasks.upernet",
     "UserError": "rs_models.errors",
     "export_onnx": "rs_models.export.onnx",

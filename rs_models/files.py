@@ -168,7 +168,8 @@ def claim(
 
     The lock falls with the process, however it ends. The job is recorded before anything else is
     written; afterwards the same job may go on in the folder, and another may not. What a killed run
-    of it left half written is removed.
+    of it left half written is removed. A job that raises before it has written anything leaves the
+    folder as it was, so that it can be started again with other settings.
 
     Args:
         folder: The job's folder; made where it is missing.
@@ -197,12 +198,14 @@ def claim(
         _check_same(folder, job, record)  # before a lock is made in a folder that is not ours
     elif folder.is_dir() and not _free(folder, adopts):
         raise UserError(f"{folder} holds other files: choose another folder, or empty it.")
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(_held(folder, record)) from None
+    known = True
     try:
         if renews and not _holds(folder, job, record):
             _empty(folder)
@@ -213,9 +216,16 @@ def claim(
         write_json(folder / record, {**content, "held_by": _holder()})
         yield known
         _let_go(folder / record)
+    except BaseException:
+        if not known and {path.name for path in folder.iterdir()} <= {record, _LOCK}:
+            (folder / record).unlink(missing_ok=True)
+        raise
     finally:
         # Removed while it is held: whoever waits for it finds another file and makes its own.
         (folder / _LOCK).unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):  # something was written
+                folder.rmdir()
         lock.release()
 
 

@@ -30,6 +30,18 @@ def stepped(base: float, factor: float, step: int, total: int, *, at: Sequence[f
     return base * factor ** sum(done >= share for share in at)
 
 
+def warmup_cosine(base: float, end: float, step: int, total: int, warmup: int) -> float:
+    """The rate of most trainings: a line to `base` over `warmup` steps, then a cosine to `end`.
+
+    The first step of the line is at 0 and the one after the line is at `base`, as in
+    transformers' `get_cosine_with_min_lr_schedule_with_warmup`.
+    """
+    if step < warmup:
+        return base * (step / max(1, warmup))
+    progress = (step - warmup) / max(1, total - warmup)
+    return end + (base - end) * (0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
 def dino(base: float, end: float, step: int, total: int, warmup: int) -> float:
     """DINO's rate: a line from 0 to `base` over `warmup` steps, then a cosine to `end`."""
     if step < warmup:

@@ -109,6 +109,7 @@ def glcnet(glcnet_keys, tmp_path_factory):
 
 def test_glcnet_backbone_is_the_authors_network(glcnet, expected):
     model = backbones.load(str(glcnet.output))
+    backbones.dilate(model, 16, first_block_dilated=True)  # as it was trained
     with torch.no_grad():
         low, *_, last = backbones.stages(model, golden_input("glcnet_x1"))
     torch.testing.assert_close(low[:, :4, :4, :4], expected["glcnet/low_slice"], **TOLERANCE)
@@ -121,9 +122,11 @@ def test_glcnet_says_how_it_was_trained(glcnet):
     assert meta["bands"] == ["red", "green", "blue", "nir"] and meta["value_range"] == [0, 255]
     # (x / 255 - mean) / std is the authors' x / 255 * 3.2 - 1.6.
     assert meta["image_mean"] == [0.5] * 4 and meta["image_std"] == [1 / 3.2] * 4
-    assert meta["output_stride"] == 16
-    settings = json.loads((glcnet.output / "config.json").read_text())
-    assert settings["output_stride"] == 16 and settings["first_block_dilated"] is True
+    assert meta["output_stride"] == 32  # of the backbone as everybody loads it
+    settings = json.loads((glcnet.output / "segmentation" / "config.json").read_text())
+    assert (
+        settings["output_stride"] == 16 and settings["first_block_dilated"] is True
+    )  # ... trained
     image = np.full((224, 224, 4), 51, dtype=np.uint8)
     x = AutoImageProcessor.from_pretrained(glcnet.output)(image, return_tensors="pt").pixel_values
     torch.testing.assert_close(x, torch.full_like(x, 51 / 255 * 3.2 - 1.6))
@@ -341,7 +344,7 @@ def test_the_moco_baseline_of_glcnet(tmp_path):
     assert len(done.dropped) == 5 and done.segmentation == ()
     with torch.no_grad():
         found = backbones.load(str(done.output))(images(4)).last_hidden_state
-    assert found.shape[-1] == 4  # stride 16
+    assert found.shape[-1] == 2  # stride 32, as everybody loads it
 
 
 def test_glcnet_names_of_sync_batch_norm_are_the_same(tmp_path):

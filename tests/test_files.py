@@ -196,3 +196,15 @@ def test_scratch_leaves_nothing_and_removes_what_a_killed_process_left(tmp_path,
         assert not dead.exists()
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_raises_before_it_writes_leaves_the_folder_as_it_was(tmp_path):
+    for folder in (tmp_path / "new", tmp_path):
+        with pytest.raises(UserError, match="no such data"), claim(folder, {"n": 1}):
+            raise UserError("no such data")
+        assert names(tmp_path) == []
+    with claim(tmp_path, {"n": 2}):  # not the job that came to nothing
+        (tmp_path / "rows").touch()
+    with pytest.raises(UserError, match="no such data"), claim(tmp_path, {"n": 2}):
+        raise UserError("no such data")
+    assert names(tmp_path) == ["job.json", "rows"]

@@ -10,7 +10,7 @@ from rs_models.methods import METHODS, method_classes
 from rs_models.papers import PAPERS
 from rs_models.settings import parse
 from rs_models.trainer.config import RunConfig
-from rs_models.trainer.setup import DataInfo, build_method
+from rs_models.trainer.method import DataInfo, build_method
 from tests.conftest import ROOT
 
 BASELINES = [base for paper in PAPERS.values() for base in paper.baselines]

@@ -97,7 +97,15 @@ def main(argv: Sequence[str]) -> int:
             f"--polygons {options.polygons} is one file, and there are {len(scenes)} scenes: name "
             "its suffix alone."
         )
-    names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area")
+    names: tuple[str, ...] = (
+        "bands",
+        "tile",
+        "overlap",
+        "batch_size",
+        "threshold",
+        "polygons",
+        "min_area",
+    )
     names += ("sensor", "stretch", "scale", "offset")
     settings: dict[str, Any] = {name: getattr(options, name) for name in names}
     settings |= {
@@ -157,6 +165,8 @@ def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[
     folder, end = Path(output), ".geojson" if boxes else ".tif"
     if len(scenes) == 1 and not os.path.isdir(folder) and folder.suffix:
         return [(scenes[0], folder)]
+    if len(scenes) == 1 and folder.suffix.lower() in (".tif", ".tiff"):
+        raise UserError(f"--output {output} is a folder and is named as a file: name another.")
     if os.path.isfile(folder) or folder.suffix.lower() in (".tif", ".tiff", ".geojson", ".json"):
         raise UserError(f"--output {output} is a file, and there are {len(scenes)} scenes.")
     pairs = [(scene, folder / f"{scene.stem}{end}") for scene in scenes]

@@ -23,15 +23,26 @@ logger = logging.getLogger(__name__)
 class StreamBatches(torch.utils.data.IterableDataset):
     """Integer image batches of a streaming data set.
 
-    Give it to a ``DataLoader`` with ``batch_size=None``, or iterate it. Every process takes its own
+    Give it to a `DataLoader` with `batch_size=None`, or iterate it. Every process takes its own
     part of the stream, and every worker its part of that (whole shards where there are enough of
-    them). The position is exact after each batch: ``state_dict`` and ``load_state_dict`` continue
-    with the next row (in a loader with workers through torchdata's ``StatefulDataLoader``, which
-    calls them in each worker).
+    them). `rows_read` after a batch, given to `skip` of a new one, continues with the next row.
+
+    Args:
+        rows: From `rs_models.data.load(..., streaming=True)`; shuffle it before with
+            `rows.shuffle(seed=, buffer_size=)`.
+        bands: Bands to keep, in channel order.
+        image_size: Shorter side resized to this, then the centre square cut out.
+        batch_size: Images of this process in a batch.
+        strict: Raise at an image that cannot be read, instead of leaving it out and counting it.
+        rank: Number of this process.
+        world_size: Number of processes.
 
     Attributes:
-        skipped: images left out so far because they could not be read.
-        rows_read: rows of this process's part read so far, those left out included.
+        skipped: Images left out so far because they could not be read.
+        rows_read: Rows of this process's part read so far, those left out included.
+
+    Raises:
+        UserError: The data lacks a band.
     """
 
     def __init__(
@@ -45,7 +56,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """See :func:`stream_batches`."""
+        """Looks at the columns; nothing is read yet."""
         from datasets import Array3D, Image
         from datasets.distributed import split_dataset_by_node
 
@@ -69,7 +80,7 @@ class StreamBatches(torch.utils.data.IterableDataset):
         )
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield (B, C, H, W) integer batches, channels-last; an incomplete last one is dropped."""
+        """Yields (B, C, H, W) integer batches, channels-last; an incomplete last one is dropped."""
         threads = 1 if torch.utils.data.get_worker_info() else num_threads()
         with ThreadPoolExecutor(threads) as pool:
             source = iter(self._rows)
@@ -100,59 +111,9 @@ class StreamBatches(torch.utils.data.IterableDataset):
             return None
 
     def skip(self, rows: int) -> None:
-        """Leave out the next ``rows`` rows of this process's part, without decoding them.
+        """Leaves out the next rows of this process's part, without decoding them.
 
-        Slower than ``load_state_dict``, but exact for a shuffled stream too, whose buffer a saved
-        position does not hold.
+        Exact for a shuffled stream too, whose buffer a saved position would not hold.
         """
         self._rows = self._rows.skip(rows)
         self.rows_read = rows
-
-    def set_epoch(self, epoch: int) -> None:
-        """Change the order of a shuffled stream (``rows.shuffle``) with the epoch."""
-        self._rows.set_epoch(epoch)
-
-    def state_dict(self) -> dict:
-        """Return the position in the stream."""
-        return {"rows": self._rows.state_dict(), "skipped": self.skipped}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue after the batch at which ``state_dict`` was called."""
-        self._rows.load_state_dict(state["rows"])
-        self.skipped = state["skipped"]
-
-
-def stream_batches(
-    rows: Any,
-    *,
-    bands: str | Sequence[str] = "rgb",
-    image_size: int,
-    batch_size: int,
-    strict: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
-) -> StreamBatches:
-    """Read a streaming data set in batches.
-
-    Args:
-        rows: from ``rs_models.data.load(..., streaming=True)``; shuffle it before with
-            ``rows.shuffle(seed=, buffer_size=)``.
-        bands: bands to keep, in channel order.
-        image_size: shorter side resized to this, then the centre square cut out.
-        batch_size: images of this process in a batch.
-        strict: raise at an image that cannot be read, instead of leaving it out and counting it.
-        rank: number of this process.
-        world_size: number of processes.
-
-    Raises:
-        UserError: for bands that the data does not have.
-    """
-    return StreamBatches(
-        rows,
-        bands=bands,
-        image_size=image_size,
-        batch_size=batch_size,
-        strict=strict,
-        rank=rank,
-        world_size=world_size,
-    )

@@ -34,6 +34,23 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What protocols are given beside features.
+
+    Attributes:
+        seeds: Draws of few-label protocols.
+        device: Where probes compute.
+        places: (N,) where each training image is.
+        files: (N,) file name of each training image.
+    """
+
+    seeds: int
+    device: torch.device
+    places: Sequence[str] | None = None
+    files: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Material:
     """What a protocol measures with; only the splits that it needs are there.
 
@@ -41,18 +58,12 @@ class Material:
         splits: "train", "validation", "test", "source" -> their features and classes. Those of
             "source" are the classes of "test".
         classes: Names of the classes, for error messages.
-        seeds: Draws of few-label protocols.
-        device: Where probes compute.
-        places: (N,) where each training image is.
-        files: (N,) file name of each training image.
+        inputs: What is given beside features.
     """
 
     splits: Mapping[str, Labelled]
     classes: Sequence[str] | None
-    seeds: int
-    device: torch.device
-    places: Sequence[str] | None = None
-    files: Sequence[str] | None = None
+    inputs: Inputs
 
     @property
     def train(self) -> Labelled:

@@ -137,7 +137,6 @@ def embed(
             were changed, or an output that holds another job or is being written to.
     """
     from accelerate import PartialState
-    from tqdm.auto import tqdm
 
     if dtype not in DTYPES:
         raise UserError(f"Embeddings are stored as {', '.join(DTYPES)}, not as {dtype!r}.")
@@ -159,18 +158,13 @@ def embed(
             _prepare(output, pile, job)
         state.wait_for_everyone()
         shards = _shards(output, pile, job)
-        encoder.model.eval().to(state.device)
         mine = shards[state.process_index :: state.num_processes]
         missing = [shard for shard in mine if _there(output, job, shard) is None]
-        bar = tqdm(
-            total=sum(len(shard.rows) for shard in missing),
-            desc="embedding",
-            unit="image",
-            disable=not progress or not state.is_main_process,
-        )
-        about = {"data": job.data, "data_revision": job.data_revision, "split": split}
-        writer = Writer(pile, encoder, side, dtype, batch_size, strict, about, bar)
-        with bar:
+        quiet = not progress or not state.is_main_process
+        encoder.model.eval().to(state.device)
+        with _bar(missing, quiet) as bar:
+            about = {"data": job.data, "data_revision": job.data_revision, "split": split}
+            writer = Writer(pile, encoder, side, dtype, batch_size, strict, about, bar)
             for shard in missing:
                 writer.write(_place(output, job, shard, len(shards)), shard)
         state.wait_for_everyone()
@@ -178,6 +172,13 @@ def embed(
         if state.is_main_process:
             done = _finish(output, job, shards, str(source), pile)
     return Embedded(str(output), *done, len(shards), len(missing))
+
+
+def _bar(shards: Sequence[Shard], quiet: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    total = sum(len(shard.rows) for shard in shards)
+    return tqdm(total=total, desc="embedding", unit="image", disable=quiet)
 
 
 def _encoder(model: str | Encoder, size: int | None) -> Encoder:

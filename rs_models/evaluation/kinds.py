@@ -126,7 +126,7 @@ class Knn(Protocol):
         # knn5 counts heads, as torchgeo-bench does.
         temperature = TEMPERATURE if self.number == 20 else None
         predicted = knn_predict(
-            torch.from_numpy(train.x).to(material.device),
+            torch.from_numpy(train.x).to(material.inputs.device),
             train.y,
             test.x,
             k=self.number,
@@ -178,7 +178,7 @@ def probed(
         material: Test images and device.
         **said: Further settings.
     """
-    test, device = material.test, material.device
+    test, device = material.test, material.inputs.device
     classes = int(all_of_train.y.max()) + 1
     c, accuracy = choose_c(learned.x, learned.y, held.x, held.y, num_classes=classes, device=device)
     probe = fit_probe(all_of_train.x, all_of_train.y, c=c, num_classes=classes, device=device)
@@ -212,9 +212,9 @@ class FewLabels(Protocol):
             test.x,
             test.y,
             n=self.number,
-            seeds=material.seeds,
+            seeds=material.inputs.seeds,
             class_names=material.classes,
-            device=material.device,
+            device=material.inputs.device,
         ).answers()
 
 
@@ -241,9 +241,9 @@ class Transfer(Protocol):
             test.x,
             test.y,
             n=self.number or None,
-            seeds=material.seeds,
+            seeds=material.inputs.seeds,
             class_names=material.classes,
-            device=material.device,
+            device=material.inputs.device,
         )
 
 
@@ -257,9 +257,11 @@ class LeaveOneOut(Protocol):
 
     def measure(self, material: Material) -> Answers:
         """Measures a probe a place."""
-        assert material.places is not None
+        assert material.inputs.places is not None
         train = material.train
-        return leave_one_out(train.x, train.y, material.places, device=material.device)
+        return leave_one_out(
+            train.x, train.y, material.inputs.places, device=material.inputs.device
+        )
 
 
 class TorchgeoBench(Protocol):
@@ -276,8 +278,8 @@ class TorchgeoBench(Protocol):
 
     def measure(self, material: Material) -> Answers:
         """Measures on the split's own test images."""
-        assert material.files is not None
-        rows = bench_split(material.files, material.train.y)
+        assert material.inputs.files is not None
+        rows = bench_split(material.inputs.files, material.train.y)
         train, validation, test = (material.train[part] for part in rows)
         inner = replace(material, splits={"train": train, "test": test})
         if self.number:

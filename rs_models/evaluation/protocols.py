@@ -1,4 +1,23 @@
-"""Protocols by name: from an encoder and image caches to results; the kinds are in `kinds`."""
+"""Protocols by name: from an encoder and image caches to results; the kinds are in `kinds`.
+
+- `knn20`: weighted vote of the min(20, N) training images with the highest cosine similarity,
+  temperature 0.07. `knn5`: plain vote of five.
+- `linear`: logistic regression on all training images, features standardised by them, C chosen
+  on the validation split; where there is none, on a stratified tenth of the training images,
+  and then trained on all of them.
+- `linear-n5`, `linear-n20`, `linear-n50` (any number): C 0.1 on so many images a class, `seeds`
+  nested draws, features standardised by the draw. Skipped with a note where a class has fewer.
+- `retrieval20` (any number): mAP of the 20 most similar training images of each test image.
+- `transfer`, `transfer-n20` (any number): as `linear` and `linear-n20`, but learned from the
+  images and labels of `source`; the result's protocol names it, `transfer-<source>`.
+- `leave-one-out`: logistic regression tested on the training images of each place in turn and
+  trained on those of all others, C from a tenth of these; a value a place.
+- `torchgeo-bench-knn5`, `torchgeo-bench-linear`: on the split that torchgeo-bench makes of AID,
+  where `train` holds all rows: 60/20/20 of each class by file name; needs `files`.
+- `<protocol>@stages`: with features of all stages, at two sizes, whitened by the images that
+  are learned from, without their labels.
+- `<protocol>@224`: with images brought to 224 pixels instead of the encoder's `train_size`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +33,7 @@ import torch
 
 from ..data.cache import ImageCache
 from ..errors import UserError
-from .answers import Labelled, Material
+from .answers import Inputs, Labelled, Material
 from .features import Encoder, extract
 from .kinds import MORE, PROTOCOLS, Protocol, check_protocols, protocol
 from .readout import RIDGE, Whitening, at_all_stages, sides
@@ -69,25 +88,7 @@ def run(
     progress: bool = True,
     note: Callable[[str], None] = tell,
 ) -> list[Result]:
-    """Measures one encoder by several protocols on one data set.
-
-    - `knn20`: weighted vote of the min(20, N) training images with the highest cosine similarity,
-      temperature 0.07. `knn5`: plain vote of five.
-    - `linear`: logistic regression on all training images, features standardised by them, C chosen
-      on the validation split; where there is none, on a stratified tenth of the training images,
-      and then trained on all of them.
-    - `linear-n5`, `linear-n20`, `linear-n50` (any number): C 0.1 on so many images a class, `seeds`
-      nested draws, features standardised by the draw. Skipped with a note where a class has fewer.
-    - `retrieval20` (any number): mAP of the 20 most similar training images of each test image.
-    - `transfer`, `transfer-n20` (any number): as `linear` and `linear-n20`, but learned from the
-      images and labels of `source`; the result's protocol names it, `transfer-<source>`.
-    - `leave-one-out`: logistic regression tested on the training images of each place in turn and
-      trained on those of all others, C from a tenth of these; a value a place.
-    - `torchgeo-bench-knn5`, `torchgeo-bench-linear`: on the split that torchgeo-bench makes of AID,
-      where `train` holds all rows: 60/20/20 of each class by file name; needs `files`.
-    - `<protocol>@stages`: with features of all stages, at two sizes, whitened by the images that
-      are learned from, without their labels.
-    - `<protocol>@224`: with images brought to 224 pixels instead of the encoder's `train_size`.
+    """Measures one encoder by several protocols (see above) on one data set.
 
     The weights stay frozen. An encoder that was trained elsewhere needs no protocol of its own:
     give `train` and `test` of the new data set.
@@ -119,15 +120,15 @@ def run(
         UserError: Unknown protocol, missing splits or labels, other classes in a split, all
             protocols too large for the data, or what `features.extract` refuses.
     """
-    told = {name for name, given in (("places", places), ("files", files)) if given is not None}
-    asked = check_protocols(protocols, source=source is not None, known=told)
+    known = {name for name, given in (("places", places), ("files", files)) if given is not None}
+    asked = check_protocols(protocols, source=source is not None, known=known)
     given = {"train": train, "validation": validation, "test": test}
-    caches = {split: cache for split, cache in given.items() if cache is not None}
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     bench = _Bench(
         encoder,
-        caches,
+        {split: cache for split, cache in given.items() if cache is not None},
         source,
+        Inputs(seeds, target, places, files),
         {
             "batch_size": batch_size,
             "device": target,
@@ -136,42 +137,10 @@ def run(
             "progress": progress,
         },
     )
-    revisions: dict[str, str] = {}
-    results = []
-    for one in _possible(asked, bench, note):
-        size, material = bench.material(one, seeds, target, places, files)
-        answers = one.measure(material)
-        fitted = bench.fitted(one.learns_from)
-        counted = bench.images(one.counts)
-        if one.counts not in revisions:
-            revisions[one.counts] = data_revision or content_hash(counted)
-        revision = revisions[one.counts]
-        results.append(
-            Result.measured(
-                answers.correct,
-                model=fitted.name or "unnamed",
-                model_revision=fitted.revision or "unknown",
-                data=data or revision,
-                data_revision=revision,
-                protocol=one.shown(source.name if source else None),
-                metric=one.metric,
-                settings={
-                    "pretrained_on": fitted.pretrained_on,
-                    "image_size": size,
-                    "bands": list(fitted.bands),
-                    "precision": precision,
-                    "train_images": len(material.splits[one.learns_from]),
-                    "test_images": len(counted),
-                    "bootstrap_samples": BOOTSTRAP_SAMPLES,
-                    **(bench.source_settings() if "source" in one.needs else {}),
-                    **(_stage_settings(size) if one.stages else {}),
-                    **answers.settings,
-                },
-                scores=answers.scores,
-                command=command,
-            )
-        )
-    return results
+    return [
+        bench.result(one, data=data, data_revision=data_revision, command=command)
+        for one in _possible(asked, bench, note)
+    ]
 
 
 def _possible(
@@ -200,11 +169,47 @@ class _Bench:
     encoder: Encoder | Baseline
     caches: dict[str, ImageCache]
     source: Elsewhere | None
+    inputs: Inputs
     how: dict[str, Any]
     _labels: dict[str, np.ndarray] = field(default_factory=dict)
     _rows: np.ndarray | None = None  # of the source, whose class the map brings over
     _fitted: dict[str, Encoder] = field(default_factory=dict)
     _features: dict[tuple[str, str, int, bool], np.ndarray] = field(default_factory=dict)
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def result(
+        self, one: Protocol, *, data: str | None, data_revision: str | None, command: str
+    ) -> Result:
+        """Measures one protocol."""
+        size, material = self.material(one)
+        answers = one.measure(material)
+        encoder, counted = self.fitted(one.learns_from), self.images(one.counts)
+        if data_revision is None and one.counts not in self._hashes:
+            self._hashes[one.counts] = content_hash(counted)
+        revision = data_revision or self._hashes[one.counts]
+        return Result.measured(
+            answers.correct,
+            model=encoder.name or "unnamed",
+            model_revision=encoder.revision or "unknown",
+            data=data or revision,
+            data_revision=revision,
+            protocol=one.shown(self.source.name if self.source else None),
+            metric=one.metric,
+            settings={
+                "pretrained_on": encoder.pretrained_on,
+                "image_size": size,
+                "bands": list(encoder.bands),
+                "precision": self.how["precision"],
+                "train_images": len(material.splits[one.learns_from]),
+                "test_images": len(counted),
+                "bootstrap_samples": BOOTSTRAP_SAMPLES,
+                **(self.source_settings() if "source" in one.needs else {}),
+                **(_stage_settings(size) if one.stages else {}),
+                **answers.settings,
+            },
+            scores=answers.scores,
+            command=command,
+        )
 
     def images(self, split: str) -> ImageCache:
         """Images of a split that a protocol needs."""
@@ -253,14 +258,7 @@ class _Bench:
             self._fitted[split] = self.encoder.fit(self.images(split))
         return self._fitted[split]
 
-    def material(
-        self,
-        one: Protocol,
-        seeds: int,
-        device: torch.device,
-        places: Sequence[str] | None,
-        files: Sequence[str] | None,
-    ) -> tuple[int, Material]:
+    def material(self, one: Protocol) -> tuple[int, Material]:
         """Side in pixels of the images, and what a protocol measures with."""
         learned = one.learns_from
         size = one.pixels or self.fitted(learned).train_size
@@ -270,7 +268,7 @@ class _Bench:
             whitening = Whitening.fit(x[learned])
             x = {split: whitening(features) for split, features in x.items()}
         splits = {split: Labelled(x[split], self.labels(split)) for split in used}
-        return size, Material(splits, self.classes(one), seeds, device, places, files)
+        return size, Material(splits, self.classes(one), self.inputs)
 
     def _read(self, learned: str, split: str, size: int, stages: bool) -> np.ndarray:
         key = (learned, split, size, stages)

@@ -43,6 +43,9 @@ def export(
     into place; an older one is replaced. The source stays as it is, whatever its dtype and device;
     the files are float32.
 
+    A network that was trained dilated is written undilated, as everybody who loads it without us
+    gets it, and `output_stride` says so; `backbones.dilate` dilates it again.
+
     A ViT trained at another size than its position embeddings' gets them interpolated to
     `train_size`, as they were in training, so that a plain call works there.
 
@@ -69,6 +72,8 @@ def export(
 
 def _export(backbone: PreTrainedModel, output: Path, meta: dict[str, Any], *, timm: bool) -> Path:
     model = _float32_copy(backbone, meta["train_size"])
+    if backbones.family(model).strides:
+        meta["output_stride"] = backbones.output_stride(model.config)
     size = processor_size(model.config, meta["train_size"])
     processor = processor_settings(meta, size)
     model.config.rs_models = meta
@@ -132,6 +137,11 @@ def _float32_copy(backbone: PreTrainedModel, train_size: int) -> PreTrainedModel
             )
     config = copy.deepcopy(backbone.config)
     config.dtype = torch.float32
+    # Of a dilated network the undilated one is written: `AutoModel`, timm and pipelines know no
+    # dilation, and features must be those that were measured. The weights are the same.
+    for key in ("output_stride", "first_block_dilated"):
+        if hasattr(config, key):
+            delattr(config, key)
     kind.settle(config, weights, train_size)
     model = backbones.from_config(config)
     result = model.load_state_dict(weights, strict=False)
@@ -183,9 +193,7 @@ def _check_written(folder: Path, model: PreTrainedModel, size: int, *, timm: boo
             backbones.pooled(backbones.load(str(folder)), probe),
             backbones.pooled(model, probe),
         )
-        plain = backbones.family(model).plain_stride
-        if plain in (None, backbones.output_stride(model.config)):
-            _compare("a plain AutoModel", features, backbones.pooled(model, probe))
+        _compare("a plain AutoModel", features, backbones.pooled(model, probe))
         if timm:
             _compare("the timm weights", timm_features(_timm_model(folder), probe), features)
 

@@ -56,7 +56,18 @@ class TovConfig(MultiCropConfig):
 
 
 class TovForPreTraining(MultiCropModel):
-    """Backbone, projector and NT-Xent."""
+    """Backbone, projector and NT-Xent.
+
+    Example:
+        >>> import torch
+        >>> from rs_models.backbones import backbone_config
+        >>> nano = backbone_config("resnet_nano", image_size=32)
+        >>> method = TovForPreTraining(TovConfig(backbone_config=nano, image_size=32))
+        >>> views = torch.randn(8, 3, 32, 32)  # the first views of four images, then the second
+        >>> output = method(ViewBatch(crops=[views]))
+        >>> output.loss.ndim, tuple(output.embeddings.shape)
+        (0, (4, 128))
+    """
 
     config_class = TovConfig
 

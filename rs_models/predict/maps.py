@@ -97,6 +97,10 @@ class ClassMap(Map):
         classes[~valid] = nodata
         return classes[None]
 
+    def bytes_a_cell(self, predictor: Predictor) -> int:
+        """Those of the class number's type."""
+        return np.dtype(_class_type(len(predictor.names))[1]).itemsize
+
     def empty(self, predictor: Predictor, shape: tuple[int, ...]) -> np.ndarray:
         """Nodata (1, rows, columns)."""
         nodata, dtype = _class_type(len(predictor.names))
@@ -105,6 +109,10 @@ class ClassMap(Map):
 
 class ValueMap(Map):
     """A float band a value, NaN where there is no data."""
+
+    def bytes_a_cell(self, predictor: Predictor) -> int:
+        """Four a band, where the model says how many there are."""
+        return 4 * (len(predictor.names) or predictor.width or 1)
 
     def encoded(self, scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """The scores themselves."""

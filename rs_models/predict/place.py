@@ -71,7 +71,7 @@ def place_of(raster: Any) -> Place:
     Args:
         raster: Open rasterio data set.
     """
-    size = {"height": raster.height, "width": raster.width}
+    size: dict[str, Any] = {"height": raster.height, "width": raster.width}
     points, points_crs = raster.gcps
     if not raster.transform.is_identity:
         return _by_transform(raster, size)
@@ -113,7 +113,7 @@ def place_of(raster: Any) -> Place:
     )
 
 
-def _by_transform(raster: Any, size: dict[str, int]) -> Place:
+def _by_transform(raster: Any, size: dict[str, Any]) -> Place:
     t = raster.transform
 
     def on_map(x: np.ndarray, y: np.ndarray) -> Points:
@@ -269,9 +269,9 @@ def _ground(
         west, south = lonlat(x - dx / 2, y - dy / 2)
         east, north = lonlat(x + dx / 2, y + dy / 2)
         good = np.isfinite(west) & np.isfinite(south) & np.isfinite(east) & np.isfinite(north)
-        ends = [np.where(good, values, 0.0) for values in (west, south, east, north)]
-        _, _, distance = geod.inv(*ends)
-        direction, _, _ = geod.inv(*centre, *ends[2:])
+        west, south, east, north = (np.where(good, v, 0.0) for v in (west, south, east, north))
+        _, _, distance = geod.inv(west, south, east, north)
+        direction, _, _ = geod.inv(centre[0], centre[1], east, north)
         return np.where(good, distance, 0.0), np.radians(direction)
 
     # Once over a whole cell to know its size, and again over no more than what is flat.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,7 +24,7 @@ from .styles import write_style, write_table
 from .tiles import Grid
 from .vector_files import SUFFIXES, check_suffix, is_ours
 from .vectors import write_polygons
-from .writing import GDAL, finished_rows, shortened, told_by_name
+from .writing import GDAL, FinishedRows, finished_rows, shortened, told_by_name
 
 # The first that a model's task can give is what it gives when nothing else is asked for.
 KINDS: tuple[Kind, ...] = (ClassMap(), ProbabilityMap(), EmbeddingMap(), Boxes())
@@ -162,6 +163,7 @@ def predict(
         with finished_rows(output, job, resume=resume) as rows:
             if rows.renewed and progress:
                 print(f"{output}: what was unfinished is of another job; starting anew.")
+            _check_room(output, grid, chosen.bytes_a_cell(predictor), rows)
             run = SceneRun(predictor, opened, grid, chosen, rows, batch_size, threshold, progress)
             computed = run.compute()
             count = chosen.write(run, output)
@@ -278,6 +280,18 @@ def _notes(scene: Scene) -> tuple[str, ...]:
     """What must be known of a scene's positions, bands and values."""
     note = place_of(scene.raster).note
     return (*([f"{scene.path}: {note}."] if note else []), *scene.values.notes)
+
+
+def _check_room(output: Path, grid: Grid, bytes_a_cell: int, rows: FinishedRows) -> None:
+    """Refuses a map whose unfinished rows would fill the disk, whatever its scene's header says."""
+    height, width = grid.cells
+    share = 1 - rows.done(grid.rows) / grid.rows
+    needed, free = height * width * bytes_a_cell * share, shutil.disk_usage(rows.folder).free
+    if needed > free:
+        raise UserError(
+            f"{output} needs {needed / 1e9:,.1f} GB for {grid.width:,} x {grid.height:,} pixels "
+            f"until it is whole, and {free / 1e9:,.1f} GB are free: cut the scene, or make room."
+        )
 
 
 def _check(batch_size: int, threshold: float, min_area: float, tile: int | None) -> None:

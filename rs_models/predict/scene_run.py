@@ -56,6 +56,10 @@ class Kind(ABC):
     tasks: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]]
 
+    def bytes_a_cell(self, predictor: Predictor) -> int:
+        """Room that a cell takes until the output is whole; 0 for what takes none."""
+        return 0
+
     @abstractmethod
     def first_row(self, grid: Grid, done: int) -> int:
         """Row of tiles to compute first where `done` rows are finished."""

@@ -40,6 +40,11 @@ def nt_xent(
 
     Raises:
         ValueError: If the two views differ in shape.
+
+    Example:
+        >>> z = torch.eye(2)  # two images, both views of each the same
+        >>> round(nt_xent(z, z, temperature=0.5).item(), 4)
+        0.2395
     """
     logits, anchor, partner = _global_logits(z1, z2, temperature)  # (2N, 2N)
     positive = logits[anchor, partner]  # (2N,)

@@ -79,6 +79,18 @@ class ViewMaker:
 
     Raises:
         UserError: If the statistics do not fit the bands, or a setting makes no sense.
+
+    Example:
+        >>> maker = ViewMaker(
+        ...     recipe_from_settings("simclr", 32, {}),
+        ...     bands=("red", "green", "blue"),
+        ...     image_mean=(0.5, 0.5, 0.5),
+        ...     image_std=(0.5, 0.5, 0.5),
+        ...     value_range=(0, 255),
+        ... )
+        >>> batch = maker(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), 0)
+        >>> [tuple(crops.shape) for crops in batch.crops]  # two views of four images
+        [(8, 3, 32, 32)]
     """
 
     def __init__(

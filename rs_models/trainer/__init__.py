@@ -1,7 +1,7 @@
 """The pretraining loop and what it is made of.
 
-`config` (settings) -> `setup` (data, method) -> `batches` -> `loop` -> `checkpoints`, `metrics`,
-`report`. `pretrain` is the one entry.
+`config` (settings) -> `feeds`, `method` (images, network) -> `stage` -> `loop` -> `checkpoints`,
+`metrics`, `report`. `pretrain` is the one entry.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,9 +36,39 @@ class MicroBatch:
     labels: Tensor | None
     places: Tensor | None = None
 
+    def first(self, images: int) -> MicroBatch:
+        """Its first so many images."""
+        labels, places = (
+            None if part is None else part[:images] for part in (self.labels, self.places)
+        )
+        return MicroBatch(self.images[:images], self.index[:images], labels, places)
+
+
+class Feed(Protocol):
+    """What the loop asks of its images, whether they are cached or read as they come.
+
+    Attributes:
+        steps_per_epoch: Steps of one pass over the data, or of what stands for one.
+        position: Where the next step begins, as plain JSON values that a checkpoint keeps and gives
+            back; None where the number of the step says it all.
+    """
+
+    steps_per_epoch: int
+    position: list[int] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells images apart: a run continues on the same ones only."""
+
+    def passes(self, step: int) -> float:
+        """How often the data has been seen after so many steps."""
+
+    def steps(self, start: int, stop: int) -> Iterator[list[MicroBatch]]:
+        """The micro-batches of steps `start` to `stop` - 1."""
+
 
 class CachedBatches:
-    """Steps over an image cache, optionally held on the device.
+    """Steps over an image cache, held on the device where it fits: a `Feed`.
 
     Args:
         cache: Decoded images.
@@ -50,7 +80,7 @@ class CachedBatches:
         processes: Number of processes W.
         rank: This process.
         device: Where the images go.
-        seed: Of the order.
+        seed: Seed of the order of the images.
 
     Raises:
         UserError: A batch that cannot be split evenly, or more images a batch than there are.
@@ -70,7 +100,7 @@ class CachedBatches:
         device: torch.device,
         seed: int,
     ) -> None:
-        """See the class."""
+        """Checks that the batch can be split, and takes the images to the device if they fit."""
         if batch_size % (accumulation * processes):
             raise UserError(
                 f"batch_size={batch_size} cannot be split over {processes} processes and "
@@ -97,7 +127,7 @@ class CachedBatches:
 
     @property
     def fingerprint(self) -> str:
-        """Of the images: a run continues on the same ones only."""
+        """Tells images apart: a run continues on the same ones only."""
         return self.cache.fingerprint
 
     def passes(self, step: int) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
+from ..bands import resolve_bands
 from ..errors import UserError
 from ..settings import (
     Count,
@@ -188,6 +189,15 @@ class RunConfig:
     stop_on_collapse: bool = True
     stages: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The bands by their canonical names, in channel order.
+
+        Raises:
+            UserError: A name that is no band.
+        """
+        return resolve_bands(self.bands)
+
     def expand(self) -> list[RunConfig]:
         """The stages as whole configs, in order; a run without stages is one stage.
 
@@ -239,6 +249,7 @@ class RunConfig:
             UserError: Naming the setting and what it should be.
         """
         check_ranges(self)
+        resolve_bands(self.bands)
         if self.max_steps is None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: set epochs above 0, or max_steps")
         if self.data.streaming and self.max_steps is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from ..files import write_text
 from ..methods.base import SslOutput, collapse_meters
 from .stopping import TrainingStopped
 
@@ -22,6 +24,23 @@ COLLAPSED_COSINE, COLLAPSED_RANK, COLLAPSED_LINES = 0.999, 1.5, 3
 MIN_RANK_BATCH = 8
 
 
+@dataclass
+class LogState:
+    """What a log holds between two lines, so that a resumed run writes the same ones.
+
+    Attributes:
+        losses: Losses of the steps since the last line, of one process.
+        collapsed_lines: Lines in a row whose features were dead.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    collapsed_lines: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
 class MetricsLog:
     """`metrics.jsonl` of a run, its trackers and the numbers on its bar.
 
@@ -29,9 +48,10 @@ class MetricsLog:
         path: The file; lines beyond `step` (of a run that was stopped later) are dropped.
         accelerator: Its main process writes.
         step: Step that the run starts or continues from.
+        state: What the log held at that step.
         trackers: Log to accelerate's trackers too.
-        warmup_epochs: Meters are not judged before.
-        stop_on_collapse: Whether they are judged at all.
+        warmup_epochs: Epochs before which the meters are not judged.
+        stop_on_collapse: Whether the meters are judged at all.
     """
 
     def __init__(
@@ -40,27 +60,28 @@ class MetricsLog:
         accelerator: Accelerator,
         *,
         step: int,
+        state: LogState,
         trackers: bool,
         warmup_epochs: float,
         stop_on_collapse: bool,
     ) -> None:
-        """See the class."""
+        """Opens the file where the run stands."""
         self.path, self.accelerator, self.trackers = path, accelerator, trackers
         self.warmup_epochs, self.stop_on_collapse = warmup_epochs, stop_on_collapse
-        self.losses: list[torch.Tensor] = []
+        self.losses = [torch.tensor(loss, device=accelerator.device) for loss in state.losses]
         self.images, self.started = 0, time.perf_counter()
-        self.collapsed_lines = 0
+        self.collapsed_lines = state.collapsed_lines
         if accelerator.is_main_process:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if _step_of(line) <= step]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            partial.replace(path)
+            cut_back(path, step)
+
+    @property
+    def state(self) -> LogState:
+        """What a checkpoint keeps of the log; reads the losses since the last line."""
+        return LogState([loss.item() for loss in self.losses], self.collapsed_lines)
 
     def add(self, loss: torch.Tensor, images: int) -> None:
         """Keep a step's loss on the device; it is read when a line is written."""
-        self.losses.append(loss)
+        self.losses.append(loss.float())
         self.images += images
 
     def write(self, output: SslOutput, bar: tqdm, *, step: int, epoch: float, lr: float) -> None:
@@ -132,6 +153,15 @@ class MetricsLog:
         if self.losses:
             loss = self.accelerator.reduce(torch.stack(self.losses).sum(), "mean").item()
             self.refuse_nan(loss, step)
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drops the lines of a log beyond a step, and those that a kill has torn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept != lines:
+        write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:

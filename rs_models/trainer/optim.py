@@ -1,12 +1,9 @@
-"""Optimizer, rate and weight decay of a run, from torch, timm and transformers."""
+"""Optimizer, rate and weight decay of a run; the last two are set in every step."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from .. import schedules
 from .config import OptimizerSettings
@@ -28,8 +25,7 @@ def build_optimizer(
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    # Linear scaling by the batch (Goyal et al., 2017, arXiv 1706.02677), as SimCLR does.
-    lr = settings.lr * (batch_size / 256 if settings.scale_lr else 1)
+    lr = peak_rate(settings, batch_size=batch_size)
     if settings.name in ("adam", "adamw"):
         kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
         return kind(groups, lr=lr, betas=(settings.betas[0], settings.betas[1]), fused=True)
@@ -42,25 +38,41 @@ def build_optimizer(
     return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, *, steps: int, warmup_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The rate of every step, see `OptimizerSettings.schedule`."""
-    if settings.schedule == "dino":
-        ratio = partial(schedules.dino, 1.0, settings.final_lr_ratio)
-        return LambdaLR(optimizer, lambda step: ratio(step, steps, warmup_steps))
-    if settings.schedule == "warm_restart":
-        share = warmup_steps / max(1, steps)
-        wave = partial(schedules.warm_restart, 1.0, settings.final_lr_ratio, warmup=share)
-        return LambdaLR(optimizer, lambda step: wave(step / max(1, steps)))
-    from transformers import get_cosine_with_min_lr_schedule_with_warmup
+def peak_rate(settings: OptimizerSettings, *, batch_size: int) -> float:
+    """The rate at the end of the warm-up.
 
-    return get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer,
-        num_warmup_steps=warmup_steps,
-        num_training_steps=steps,
-        min_lr_rate=settings.final_lr_ratio,
-    )
+    Linear scaling by the batch (Goyal et al., 2017, arXiv 1706.02677), as SimCLR does.
+    """
+    return settings.lr * (batch_size / 256 if settings.scale_lr else 1)
+
+
+def rate_at(
+    settings: OptimizerSettings, step: int, *, batch_size: int, steps: int, warmup_steps: int
+) -> float:
+    """The rate of a step, a function of its number alone; see `OptimizerSettings.schedule`.
+
+    Args:
+        settings: Peak, schedule and last rate.
+        step: Optimizer steps done before this one.
+        batch_size: Images of one optimizer step over all processes, for `scale_lr`.
+        steps: Optimizer steps of the stage.
+        warmup_steps: How many of them warm up.
+    """
+    end = settings.final_lr_ratio
+    if settings.schedule == "dino":
+        share = schedules.dino(1.0, end, step, steps, warmup_steps)
+    elif settings.schedule == "warm_restart":
+        warmup = warmup_steps / max(1, steps)
+        share = schedules.warm_restart(1.0, end, step / max(1, steps), warmup=warmup)
+    else:
+        share = schedules.warmup_cosine(1.0, end, step, steps, warmup_steps)
+    return peak_rate(settings, batch_size=batch_size) * share
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next update, for all weights."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def set_weight_decay(

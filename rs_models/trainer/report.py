@@ -9,7 +9,7 @@ from accelerate import PartialState
 from ..data.names import data_name
 from ..errors import UserError
 from .config import RunConfig
-from .setup import evaluation_cache
+from .knn import evaluation_cache
 
 
 def show_results(config: RunConfig, export: Path, *, command: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..data.streaming import stream_batches
+from ..data.streaming import StreamBatches
 from ..errors import UserError
 from .batches import MicroBatch, read_ahead
 
@@ -17,7 +17,7 @@ SHUFFLE_BUFFER = 10_000
 
 
 class StreamedBatches:
-    """Steps over a stream, with the interface of `CachedBatches`.
+    """Steps over a stream: a `Feed`.
 
     A stream has no length, so an "epoch" of its schedule and of its log is a tenth of the run.
     To continue, the rows before are read again without being decoded: slower than a jump, but
@@ -30,8 +30,8 @@ class StreamedBatches:
         batch_size: Images of a step over all processes and micro-batches.
         accumulation: Micro-batches of a step.
         accelerator: Number of processes, this one's rank, the device.
-        total_steps: Of the run.
-        seed: Of the order.
+        total_steps: Steps of the run, of which a tenth stands for an epoch.
+        seed: Seed of the order of the images.
         strict: Stop at a corrupt image.
 
     Raises:
@@ -51,7 +51,7 @@ class StreamedBatches:
         seed: int,
         strict: bool,
     ) -> None:
-        """See the class."""
+        """Takes the stream; nothing is read yet."""
         parts = accumulation * accelerator.num_processes
         if batch_size % parts:
             raise UserError(
@@ -70,13 +70,13 @@ class StreamedBatches:
         self.device = accelerator.device
         self.steps_per_epoch = max(1, total_steps // 10)
         # (passes over the stream, rows of this process's part read in the current one).
-        self.position: list[int] = [0, 0]
+        self.position: list[int] | None = [0, 0]
 
     fingerprint = "stream"  # of images that are not known before they come
 
     def passes(self, step: int) -> float:
         """How often the whole stream has been seen; a part of a pass cannot be told."""
-        return float(self.position[0])
+        return float(self.position[0]) if self.position else 0.0
 
     def first(self, batches: int) -> torch.Tensor:
         """Images of the first batches, for statistics: (N, C, H, W)."""
@@ -92,10 +92,10 @@ class StreamedBatches:
             yield micro_batches
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        epoch, skip = self.position
+        epoch, skip = self.position or (0, 0)
         while True:
             shuffled = self.rows.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
-            stream = stream_batches(shuffled, **self.settings)
+            stream = StreamBatches(shuffled, **self.settings)
             stream.skip(skip)
             for batch in stream:
                 yield batch, [epoch, stream.rows_read]

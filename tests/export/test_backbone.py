@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoImageProcessor, AutoModel, ResNetBackbone
+from transformers import AutoImageProcessor, AutoModel
 
 from rs_models import backbones
 from rs_models.bands import resolve_bands
 from rs_models.errors import UserError
+from rs_models.evaluation.loading import load_encoder
 from rs_models.export import export
 from rs_models.provenance import PROVENANCE_KEYS, validate_provenance
 from tests.support.hub.cache import FakeHub, fake_hub  # noqa: F401
@@ -231,15 +232,34 @@ def test_a_vit_trained_at_another_size_is_called_plainly_there(tmp_path):
     assert model.config.image_size == 64
 
 
-def test_a_dilated_resnet_says_so(tmp_path):
+def test_a_dilated_resnet_is_written_as_everybody_reads_it(tmp_path):
+    """What we measure by `load_encoder` is what plain `AutoModel` gives."""
     model = backbones.dilate(nano("resnet_nano"), 16, first_block_dilated=True)
     with pytest.raises(UserError, match="output_stride 32 but the backbone has 16"):
         export(model, tmp_path / "export", provenance=provenance(model, output_stride=32))
     export(model, tmp_path / "export", provenance=provenance(model))
+    settings = json.loads((tmp_path / "export/config.json").read_text())
+    assert settings["rs_models"]["output_stride"] == 32
+    assert not {"output_stride", "first_block_dilated"} & settings.keys()
+    x = images()
+    encoder = load_encoder(str(tmp_path / "export"))
+    plain = AutoModel.from_pretrained(tmp_path / "export").eval()
+    with torch.no_grad():
+        assert_features(encoder.forward(x), plain(x).pooler_output.flatten(1))
+        assert plain(x).last_hidden_state.shape[-1] == 2
     loaded = backbones.load(str(tmp_path / "export"))
-    assert_features(backbones.dense(loaded, images()), backbones.dense(model, images()))
-    plain = ResNetBackbone.from_pretrained(tmp_path / "export")
-    assert plain(images()).feature_maps[-1].shape[-1] == 2
+    assert backbones.output_stride(model.config) == 16  # the source stays as it is
+    backbones.dilate(loaded, 16, first_block_dilated=True)
+    assert_features(backbones.dense(loaded, x), backbones.dense(model, x))
+
+
+def test_an_older_export_that_was_dilated_is_read_as_it_was_measured(tmp_path):
+    model = backbones.dilate(nano("resnet_nano"), 16, first_block_dilated=True)
+    model.config.rs_models = provenance(model)
+    model.save_pretrained(tmp_path)
+    encoder = load_encoder(str(tmp_path))
+    with torch.no_grad():
+        assert_features(encoder.forward(images()), backbones.pooled(model, images()))
 
 
 def test_without_timm(tmp_path):

@@ -129,3 +129,19 @@ def test_numbers_and_devices_that_cannot_be_are_told(tmp_path, settings, message
     scene = write(tmp_path / "scene.tif", pixels(40, 40))
     with pytest.raises(UserError, match=message):
         predict(scene, predictor(), tmp_path / "m.tif", **{**SMALL, **settings})
+
+
+def test_a_map_that_would_fill_the_disk_is_refused_before_the_work(tmp_path, monkeypatch):
+    """As of a file of a few kilobytes whose header says 400,000 pixels a side."""
+    layout = {"height": 400_000, "width": 400_000, "count": 3, "dtype": "uint8", "tiled": True}
+    blocks = {"blockxsize": 8192, "blockysize": 8192, "sparse_ok": True, "bigtiff": "yes"}
+    path = tmp_path / "huge.tif"
+    with rasterio.open(path, "w", driver="GTiff", photometric="RGB", **layout, **blocks):
+        pass
+    usage = os.statvfs(tmp_path)
+    free = min(usage.f_bavail * usage.f_frsize, 100 * 10**9)
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(UserError, match=r"needs 160\.0 GB for 400,000 x 400,000 pixels"):
+        predict(path, predictor(), tmp_path / "map.tif", tile=512, progress=False)

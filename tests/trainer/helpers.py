@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rs_models.settings import build
-from rs_models.trainer import RunConfig
+from rs_models.trainer import RunConfig, loop
 
 DATA = "synthetic:num=24,size=32"
 
@@ -26,3 +26,16 @@ def tiny(output, **changes) -> RunConfig:
         else:
             values[key] = value
     return build(RunConfig, values)
+
+
+def stopped_at(step: int) -> type[loop.StopRequest]:
+    """A stop request that comes after so many steps, in place of `loop.StopRequest`."""
+
+    class StopAt(loop.StopRequest):
+        steps = 0
+
+        def __bool__(self) -> bool:
+            StopAt.steps += 1
+            return StopAt.steps == step
+
+    return StopAt

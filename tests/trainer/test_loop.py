@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 from rs_models.errors import UserError
 from rs_models.trainer import TrainingStopped, checkpoints, loop, pretrain
 from tests.conftest import ROOT
-from tests.trainer.helpers import DATA, tiny
+from tests.trainer.helpers import DATA, stopped_at, tiny
 
 
 def weights(folder):
@@ -67,15 +67,8 @@ def test_the_same_seed_gives_the_same_weights(finished, tmp_path):
 def test_a_stopped_run_resumes_to_the_bit(finished, tmp_path, monkeypatch):
     output = tmp_path / "out"
 
-    class StopAt4(loop.StopRequest):
-        steps = 0
-
-        def __bool__(self):
-            StopAt4.steps += 1
-            return StopAt4.steps == 4
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "StopRequest", StopAt4)
+        patch.setattr(loop, "StopRequest", stopped_at(4))
         assert pretrain(tiny(output)) is None
     assert not (output / "pretraining").exists()
     assert checkpoints.complete(output / "checkpoints")[-1].name == "step-4"
@@ -228,15 +221,8 @@ def test_streamed_run_learns_and_resumes_to_the_bit(tmp_path, monkeypatch):
     changes = {"data": {"streaming": True, "image_size": 32}, "max_steps": 5}
     pretrain(tiny(tmp_path / "whole", **changes))
 
-    class StopAt3(loop.StopRequest):
-        steps = 0
-
-        def __bool__(self):
-            StopAt3.steps += 1
-            return StopAt3.steps == 3
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "StopRequest", StopAt3)
+        patch.setattr(loop, "StopRequest", stopped_at(3))
         assert pretrain(tiny(tmp_path / "cut", **changes)) is None
     pretrain(tiny(tmp_path / "cut", **changes, resume=True))
     assert same(
@@ -248,15 +234,8 @@ def test_a_run_stopped_in_its_second_stage_resumes_there(tmp_path, monkeypatch):
     stages = [{"image_size": 16, "epochs": 1}, {"epochs": 1, "optimizer": {"lr": 0.01}}]
     pretrain(tiny(tmp_path / "whole", stages=stages))
 
-    class StopAt5(loop.StopRequest):
-        steps = 0
-
-        def __bool__(self):
-            StopAt5.steps += 1
-            return StopAt5.steps == 5
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "StopRequest", StopAt5)
+        patch.setattr(loop, "StopRequest", stopped_at(5))
         assert pretrain(tiny(tmp_path / "cut", stages=stages)) is None
     assert not (tmp_path / "cut" / "pretraining").exists()
     kept = checkpoints.complete(tmp_path / "cut" / "stages" / "2" / "checkpoints")

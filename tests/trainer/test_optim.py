@@ -11,7 +11,7 @@ import torch
 from rs_models import schedules
 from rs_models.settings import build
 from rs_models.trainer.config import OptimizerSettings
-from rs_models.trainer.optim import build_optimizer, build_schedule, set_weight_decay
+from rs_models.trainer.optim import build_optimizer, rate_at, set_rate, set_weight_decay
 
 
 @pytest.fixture
@@ -36,52 +36,62 @@ def test_frozen_weights_are_left_out(net):
     assert id(net[0].weight) not in held
 
 
-def test_the_rate_warms_up_linearly_and_falls_as_a_cosine(net):
+def rates_of(settings, steps: int, warmup_steps: int) -> list[float]:
+    """The rate of every optimizer step, and the one after the last."""
+    return [
+        rate_at(settings, step, batch_size=256, steps=steps, warmup_steps=warmup_steps)
+        for step in range(steps + 1)
+    ]
+
+
+def test_the_rate_warms_up_linearly_and_falls_as_a_cosine():
     settings = build(OptimizerSettings, {"lr": 1.0, "scale_lr": False, "final_lr_ratio": 0.1})
-    optimizer = build_optimizer(net, settings, batch_size=256)
-    schedule = build_schedule(optimizer, settings, steps=20, warmup_steps=4)
-    rates = []
-    for _ in range(21):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
+    rates = rates_of(settings, 20, 4)
     assert rates[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
     assert rates[12] == pytest.approx(0.55)  # half way down: the mean of 1 and 0.1
     assert rates[20] == pytest.approx(0.1)
 
 
-def rates_of(net, settings, steps: int, warmup_steps: int) -> list[float]:
-    """The rate of every optimizer step, and the one after the last."""
-    optimizer = build_optimizer(net, settings, batch_size=256)
-    schedule = build_schedule(optimizer, settings, steps=steps, warmup_steps=warmup_steps)
-    rates = []
-    for _ in range(steps + 1):
-        rates.append(optimizer.param_groups[0]["lr"])
-        assert {group["lr"] for group in optimizer.param_groups} == {rates[-1]}
+@pytest.mark.parametrize("warmup", [0, 1, 3, 50])
+def test_the_cosine_is_transformers_own_to_the_bit(net, warmup):
+    from transformers import get_cosine_with_min_lr_schedule_with_warmup
+
+    settings = build(OptimizerSettings, {"lr": 0.06, "final_lr_ratio": 0.003})
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.06)
+    schedule = get_cosine_with_min_lr_schedule_with_warmup(
+        optimizer, num_warmup_steps=warmup, num_training_steps=101, min_lr_rate=0.003
+    )
+    for rate in rates_of(settings, 101, warmup):
+        assert rate == schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-    return rates
+
+
+def test_a_rate_is_set_for_all_weights(net):
+    optimizer = build_optimizer(net, OptimizerSettings(), batch_size=256)
+    set_rate(optimizer, 0.125)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 8])
-def test_named_schedules_are_those_of_their_methods(net, warmup):
+def test_named_schedules_are_those_of_their_methods(warmup):
     settings = {"lr": 0.5, "scale_lr": False, "final_lr_ratio": 0.01}
-    rates = rates_of(net, build(OptimizerSettings, {**settings, "schedule": "dino"}), 20, warmup)
+    rates = rates_of(build(OptimizerSettings, {**settings, "schedule": "dino"}), 20, warmup)
     assert rates == pytest.approx([schedules.dino(0.5, 0.005, s, 20, warmup) for s in range(21)])
     again = build(OptimizerSettings, {**settings, "schedule": "warm_restart"})
-    assert rates_of(net, again, 20, warmup) == pytest.approx(
+    assert rates_of(again, 20, warmup) == pytest.approx(
         [schedules.warm_restart(0.5, 0.005, s / 20, warmup=warmup / 20) for s in range(21)]
     )
 
 
-def test_the_schedules_of_the_releases(net, golden):
+def test_the_schedules_of_the_releases(golden):
     dino = {"lr": 1e-3, "scale_lr": False, "final_lr_ratio": 1e-3, "schedule": "dino"}
     stored = np.load(golden / "dino.npz")["lr_schedule_base1e-3_end1e-6_ep5_it4_warm2"]
-    rates = rates_of(net, build(OptimizerSettings, {**dino, "name": "adamw"}), 20, 8)
+    rates = rates_of(build(OptimizerSettings, {**dino, "name": "adamw"}), 20, 8)
     assert rates[:20] == pytest.approx(stored, abs=1e-12)
     false = {"lr": 4.8, "scale_lr": False, "final_lr_ratio": 1e-3, "schedule": "warm_restart"}
     points = json.loads((golden / "false_lr_schedule.json").read_text())
-    rates = rates_of(net, build(OptimizerSettings, {**false, "name": "lars"}), 1000, 100)
+    rates = rates_of(build(OptimizerSettings, {**false, "name": "lars"}), 1000, 100)
     for where, rate in zip(points["where"], points["lr"], strict=True):
         step = round(1000 * where)
         if step == pytest.approx(1000 * where):

@@ -3,7 +3,7 @@
 python training/benchmarks/throughput.py --json FILE --data path/to/aid96 --view-data FOLDER
 
 Everything alternates in one process and every figure is a median over rounds. The loop is the
-trainer's own, with its feed, views, optimizer, schedule and log; the bare side is forward and
+trainer's own, with its feed, views, optimizer, rate and log; the bare side is forward and
 backward of the same encoder and projector at the same precision, memory format and batch; lightly
 does the same work as its example does. Peak memory is taken in fresh processes.
 """
@@ -38,7 +38,8 @@ from rs_models import backbones
 from rs_models.data import build_cache, load
 from rs_models.signals.views import ViewMaker, recipe_from_settings
 from rs_models.trainer.config import DataSettings, RunConfig
-from rs_models.trainer.setup import DataInfo, build_method
+from rs_models.trainer.method import DataInfo, build_method
+from rs_models.trainer.stage import build_stage
 from rs_models.trainer.stopping import StopRequest
 
 # lightly's SimCLRTransform crops from 0.08 of the area; both sides do the same work.
@@ -123,7 +124,7 @@ def measure_loop(options: argparse.Namespace, have_lightly: bool) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         config = run_config(options, folder, total)
         accelerator = Accelerator(mixed_precision=config.precision)
-        stage = loop.setup(config, accelerator, Path(folder), None)
+        stage = build_stage(config, accelerator, Path(folder), None)
         device = accelerator.device
         others: dict[str, Callable[[int], None]] = {"bare": bare_steps(config, device)}
         if have_lightly:
@@ -354,7 +355,7 @@ def peak_memory(options: argparse.Namespace) -> int:
         if options.peak_of == "bare":
             bare_steps(config, accelerator.device)(steps)
         else:
-            stage = loop.setup(config, accelerator, Path(folder), None)
+            stage = build_stage(config, accelerator, Path(folder), None)
             for micro_batches in stage.feed.steps(0, steps):
                 loop.optimizer_step(stage, accelerator, micro_batches)
                 stage.step += 1
