@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..settings import Options
+
 if TYPE_CHECKING:
     from ..labelling import Answers, Index
 
@@ -22,7 +24,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models classify",
         description="Say what every tile of a table is, and how sure that is.",
         epilog=_EPILOG,
@@ -51,10 +53,10 @@ def main(argv: Sequence[str]) -> int:
         UserError: No such table, labels that are not of it or of one class, or an output that
             would overwrite the labels.
     """
+    options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, classify
 
-    options = parser().parse_args(argv)
     if options.output and Path(options.output).resolve() == Path(options.labels).resolve():
         raise UserError(f"{options.output} holds the labels: write the answers elsewhere.")
     index = Index.open(options.table)

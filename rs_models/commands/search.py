@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from ..settings import Options
+
 _EPILOG = """examples:
   rs-models search embeddings --like tile_0042.tif -k 50
   rs-models search embeddings --like a.tif --like b.tif --unlike c.tif --output hits.csv
@@ -16,7 +18,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models search",
         description="Find the tiles most like the ones shown, and unlike others.",
         epilog=_EPILOG,
@@ -38,11 +40,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No such table or tile, or an output that cannot be written.
     """
+    options = parser().parse_args(argv)
     from ..labelling import Index
     from ..labelling.answers import write_rows, write_sheet
     from ..labelling.search import search
 
-    options = parser().parse_args(argv)
     index = Index.open(options.table)
     rows, scores = search(index, options.like, options.unlike, k=options.k)
     for row, score in zip(rows, scores, strict=True):

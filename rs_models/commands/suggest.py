@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..settings import Options
+
 _EPILOG = """examples:
   rs-models suggest embeddings -n 20 --sheet next.png
   rs-models suggest embeddings -n 20 --labels labels.csv --output next.csv
@@ -17,7 +19,7 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = Options(
         prog="rs-models suggest",
         description="Name the tiles whose labels would help most.",
         epilog=_EPILOG,
@@ -39,11 +41,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: No such table, or labels that are not of it.
     """
+    options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, suggest
     from ..labelling.answers import write_rows, write_sheet
 
-    options = parser().parse_args(argv)
     if options.seed < 0:
         raise UserError(f"--seed {options.seed} should be 0 or more.")
     index = Index.open(options.table)

@@ -168,9 +168,8 @@ def embed(
             for shard in missing:
                 writer.write(_place(output, job, shard, len(shards)), shard)
         state.wait_for_everyone()
-        done = (0, 0)
-        if state.is_main_process:
-            done = _finish(output, job, shards, str(source), pile)
+        first = state.is_main_process
+        done = _finish(output, job, shards, str(source), pile) if first else (0, 0)
     return Embedded(str(output), *done, len(shards), len(missing))
 
 

@@ -103,16 +103,18 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-_Loader.add_constructor(
+# Any: the stubs know the loaders of the library alone.
+_add: Any = _Loader.add_constructor
+_add(
     "tag:yaml.org,2002:int",
     lambda loader, node: loader.number(node, Whole, yaml.SafeLoader.construct_yaml_int),
 )
-_Loader.add_constructor(
+_add(
     "tag:yaml.org,2002:float",
     lambda loader, node: loader.number(node, Decimal, yaml.SafeLoader.construct_yaml_float),
 )
 # A date is text to every setting of ours.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_add("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 
 def plain(value: Any) -> Any:

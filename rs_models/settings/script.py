@@ -38,7 +38,7 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         return _told(f"A server has closed the connection ({error}): try again later.", 1)
     except RecursionError:
         return _told("What was given is nested too deeply: flatten it.", 2)
-    except (OSError, *_library_errors()) as error:
+    except _library_errors() as error:
         # Libraries write and fetch for us, and some wrap the system's error in one of theirs.
         told = _sentence(error)
         if told is None:
@@ -65,8 +65,8 @@ def _reader_has_left() -> bool:
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
-    """Errors of files and connections that are no OSError, of the libraries that are loaded."""
-    kinds: list[type[Exception]] = []
+    """Errors of files and connections: OSError, and those of the libraries that are loaded."""
+    kinds: list[type[Exception]] = [OSError]
     if "safetensors" in sys.modules:
         from safetensors import SafetensorError
 

@@ -14,9 +14,9 @@ RUN = [
 
 
 def test_a_kill_between_checkpoints_model_and_result_loses_nothing(tmp_path):
-    hits = r"/finetune|checkpoint-2/optimizer|checkpoint-1/trainer_state|test.*json$"
-    result = campaign(RUN, tmp_path, only=hits, how=("half", "before"), every=2)
-    assert len(result.operations) > 40 and len(result.trials) >= 2
+    hits = r"\.finetune\.|checkpoint-2/optimizer|\.test\."
+    result = campaign(RUN, tmp_path, only=hits, how=("half",))
+    assert len(result.operations) > 40 and len(result.trials) == 3
     assert not result.faults, "\n\n".join(result.faults)
 
 
