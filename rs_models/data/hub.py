@@ -44,7 +44,7 @@ class HubSource:
             _check_kind(self.hub_id, names)
         with told(self.hub_id):
             try:
-                return again(lambda: self._open(split, streaming))
+                return self._open(split, streaming)  # the clients try files again themselves
             except ConnectionError as error:
                 # `datasets` was never asked for this set before, or the network is gone.
                 snapshot = None if info is not None else _snapshot(self.hub_id, self.revision)
