@@ -141,6 +141,7 @@ def embed(
     if dtype not in DTYPES:
         raise UserError(f"Embeddings are stored as {', '.join(DTYPES)}, not as {dtype!r}.")
     state, output = PartialState(), Path(output)
+    named = model if isinstance(model, str) else model.name or ""
     encoder = _encoder(model, size)
     side = size or encoder.train_size
     with state.main_process_first():  # one process downloads, the others find it
@@ -169,7 +170,7 @@ def embed(
                 writer.write(_place(output, job, shard, len(shards)), shard)
         state.wait_for_everyone()
         first = state.is_main_process
-        done = _finish(output, job, shards, str(source), pile) if first else (0, 0)
+        done = _finish(output, job, shards, str(source), named, pile) if first else (0, 0)
     return Embedded(str(output), *done, len(shards), len(missing))
 
 
@@ -257,7 +258,7 @@ def _there(output: Path, job: Job, shard: Shard) -> Path | None:
 
 
 def _finish(
-    output: Path, job: Job, shards: list[Shard], source: str, pile: Pile
+    output: Path, job: Job, shards: list[Shard], source: str, model: str, pile: Pile
 ) -> tuple[int, int]:
     """Completes names, manifest and card; rows and images left out."""
     import pyarrow.parquet as pq
@@ -276,6 +277,7 @@ def _finish(
     content = {
         "job": job.record(),
         "source": source,
+        "model": model,
         "rows": rows,
         "skipped": skipped,
         "dimensions": width,

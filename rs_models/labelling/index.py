@@ -7,8 +7,6 @@ that array once, at the speed of memory, and is exact.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
-from ..files import read_job, written
+from ..files import read_job
+from .vectors import memory_map, picture
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ..evaluation.features import Encoder
 
 MANIFEST = "embeddings.json"
-# Beside it: where images and model lay on this machine; hidden, so that it is not published.
-MADE_FROM = ".made_from.json"
 # Columns that name a tile to a person, the best first.
 NAMES = ("file", "file_name", "path")
 # Vectors scored at a time: as float32 they stay in the processor's cache.
@@ -104,7 +101,7 @@ class Index:
         schema = pq.read_schema(files[0])
         if "embedding" not in schema.names:
             raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
-        vectors = _memory_map(folder, files)
+        vectors = memory_map(folder, files)
         light = [name for name in schema.names if name != "embedding"]
         table = pq.ParquetDataset(files).read(columns=light)
         return cls(vectors, table, folder)
@@ -230,39 +227,39 @@ class Index:
                 file that is no image.
         """
         import torch
-        from PIL import Image
+        from datasets import Features, Image
 
-        from ..data import load
-        from ..data.columns import RowReader
+        from ..data.columns import CorruptImageError, GeoTiff, RowReader
 
         path = Path(file)
         if not path.is_file():
             raise UserError(f"There is no tile or file called {path}.")
         encoder = self.encoder
+        raster = path.suffix.lower() in (".tif", ".tiff")
+        column = GeoTiff(list(encoder.bands)) if raster else Image(decode=False)
+        read = RowReader(Features({"image": column}), encoder.bands)
         try:
-            rows = load(str(path), "train", bands=encoder.bands)
-            image = RowReader(rows.features, encoder.bands)(rows[0])
-        except (OSError, Image.UnidentifiedImageError) as error:
+            image = read({"image": {"bytes": None, "path": str(path)}})
+        except (CorruptImageError, OSError) as error:
             raise UserError(f"{path} cannot be read as an image ({error}).") from error
+        encoder.preprocessing.check(image, str(path))
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[
             None
         ]  # (1, C, H, W)
         with torch.inference_mode():
-            return encoder(pixels).float().cpu().numpy()[0]
+            return encoder(pixels[None]).float().cpu().numpy()[0]
 
     @cached_property
     def made_from(self) -> dict[str, Any]:
-        """The job that made the table, with the paths of this machine where they are known.
+        """The record of `embed`: its job, and images and model as they were named to it.
 
         Raises:
             UserError: A table that does not say how it was made.
         """
         manifest = read_job(self.folder, MANIFEST) if self.folder is not None else None
-        if manifest is None or self.folder is None:
+        if manifest is None:
             raise UserError("The table does not say how it was made: name tiles of the table.")
-        paths = self.folder / MADE_FROM
-        here = json.loads(paths.read_text(encoding="utf-8")) if paths.is_file() else {}
-        return {**manifest["job"], **here}
+        return manifest
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -274,41 +271,62 @@ class Index:
         from ..evaluation.features import Encoder
         from ..evaluation.loading import load_encoder
 
-        job = self.made_from
-        encoder = load_encoder(job["model"], size=job["size"])
+        job = self.made_from["job"]
+        name = self.made_from.get("model") or job["model"]
+        encoder = load_encoder(name, size=job["size"])
         told = encoder.revision if isinstance(encoder, Encoder) else None
         if told not in (None, "unknown", job["model_revision"]):
             raise UserError(
-                f"{job['model']} has other weights now than those that made {self.folder}: embed "
-                "the images again."
+                f"{name} has other weights now than those that made {self.folder}: embed the "
+                "images again."
             )
         assert isinstance(encoder, Encoder)
         return encoder
 
     def pictures(self, rows: Iterable[int], source: str | None = None) -> list[np.ndarray]:
-        """The first three bands of some tiles, (H, W, 3) uint8 each.
+        """Red, green and blue of some tiles, (H, W, 3) uint8 each.
 
         Args:
-            rows: Of the table.
+            rows: Places of the tiles in the table.
             source: Where the images are; None takes where they were embedded from.
 
         Raises:
             UserError: Images that are not there any more.
         """
-        from ..data import load
-        from ..data.columns import RowReader
+        from concurrent.futures import ThreadPoolExecutor
 
-        job = self.made_from
-        images = load(source or job.get("source") or job["data"], job["split"])
-        if "row" not in self.table.column_names or len(images) != job["rows"]:
-            raise UserError(
-                f"{job['data']} does not hold the images any more that the table was made from: "
-                "name their folder with --images."
-            )
-        bands = self.encoder.bands
-        read = RowReader(images.features, bands)
-        places = self.table["row"].to_numpy()
-        return [_picture(read(images[int(places[row])]), bands) for row in rows]
+        from ..evaluation.pile import open_pile
+
+        job, bands = self.made_from["job"], self.encoder.bands
+        where = source or self.made_from.get("source") or job["data"]
+        pile: Any = open_pile(
+            where, bands, columns=None, split=job["split"], revision=None, side=job["size"]
+        )
+        self._arrange(pile, where)
+        pictures = []
+        with ThreadPoolExecutor(1) as pool:
+            for row in rows:
+                (item,) = next(pile.read(range(int(row), int(row) + 1), pool, 1))
+                if isinstance(item.image, str):
+                    raise UserError(f"{self.names[int(row)]} cannot be read: {item.image}.")
+                pictures.append(picture(item.image, bands))
+        return pictures
+
+    def _arrange(self, pile: Any, where: str) -> None:
+        """Brings images into the table's order, in which files that were added later come last."""
+        gone = UserError(
+            f"{where} does not hold the images any more that the table was made from: name their "
+            "folder with --images."
+        )
+        paths = getattr(pile, "paths", None)
+        if paths is None or "file" not in self.table.column_names:
+            if len(pile) < len(self):
+                raise gone
+            return
+        places = {file: number for number, file in enumerate(paths)}
+        if not places.keys() >= set(self.names):
+            raise gone
+        pile.order = np.array([places[name] for name in self.names], np.int64)
 
 
 def best(
@@ -326,65 +344,3 @@ def best(
     rows = np.flatnonzero(scores >= least)  # all that tie with the last one
     rows = rows[np.lexsort((rows, -scores[rows]))][:k]
     return rows, scores[rows]
-
-
-def _picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """Red, green and blue of an image as stored, stretched where it has more than 8 bits."""
-    colours = ("red", "green", "blue")
-    places = [bands.index(name) for name in colours] if set(colours) <= set(bands) else [0] * 3
-    image = image[..., places]
-    if image.dtype == np.uint8:
-        return image
-    low, high = np.percentile(image, (2, 98))
-    return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
-
-
-def _memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
-    """The table's vectors as one array on disk, made where it is missing or of another table."""
-    import pyarrow.parquet as pq
-
-    stamp = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        stamp.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    place = folder / f".vectors-{stamp.hexdigest()[:16]}.npy"
-    if not place.is_file():
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
-        for old in folder.glob(".vectors-*.npy"):
-            old.unlink()
-        with written(place) as partial:
-            _copy_vectors(files, rows, partial)
-    return np.load(place, mmap_mode="r")
-
-
-def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
-    import pyarrow.parquet as pq
-
-    vectors, start = None, 0
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(_BLOCK, columns=["embedding"]):
-            column = batch.column(0)
-            if column.null_count:
-                raise UserError(f"{file} holds rows without an embedding: embed the images again.")
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            block = flat.reshape(len(batch), -1)
-            if not np.isfinite(block.astype(np.float32)).all():
-                raise UserError(f"{file} holds NaN or infinite embeddings: its model diverged.")
-            if vectors is None:
-                vectors = np.lib.format.open_memmap(
-                    target, "w+", np.float16, (rows, block.shape[1])
-                )
-            if block.shape[1] != vectors.shape[1]:
-                raise UserError(f"{file} holds vectors of another length: it is of another model.")
-            vectors[start : start + len(block)] = _as_half(block)
-            start += len(block)
-    assert vectors is not None
-    vectors.flush()
-
-
-def _as_half(block: np.ndarray) -> np.ndarray:
-    """Float16, which cosines do not mind; vectors too large for it are shortened."""
-    if block.dtype == np.float16:
-        return block
-    largest = np.abs(block).max(1, keepdims=True).astype(np.float32)
-    return (block / np.maximum(largest / np.float32(60000), 1)).astype(np.float16)

@@ -1,0 +1,82 @@
+"""The vectors of a table as one array on disk, and its tiles as pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import written
+
+# Rows read at a time.
+_BLOCK = 4096
+
+
+def picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+    """Red, green and blue of an image as stored, stretched where it has more than 8 bits."""
+    colours = ("red", "green", "blue")
+    places = [bands.index(name) for name in colours] if set(colours) <= set(bands) else [0] * 3
+    image = image[..., places]
+    if image.dtype == np.uint8:
+        return image
+    low, high = np.percentile(image, (2, 98))
+    return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
+
+
+def memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
+    """The table's vectors as one array on disk, made where it is missing or of another table."""
+    import pyarrow.parquet as pq
+
+    stamp = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        stamp.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    place = folder / f".vectors-{stamp.hexdigest()[:16]}.npy"
+    if not place.is_file():
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        for old in folder.glob(".vectors-*.npy"):
+            old.unlink()
+        with written(place) as partial:
+            _copy_vectors(files, rows, partial)
+    return np.load(place, mmap_mode="r")
+
+
+def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
+    import pyarrow.parquet as pq
+
+    vectors, start = None, 0
+    for file in files:
+        parquet = pq.ParquetFile(file)
+        scaled = "scale" in parquet.schema_arrow.names  # of vectors stored as int8
+        columns = ["embedding", "scale"] if scaled else ["embedding"]
+        for batch in parquet.iter_batches(_BLOCK, columns=columns):
+            column = batch.column("embedding")
+            if column.null_count:
+                raise UserError(f"{file} holds rows without an embedding: embed the images again.")
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            block = flat.reshape(len(batch), -1)
+            if scaled:
+                block = block * batch.column("scale").to_numpy()[:, None].astype(np.float32)
+            if not np.isfinite(block.astype(np.float32)).all():
+                raise UserError(f"{file} holds NaN or infinite embeddings: its model diverged.")
+            if vectors is None:
+                vectors = np.lib.format.open_memmap(
+                    target, "w+", np.float16, (rows, block.shape[1])
+                )
+            if block.shape[1] != vectors.shape[1]:
+                raise UserError(f"{file} holds vectors of another length: it is of another model.")
+            vectors[start : start + len(block)] = _as_half(block)
+            start += len(block)
+    assert vectors is not None
+    vectors.flush()
+
+
+def _as_half(block: np.ndarray) -> np.ndarray:
+    """Float16, which cosines do not mind; vectors too large for it are shortened."""
+    if block.dtype == np.float16:
+        return block
+    largest = np.abs(block).max(1, keepdims=True).astype(np.float32)
+    return (block / np.maximum(largest / np.float32(60000), 1)).astype(np.float16)
