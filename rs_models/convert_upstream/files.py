@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import pickle
 import re
@@ -90,12 +89,6 @@ def _why_unread(file: Path, error: Exception) -> str:
             "its state_dict again with torch.save where you trust the file."
         )
     return f"{file} is cut short or no checkpoint of torch or safetensors: download it again."
-
-
-def sha256(file: Path) -> str:
-    """Of the file's bytes, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_output(output: Path, file: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from .. import backbones
 from ..errors import UserError
 from ..export import export
+from ..files import sha256
 from ..provenance import validate_provenance
 from ..version import __version__
 from .defaults import bands_of, epochs_of, statistics, value_range_of
-from .files import check_output, read_checkpoint, sha256
+from .files import check_output, read_checkpoint
 from .keys import beside, find_layout, grouped, listed, method_of, split, tensors_at
 from .layouts import FINE_TUNED, UPSTREAM
 from .networks import build

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from .. import backbones
 from ..backbones.loading import no_progress_bars
+from ..files import replaced
 from .keys import check_fit, get
 from .layouts import OPTIONAL
 
@@ -97,7 +98,5 @@ def _fill(
 
 def write_segmentation(network: PreTrainedModel, output: Path) -> None:
     """Adds a complete `segmentation` folder to the repository, for Auto classes' `subfolder`."""
-    partial = output / f".{SEGMENTATION}"
-    with no_progress_bars():
+    with no_progress_bars(), replaced(output / SEGMENTATION) as partial:
         network.save_pretrained(partial)
-    partial.rename(output / SEGMENTATION)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .. import backbones
 from ..errors import UserError
+from ..files import written
 from ..predict.model import Predictor, load_predictor
 from ..tasks.classification import classify
 
@@ -98,15 +99,9 @@ def export_onnx(
     stride = backbones.output_stride(native)
     side = size or -(-predictor.preprocessing.train_size // stride) * stride
     graph = _graph(predictor).eval()
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written(path) as partial:
         _write(graph, partial, predictor, side, opset, fixed=fixed)
         difference = _compare(graph, partial, predictor, side, stride, fixed=fixed)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     outputs = _OUTPUTS[predictor.task]
     return OnnxFile(str(path), outputs, (side, side) if fixed else None, difference)
 
