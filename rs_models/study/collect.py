@@ -15,7 +15,7 @@ from ..evaluation.results import Result
 from ..files import write_json
 from .claims import SEEDS, difference, is_tested, t_interval, verdicts
 from .config import Claim, Job, StudyConfig, cells_of, floors_of
-from .measure import RECORD
+from .measure import seconds_of
 
 
 def write(
@@ -53,6 +53,7 @@ def write(
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
     compared = compare(claims, by_key, floors_of(config))
     cells = cells_of(config)
+    folders = {Path(job.folder) for job in jobs}  # twins share one
     about = {
         "name": config.name,
         "command": command,
@@ -63,7 +64,7 @@ def write(
         "curves": config.curves,
         "amounts": config.amounts,
         "base": config.base,
-        "minutes": round(_seconds(jobs) / 60, 1),
+        "minutes": round(sum(map(seconds_of, folders)) / 60, 1),
         "failed": failed,
         "epochs": _curves(jobs),
     }
@@ -170,13 +171,3 @@ def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
         cell: [[epoch, round(float(np.mean(values)), 3)] for epoch, values in sorted(by.items())]
         for cell, by in found.items()
     }
-
-
-def _seconds(jobs: list[Job]) -> float:
-    """Of pretraining, over all runs."""
-    total = 0.0
-    for folder in {job.folder for job in jobs}:
-        path = Path(folder) / RECORD
-        if path.is_file():
-            total += json.loads(path.read_text(encoding="utf-8")).get("seconds", 0)
-    return total

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import write_json, write_text
+from ..files import claim, read_job, write_json, write_text
 from ..settings import build, merge
 from .config import Evaluation, Job
 
-RECORD = "job.json"
+# Beside pretraining's own record, `job.json`, whose name the study's had in earlier versions.
+RECORD, _EARLIER = "cell.json", "job.json"
 DONE = ".done"
 
 
@@ -29,8 +30,12 @@ def run_job(job: Job) -> str:
         TrainingStopped: A dead run.
     """
     folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = _claim(folder, job)
+    _rename_earlier(folder)
+    what = {"fingerprint": job.fingerprint, "settings": job.settings, "model": job.model}
+    # Held for a moment: the study holds the folder around, and pretraining claims this one.
+    with claim(folder, what, record=RECORD, adopts=lambda _: True):
+        pass
+    record = read_job(folder, RECORD) or {}
     if job.settings is not None and not (folder / "export").is_dir():
         from ..trainer import pretrain
         from ..trainer.config import RunConfig
@@ -72,19 +77,25 @@ def _is_measured(target: Path, evaluation: Evaluation) -> bool:
     return mark.is_file() and mark.read_text(encoding="utf-8") in ("", evaluation.fingerprint)
 
 
-def _claim(folder: Path, job: Job) -> dict[str, Any]:
-    """The folder's record; refuses one of other settings."""
-    path = folder / RECORD
+def seconds_of(folder: Path) -> float:
+    """How long a cell was pretrained, of any version's record; 0 where nothing was."""
+    _rename_earlier(folder)
+    return float((read_job(folder, RECORD) or {}).get("seconds", 0))
+
+
+def _rename_earlier(folder: Path) -> None:
+    """Gives the record of an earlier version the name and the form of today's."""
+    path = folder / _EARLIER
+    record: Any = {}
     if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["fingerprint"] != job.fingerprint:
-            raise UserError(
-                f"{folder} was made with other settings: remove it, or choose another output_dir."
-            )
-        return record
-    record = {"fingerprint": job.fingerprint, "settings": job.settings, "model": job.model}
-    write_json(path, record)
-    return record
+        with suppress(ValueError):  # no record of a study
+            record = json.loads(path.read_text(encoding="utf-8"))
+    if "fingerprint" not in record:
+        return
+    if not (folder / RECORD).is_file():
+        what = {key: record.pop(key) for key in ("fingerprint", "settings", "model")}
+        write_json(folder / RECORD, {"job": what, **record})
+    path.unlink()
 
 
 def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.results import Result, read_all
-from ..files import write_text
+from ..files import write_bytes, write_text
 from ..papers import PAPERS
-from ..tables import claim_difference, claims_table
+from ..tables import claim_difference, claims_table, markdown_table
 from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
 
@@ -26,13 +26,11 @@ def write_report(collected: Path, report: str | os.PathLike[str]) -> None:
         report: Markdown file.
     """
     path = Path(report)
-    folder = path.parent / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     results = _results(collected)
     about, claims = read(collected, "study.json"), read(collected, "claims.json")
     drawn = figures(about, claims, results)
     for name, content in drawn.items():
-        (folder / f"{path.stem}_{name}").write_bytes(content)
+        write_bytes(path.parent / "figures" / f"{path.stem}_{name}", content)
     text = report_text(collected, [f"figures/{path.stem}_{name}" for name in drawn])
     write_text(path, text)
 
@@ -175,16 +173,16 @@ _VERDICTS = {
 def _cells_table(cells: Mapping[str, str], results: Mapping[Key, Result]) -> str:
     columns = sorted({(data, protocol) for _, data, protocol in results}, key=_column_order)
     titles = [f"{data} {protocol}" for data, protocol in columns]
-    lines = [f"| cell | what | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
+    rows = []
     for cell, what in cells.items():
         values = [results.get((cell, data, protocol)) for data, protocol in columns]
         shown = [
             "" if value is None else _value(value, protocol)
             for value, (_, protocol) in zip(values, columns, strict=True)
         ]
-        lines.append(f"| {cell} | {what} | {' | '.join(shown)} |")
-    lines += ["", "Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU."]
-    return "\n".join(lines)
+        rows.append([cell, what, *shown])
+    below = "Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU."
+    return f"{markdown_table(['cell', 'what', *titles], rows)}\n\n{below}"
 
 
 def _value(result: Result, protocol: str) -> str:

@@ -7,10 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from ..errors import UserError
-from ..files import write_json
+from ..files import claim, write_json
 from . import collect
 from .config import Job, StudyConfig, claims_of, jobs_of
 from .data import prepare
@@ -31,18 +28,12 @@ def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int
         How many jobs failed or are left; 0 when the study is whole.
 
     Raises:
-        UserError: Settings that cannot be used, found before anything runs, or another process at
-            work in the folder.
+        UserError: Settings that cannot be used, found before anything runs, or a folder that holds
+            something else or that a running process works in.
     """
     output = Path(config.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another process is at work in {output}: wait for it.") from None
-    try:
-        claims = claims_of(config)
+    claims = claims_of(config)
+    with claim(output, {"command": "study", "name": config.name}, adopts=_earlier):
         jobs = jobs_of(config, prepare(config.data, output / "data"))
         failed = {} if config.collect_only else _run(config, jobs)
         if not config.collect_only:
@@ -52,8 +43,11 @@ def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int
         left = sum(not is_done(job) for job in jobs)
         print(f"{len(jobs) - left} of {len(jobs)} runs are there; results in {config.results_dir}")
         return left
-    finally:
-        lock.release()
+
+
+def _earlier(folder: Path) -> bool:
+    """Whether a folder without a record holds a study, begun by an earlier version."""
+    return any((folder / name).exists() for name in ("runs", "data", FAILED))
 
 
 def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:

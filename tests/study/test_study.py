@@ -7,14 +7,18 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
+from rs_models.files import claim
 from rs_models.settings import build
 from rs_models.study.claims import SEEDS
 from rs_models.study.config import Job, StudyConfig
+from rs_models.study.measure import is_done, run_job, seconds_of
 from rs_models.study.report import report_text
 from rs_models.study.runner import study
 from rs_models.study.workers import devices, run_all
@@ -114,6 +118,42 @@ def test_a_study_runs_collects_and_writes_and_does_nothing_twice(tmp_path, capsy
     assert "2 to go" in capsys.readouterr().out  # the broken ones alone are tried again
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("model.safetensors")}
     assert kept == {path: path.read_bytes() for path in (tmp_path / "collected").rglob("*.json")}
+
+
+def test_a_cells_pretraining_and_its_record_share_a_folder_and_an_older_record_counts(tmp_path):
+    trained = {**RUN, "data": {"name": DATA}, "max_steps": 1, "method": {"name": "rsisc"}}
+    one = Job("one", 0, str(tmp_path / "one"), trained, None, {})
+    assert run_job(one) == "done" and is_done(one)
+    record = json.loads((tmp_path / "one" / "cell.json").read_text())
+    assert record["job"]["settings"] == trained and record["seconds"] > 0
+    # As earlier versions left it: under the name that pretraining's own record has today.
+    (tmp_path / "one" / "cell.json").unlink()
+    old = {**record["job"], "seconds": 7.5}
+    (tmp_path / "one" / "job.json").write_text(json.dumps(old))
+    assert seconds_of(tmp_path / "one") == 7.5
+    assert run_job(one) == "done"
+    assert not list(tmp_path.rglob("*lock*")) and not list(tmp_path.rglob("*partial*"))
+    with pytest.raises(UserError, match="holds another job"):
+        run_job(replace(one, settings={**trained, "max_steps": 2}))
+
+
+def test_a_folder_belongs_to_one_study(tmp_path):
+    idle = settings(tmp_path, collect_only=True, report=None)
+    (tmp_path / "runs" / "runs").mkdir(parents=True)  # of an earlier version, without a record
+    (tmp_path / "runs" / ".lock").touch()
+    assert study(idle) == 10
+    assert not (tmp_path / "runs" / ".lock").exists()
+    with pytest.raises(UserError, match="holds another job"):
+        study(replace(idle, name="other"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        study(replace(idle, output_dir=str(tmp_path / "photos")))
+    with (
+        claim(tmp_path / "runs", {"command": "study", "name": "tiny"}),
+        pytest.raises(UserError, match="is being worked on"),
+    ):
+        study(idle)
 
 
 def job(folder, name, settings=None):
