@@ -100,7 +100,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 failed, 2 bad input.
+    """Runs one command; the exit code: 0 done, 1 failed, 2 bad input.
 
     Args:
         argv: The command and its arguments; None takes the process's.

@@ -20,7 +20,7 @@ class Baseline:
     Attributes:
         name: As its authors call it.
         arxiv: Its paper's number.
-        arguments: Of `training/pretrain.py`.
+        arguments: Arguments of `training/pretrain.py`.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Paper:
 
     Attributes:
         label: The method's name as its authors write it.
-        title: Of the paper.
+        title: Title of the paper.
         authors: "Family, Given", all of them, in order.
         venue: Short name of the journal and its whole name.
-        year: Of publication.
-        doi: Of the published version.
+        year: Year of publication.
+        doi: DOI of the published version.
         arxiv: Number of the free version; None where there is none.
         code: Address of the authors' code; None where none is published.
         learns_from: What the labels are replaced by, in a few words.

@@ -199,7 +199,8 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
 
     Args:
         repo_id: "<org>/<name>".
-        datasets: Of a data set, which may also lie under `datasets/`, as in the Hub's addresses.
+        datasets: Whether it is a data set, which may also lie under `datasets/`, as in the Hub's
+            addresses.
 
     Returns:
         `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder, else `hub/<org>/<name>` of the

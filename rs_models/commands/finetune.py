@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fine-tune from the command line; the exit code."""
+    """Fine-tunes from the command line; the exit code."""
     from ..settings import arguments, build, merge, parse
     from ..tasks.finetuning.config import FinetuneConfig, preset
 

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a pretraining from the command line; the exit code.
+    """Runs a pretraining from the command line; the exit code.
 
     Raises:
         UserError: Settings or data that cannot be used.

@@ -26,11 +26,11 @@ class ResampleConfig:
 
     Attributes:
         data: Known set, Hub id or local folder.
-        split: Of it.
+        split: Split of the data set.
         model: Encoder whose features are clustered.
         n: Images to draw.
-        clusters: Of k-means.
-        seed: Of the clusters' starts and of the draw.
+        clusters: Number of k-means clusters.
+        seed: Seed of the clusters' starts and of the draw.
         output: Folder that gets the Parquet file.
     """
 

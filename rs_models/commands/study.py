@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a study; the exit code."""
+    """Runs a study; the exit code."""
     config = parse(StudyConfig, argv, usage=USAGE)
     from ..study.runner import study
 

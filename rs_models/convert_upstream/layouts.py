@@ -23,9 +23,9 @@ class Upstream:
     Attributes:
         repository: Where the code lies.
         licence: The licence question that the user must settle, with the facts.
-        mean: After division by full scale; one number for any bands, or one a band.
-        std: Likewise.
-        epochs: Of the released or described run; None where no run is described.
+        mean: Mean after division by full scale; one number for any bands, or one a band.
+        std: Standard deviation after division by full scale; one number, or one a band.
+        epochs: Number of epochs of the released or described run; None where no run is described.
         data: Name of the training set, None where a file does not tell.
         stride: Image side over feature side of a ResNet, as trained.
         bands: Bands by their number, where that settles them.

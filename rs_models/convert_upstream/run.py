@@ -47,7 +47,7 @@ def convert(
         bands: Bands of the first convolution; RGB is taken for three channels, and
             red, green, blue, infrared for GLCNet's four.
         data: Training set, where you know more than the file.
-        epochs: Likewise.
+        epochs: Epochs that were trained, where you know more than the file.
         train_size: Side of the training images in pixels. By default 224, for a ViT the side that
             its position embeddings are for.
         value_range: [black, full scale] as stored. By default (0, 255); needed for other bands

@@ -81,8 +81,8 @@ class Answers:
     """What a protocol got right.
 
     Attributes:
-        correct: Of each run (draw, place) the score of each test image, (M_i,) bool, or floats from
-            0 to 1.
+        correct: For each run (draw, place), the score of each test image, (M_i,) bool, or floats
+            from 0 to 1.
         settings: What the numbers depend on.
         scores: Other scores, a value a run.
     """

@@ -162,7 +162,7 @@ def choose_c(
         val_x: (V, D) features to choose on, never the test images'.
         val_y: (V,).
         grid: Values of C in growing order.
-        num_classes: K.
+        num_classes: Number of classes K.
         device: Where to compute.
 
     Returns:

@@ -22,8 +22,8 @@ class Place:
     """Where a tile lies.
 
     Attributes:
-        x: Of its centre, in its own coordinate system.
-        y: Of its centre.
+        x: First coordinate of its centre, in its own coordinate system.
+        y: Second coordinate of its centre, in the same system.
         crs: Its coordinate system, "EPSG:32634" or WKT.
         geometry: Its outline in longitude and latitude, as WKB.
     """

@@ -108,7 +108,7 @@ class Rows:
 
         Args:
             span: Places.
-            pool: Of threads.
+            pool: Pool of threads.
             block: Images at a time.
         """
         from ..data.columns import BandArray

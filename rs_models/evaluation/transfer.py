@@ -58,7 +58,7 @@ def relabel(
 
     Args:
         labels: (N,) of the source.
-        classes: Its names.
+        classes: Names of its classes.
         target: Names of the target's classes.
         mapping: Source class -> target class.
 

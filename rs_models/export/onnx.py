@@ -40,7 +40,7 @@ class OnnxFile:
     """What was written.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         outputs: Names.
         size: (height, width) that a Swin's or UperNet's file is for; None takes any.
         difference: Largest difference to torch over the largest output, of those checked.

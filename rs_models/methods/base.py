@@ -53,7 +53,7 @@ class SslConfig(PreTrainedConfig):
     view_settings: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Build the nested backbone config (a ResNet-50 over the bands when none is given)."""
+        """Builds the nested backbone config (a ResNet-50 over the bands when none is given)."""
         self.bands = list(resolve_bands(self.bands))
         if self.backbone_config is None:
             self.backbone_config = backbones.backbone_config(
@@ -72,7 +72,7 @@ class SslConfig(PreTrainedConfig):
         return cast(PreTrainedConfig, self.backbone_config)
 
     def refuse(self, **wrong: tuple[bool, str]) -> None:
-        """Raise ValueError for the first wrong setting, given `name=(is it wrong, the rule)`."""
+        """Raises ValueError for the first wrong setting, given `name=(is it wrong, the rule)`."""
         for name, (is_wrong, rule) in wrong.items():
             if is_wrong:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
@@ -123,7 +123,7 @@ class SslModel(PreTrainedModel):
     backbone_types: ClassVar[tuple[str, ...]] = backbones.NATIVE_TYPES
 
     def __init__(self, config: SslConfig) -> None:
-        """Build the native backbone; a subclass adds its heads and calls `post_init()`."""
+        """Builds the native backbone; a subclass adds its heads and calls `post_init()`."""
         super().__init__(config)
         if config.native.model_type not in self.backbone_types:
             raise UserError(
@@ -143,7 +143,7 @@ class SslModel(PreTrainedModel):
         return self.config.image_size
 
     def check_batch(self, size: int) -> None:
-        """Refuse a number of images a micro-batch, over all processes, that cannot be trained on.
+        """Refuses a number of images a micro-batch, over all processes, that cannot be trained on.
 
         Raises:
             UserError: Before any training.
@@ -188,7 +188,7 @@ class SslModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(cls, name_or_path: str, **settings: Any) -> Self:
-        """Start a method from trained weights: a native folder, a Hub id or a timm name.
+        """Starts a method from trained weights: a native folder, a Hub id or a timm name.
 
         Weights are loaded here and not in `__init__`, where `post_init()` would overwrite them.
         The stem is adapted when `bands` name other bands than the weights have.
@@ -221,7 +221,7 @@ class SslModel(PreTrainedModel):
         self.sync_momentum()
 
     def freeze(self) -> None:
-        """Mark what no optimizer may touch: teachers, and the identity pooler of a ViT.
+        """Marks what no optimizer may touch: teachers, and the identity pooler of a ViT.
 
         Called when training starts too: `from_pretrained` makes every parameter trainable again.
         """
@@ -231,7 +231,7 @@ class SslModel(PreTrainedModel):
 
     @torch.no_grad()
     def sync_momentum(self) -> None:
-        """Copy students to teachers, parameters and buffers."""
+        """Copies students to teachers, parameters and buffers."""
         for student, teacher in self.momentum_pairs():
             teacher.load_state_dict(student.state_dict())
 

@@ -42,7 +42,7 @@ class FalseConfig(MultiCropConfig):
     """Settings of FALSE beyond those of every method and of small crops.
 
     Args:
-        temperature: Of NT-Xent and of the comparison, > 0.
+        temperature: Temperature of NT-Xent and of the comparison, > 0.
         confidence: How far a suspected false negative is a positive, 0 (SimCLR) to 1.
         threshold: Smallest cosine with its positive at which an anchor is believed, -1 to 1.
         scope: One suspect a `batch` (released) or one a `row` (anchor).
@@ -78,7 +78,7 @@ class FalseForPreTraining(MultiCropModel):
     config_class = FalseConfig
 
     def __init__(self, config: FalseConfig) -> None:
-        """Build backbone and projector."""
+        """Builds backbone and projector."""
         super().__init__(config)
         width = feature_dim(config.native)
         self.projector = mlp(width, width, config.projector_dim, relu=config.projector_relu)

@@ -46,7 +46,7 @@ class GlcnetConfig(SslConfig):
     """Settings of GLCNet beyond those of every method.
 
     Args:
-        temperature: Of both losses, > 0.
+        temperature: Temperature of both losses, > 0.
         global_weight: Weight of the global loss, 0 to 1; the local loss has the rest.
         style: Describe an image by mean and variance; else by the mean alone.
         patch_size: Side of a region in pixels of the view; null is 48 for 224.
@@ -55,7 +55,7 @@ class GlcnetConfig(SslConfig):
         projector_dim: Width of the embeddings of images and of regions.
         encoder_dim: Channels of the encoder's map and within the decoder.
         decoder_dim: Channels of the decoder's map.
-        dropout: Of the encoder's map.
+        dropout: Dropout rate of the encoder's map.
         norm_momentum: Share of the new batch in BatchNorm's running statistics.
     """
 
@@ -78,7 +78,7 @@ class GlcnetConfig(SslConfig):
     norm_momentum: float = 0.9
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Note the dilation in the backbone's config, where `backbones` reads it."""
+        """Notes the dilation in the backbone's config, where `backbones` reads it."""
         if self.patch_size is None:
             self.patch_size = max(1, round(self.image_size * 48 / 224))
         super().__post_init__(**kwargs)
@@ -110,7 +110,7 @@ class GlcnetForPreTraining(SslModel):
     backbone_types: ClassVar[tuple[str, ...]] = ("resnet",)
 
     def __init__(self, config: GlcnetConfig) -> None:
-        """Build the network; a half without weight is left out."""
+        """Builds the network; a half without weight is left out."""
         super().__init__(config)
         low, *_, high = config.native.hidden_sizes
         norm_momentum = config.norm_momentum

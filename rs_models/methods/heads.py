@@ -48,7 +48,7 @@ class DinoHead(nn.Module):
     def __init__(
         self, in_dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256
     ) -> None:
-        """See the class."""
+        """Builds the layers."""
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(in_dim, hidden_dim),

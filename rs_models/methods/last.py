@@ -53,7 +53,7 @@ class LastConfig(SslConfig):
         local_views: Local crops an image.
         local_size: Their side in pixels; null is 96 for 224.
         global_scale: Smallest and largest area of a global crop over the image's.
-        local_scale: Of a local crop, where `scale_alignment` is `views`.
+        local_scale: Range of scales of a local crop, where `scale_alignment` is `views`.
         scale_alignment: `views` draws local crops anywhere; `ground` within a global crop, at the
             ratio of the view sizes, so that both show the ground at one scale.
         region_matching: Add EsViT's loss between regions, half and half.
@@ -61,8 +61,8 @@ class LastConfig(SslConfig):
         teacher_temperature: After the warm-up, > 0.
         teacher_temperature_start: At the start.
         teacher_temperature_warmup: Share of the training.
-        momentum: Of the teacher at the start; it grows to 1 by a cosine.
-        center_momentum: Of the centre.
+        momentum: Momentum of the teacher at the start; it grows to 1 by a cosine.
+        center_momentum: Momentum of the centre.
         freeze_last_layer: Share of the training in which the prototypes stay as they started.
     """
 
@@ -122,7 +122,7 @@ class LastForPreTraining(SslModel):
     region_center: Tensor
 
     def __init__(self, config: LastConfig) -> None:
-        """Build student and teacher."""
+        """Builds student and teacher."""
         super().__init__(config)
         # DINO drops paths in the student only.
         steady = copy.deepcopy(config.native)
@@ -194,14 +194,14 @@ class LastForPreTraining(SslModel):
         )
 
     def before_update(self, step: int, total_steps: int) -> None:
-        """Hold the prototypes still at first: the rest of the network has to find its feet."""
+        """Holds the prototypes still at first: the rest of the network has to find its feet."""
         if step < self.config.freeze_last_layer * total_steps:
             for head in self.children():
                 if isinstance(head, DinoHead):
                     head.last_layer.weight.grad = None
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the teacher."""
+        """Moves the teacher."""
         self.update_momentum(schedules.cosine(self.config.momentum, 1.0, step, total_steps))
 
     def forward(self, batch: ViewBatch) -> SslOutput:

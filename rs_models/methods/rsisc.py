@@ -51,7 +51,7 @@ class RsiscConfig(MultiCropConfig):
     Args:
         signal: `instance_discrimination`, `inpainting` or `relative_position`.
         recipe: View recipe; null is the signal's own.
-        temperature: Of NT-Xent, > 0.
+        temperature: Temperature of NT-Xent, > 0.
         projector_hidden_dim: Width of the projector's hidden layer.
         projector_dim: Width of the embedding that NT-Xent sees.
         visible_weight: Weight of the visible part in the reconstruction loss, 0 to 1.
@@ -74,7 +74,7 @@ class RsiscConfig(MultiCropConfig):
     permutations: int = 24
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Choose the signal's views where none are named."""
+        """Chooses the signal's views where none are named."""
         self.recipe = self.recipe or RECIPES[self.signal]
         super().__post_init__(**kwargs)
 
@@ -100,7 +100,7 @@ class RsiscForPreTraining(MultiCropModel):
     band_std: Tensor
 
     def __init__(self, config: RsiscConfig) -> None:
-        """Build backbone and head."""
+        """Builds backbone and head."""
         super().__init__(config)
         width = backbones.feature_dim(config.native)
         if config.signal == "inpainting":
@@ -154,7 +154,7 @@ class RsiscForPreTraining(MultiCropModel):
         return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(h) // views])
 
     def _inpaint(self, x: Tensor) -> SslOutput:
-        """Hide the central square of half height and width, and fill it."""
+        """Hides the central square of half height and width, and fills it."""
         hidden = central_mask(x)  # (1, 1, H, W)
         output, deepest = self.decoder(self.backbone, x * (1 - hidden))
         target = 2 * (x.float() * self.band_std + self.band_mean) - 1  # black -1, full scale 1
@@ -192,7 +192,7 @@ class ContextDecoder(nn.Module):
     """
 
     def __init__(self, native: Any, bands: int) -> None:
-        """See the class."""
+        """Builds the layers from the bottleneck up to the image."""
         super().__init__()
         if native.model_type != "resnet" or len(native.hidden_sizes) != 4:
             raise UserError("inpainting needs a ResNet backbone of four stages.")
@@ -240,7 +240,7 @@ class PuzzleHead(nn.Module):
     """
 
     def __init__(self, width: int, cells: int, permutations: int) -> None:
-        """See the class."""
+        """Builds the layers."""
         super().__init__()
         self.cells = cells
         self.compress = nn.Conv2d(width, 512, 3, padding=1)

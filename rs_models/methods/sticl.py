@@ -43,8 +43,8 @@ class SticlConfig(SslConfig):
     """Settings of STICL beyond those of every method.
 
     Args:
-        temperature: Of InfoNCE, > 0.
-        momentum: Of the key encoder, 0 to 1; it moves before every step.
+        temperature: Temperature of InfoNCE, > 0.
+        momentum: Momentum of the key encoder, 0 to 1; it moves before every step.
         queue_size: Earlier keys that serve as negatives, a multiple of the global batch.
         projector_dim: Width of queries and keys.
         transfer_probability: Share of keys made of a transferred image, 0 (MoCo v2) to 1.
@@ -86,7 +86,7 @@ class SticlForPreTraining(SslModel):
     queue_place: Tensor
 
     def __init__(self, config: SticlConfig) -> None:
-        """Build both encoders and the queue."""
+        """Builds both encoders and the queue."""
         super().__init__(config)
         width = backbones.feature_dim(config.native)
         self.projector = mlp(width, width, config.projector_dim)
@@ -115,7 +115,7 @@ class SticlForPreTraining(SslModel):
         return [(self.backbone, self.key_backbone), (self.projector, self.key_projector)]
 
     def before_step(self, step: int, total_steps: int) -> None:
-        """Move the key encoder before it makes keys, as MoCo does."""
+        """Moves the key encoder before it makes keys, as MoCo does."""
         self.update_momentum(self.config.momentum)
 
     def forward(self, batch: ViewBatch) -> SslOutput:
@@ -152,7 +152,7 @@ class SticlForPreTraining(SslModel):
 
     @torch.no_grad()
     def enqueue(self, key: Tensor) -> None:
-        """Replace the oldest keys by those of all processes.
+        """Replaces the oldest keys by those of all processes.
 
         Raises:
             UserError: The queue is not a multiple of the global batch.

@@ -37,7 +37,7 @@ class TovConfig(MultiCropConfig):
     """Settings of TOV beyond those of every method and of small crops.
 
     Args:
-        temperature: Of NT-Xent, > 0.
+        temperature: Temperature of NT-Xent, > 0.
         projector_hidden_dim: Width of the projector's hidden layer.
         projector_dim: Width of the embedding that the loss sees.
     """
@@ -72,7 +72,7 @@ class TovForPreTraining(MultiCropModel):
     config_class = TovConfig
 
     def __init__(self, config: TovConfig) -> None:
-        """Build backbone and projector."""
+        """Builds backbone and projector."""
         super().__init__(config)
         self.projector = projector(
             feature_dim(config.native), config.projector_hidden_dim, config.projector_dim

@@ -42,8 +42,8 @@ class Predictor:
     Attributes:
         task: segmentation, classification, detection or embedding.
         model: The network.
-        preprocessing: Of its images.
-        names: Of the classes; empty for embeddings.
+        preprocessing: Preprocessing of its images.
+        names: Names of the classes; empty for embeddings.
         name: For messages and records.
         revision: Hash of the weights.
         stride: Pixels to one cell of the result; None depends on the tile (one value a tile).
@@ -181,9 +181,9 @@ def from_model(
     """A predictor around a network in memory.
 
     Args:
-        model: Of transformers, or ours.
+        model: A model of transformers or of this package.
         task: "segmentation", "classification" or "detection".
-        preprocessing: Of its images.
+        preprocessing: Preprocessing of its images.
         name: For records.
         precision: "no" or "bf16".
     """

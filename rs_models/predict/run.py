@@ -39,14 +39,14 @@ class Prediction:
     """What was made of a scene.
 
     Attributes:
-        scene: Path of it.
+        scene: Path of the scene.
         output: File written.
         kind: classes, probabilities, embeddings or boxes.
-        tiles: Of the scene.
+        tiles: Number of tiles of the scene.
         computed: Tiles that this call computed; the rest was there, or holds no data.
-        boxes: Found, else None.
-        polygons: Written, else None.
-        corrupt_blocks: Left out, see `skip_corrupt`.
+        boxes: Number of boxes found; None for other kinds.
+        polygons: Number of polygons written; None where none were asked for.
+        corrupt_blocks: Number of corrupt blocks left out, see `skip_corrupt`.
         hectares: Ground of each class that occurs in a map of classes; None where the scene has no
             place on Earth.
         polygons_file: File of the polygons.
@@ -108,7 +108,7 @@ def predict(
         bands: Names of the file's bands in order, where it does not name them.
         tile: Side of a tile in pixels; None is 512, or the training size of models that give one
             answer an image.
-        overlap: Of neighbouring tiles in pixels; None is a quarter of a tile.
+        overlap: Overlap of neighbouring tiles in pixels; None is a quarter of a tile.
         batch_size: Tiles at a time.
         threshold: Least score of a box.
         polygons: Also write the polygons of a class map: True for `<output>.geojson`, a suffix

@@ -29,7 +29,7 @@ class Scene:
     """An open raster as a model wants it.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         raster: Open rasterio data set.
         indexes: Numbers (from 1) of the bands to read, in the model's order.
         skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
@@ -60,8 +60,8 @@ class Scene:
         """Opens a GeoTIFF, VRT or whatever GDAL reads.
 
         Args:
-            path: Of the file.
-            preprocessing: Of the model, which says the bands.
+            path: Path of the file.
+            preprocessing: Preprocessing of the model, which says the bands.
             bands: Names of the file's bands in order, where it does not name them.
             skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
             sensor: One of `sensors.SENSORS`, where band numbers do not tell.

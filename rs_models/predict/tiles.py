@@ -23,10 +23,10 @@ class Grid:
     """Tiles over one axis pair of a scene, in pixels.
 
     Attributes:
-        height: Of the scene.
-        width: Of the scene.
+        height: Height of the scene.
+        width: Width of the scene.
         tile: Side of a tile.
-        overlap: Of neighbours, at most half a tile.
+        overlap: Overlap of neighbouring tiles, at most half a tile.
         stride: Pixels of the scene to one cell of the result.
     """
 
@@ -37,7 +37,7 @@ class Grid:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be blended."""
+        """Refuses what cannot be blended."""
         if self.tile < 1 or self.tile % self.stride:
             raise UserError(
                 f"tile is {self.tile} pixels: it must be a multiple of {self.stride}, the pixels "
@@ -99,12 +99,12 @@ class Blender:
     """Sums the tiles of a scene row by row; holds the rows of one row of tiles.
 
     Args:
-        grid: Of the tiles.
+        grid: Grid of the tiles.
         channels: K of a result.
     """
 
     def __init__(self, grid: Grid, channels: int) -> None:
-        """Reserve one row of tiles."""
+        """Reserves one row of tiles."""
         self.grid = grid
         side, stride = grid.tile // grid.stride, grid.stride
         self.side, self.step = side, grid.step // stride

@@ -127,9 +127,9 @@ def write_cog(
         raster: The open scene, for its place on Earth.
         grid: Grid of the tiles.
         output: File to make.
-        dtype: Of the values.
+        dtype: Data type of the values.
         count: Bands.
-        names: Of the classes (categorical), or of the bands.
+        names: Names of the classes (categorical), or of the bands.
         tags: For the file.
         categorical: Whether values are classes: a colour each, and overviews that keep classes.
     """

@@ -16,7 +16,7 @@ def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Args:
-        path: Of the file, or the name of a recipe that the package brings ("quickstart").
+        path: Path of the file, or the name of a recipe that the package brings ("quickstart").
 
         as_written: Whether numbers remember how they were written, for `build`.
 

@@ -122,7 +122,7 @@ def differences(settings: Any) -> dict[str, Any]:
 
 
 def merge(target: dict[str, Any], source: dict[str, Any]) -> None:
-    """Write `source` over `target`, nested groups key by key."""
+    """Writes `source` over `target`, nested groups key by key."""
     for key, value in source.items():
         if isinstance(value, dict) and isinstance(target.get(key), dict):
             merge(target[key], value)

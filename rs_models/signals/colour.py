@@ -24,7 +24,7 @@ def is_rgb(bands: Sequence[str]) -> bool:
 
 
 def colour_map(params: ViewParams, bands: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fold each sample's brightness, contrast, saturation, hue and grey into one affine map.
+    """Folds each sample's brightness, contrast, saturation, hue and grey into one affine map.
 
     A pixel x (C,) becomes `pixel @ x + mean @ m`, m (C,) being the mean of the sample's crop. The
     steps are torchvision's, in the sample's own order, but for two things: values are clamped once

@@ -70,7 +70,7 @@ def mean_over_processes(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def shuffle_over_processes(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Deal the rows of the global batch out to the processes anew (MoCo's shuffled BatchNorm).
+    """Deals the rows of the global batch out to the processes anew (MoCo's shuffled BatchNorm).
 
     The key encoder's statistics are then over other images than the query's, which would
     otherwise give away which key belongs to a query.
@@ -92,7 +92,7 @@ def shuffle_over_processes(x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def unshuffle_over_processes(x: Tensor, order: Tensor | None) -> Tensor:
-    """Undo `shuffle_over_processes` on what was computed from its rows."""
+    """Undoes `shuffle_over_processes` on what was computed from its rows."""
     if order is None:
         return x
     return gather(x)[order.argsort().view(processes(), -1)[dist.get_rank()]]

@@ -143,7 +143,7 @@ def suspected_false_negatives(
     Args:
         z1: (N, D) embeddings of the first views on this process, any scale.
         z2: (N, D) embeddings of the second views, in the same order.
-        temperature: Of the exponentials that are compared.
+        temperature: Temperature of the exponentials that are compared.
         threshold: An anchor is believed only if the cosine with its own positive reaches this.
         scope: `batch`, as released: among all pairs i < j of the batch the one whose exponential
             is closest to its anchor's positive one (all that tie). `row`: the closest of every

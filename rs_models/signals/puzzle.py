@@ -101,7 +101,7 @@ def cell_size(size: int, grid: int, margin: float) -> int:
 
 
 def cut(view: Tensor, grid: int, margin: float, table: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
-    """Cut views into cells, crop each at random and put them in a random order.
+    """Cuts views into cells, crops each at random and puts them in a random order.
 
     Args:
         view: (B, C, S, S) views; a remainder of S / grid pixels is left out.

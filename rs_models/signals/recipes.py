@@ -176,7 +176,7 @@ RECIPES: dict[str, Callable[[int], Recipe]] = {
 def recipe_from_settings(
     name: str, size: int, overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return a named recipe with some settings of its views replaced.
+    """Returns a named recipe with some settings of its views replaced.
 
     Args:
         name: A key of `RECIPES`.

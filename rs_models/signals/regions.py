@@ -33,7 +33,7 @@ def draw_regions(
     patches: int = 4,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw patches around the same source pixels in two views of each image.
+    """Draws patches around the same source pixels in two views of each image.
 
     A candidate is a source pixel that both views show at least half a patch away from their
     borders. For each patch one candidate is drawn uniformly, the patch of each view is put around

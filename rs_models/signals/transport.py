@@ -38,7 +38,7 @@ def transfer_scene(
     solver: str = "emd",
     plan: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Give an image the colours of another scene, exactly as STICL's released code does.
+    """Gives an image the colours of another scene, exactly as STICL's released code does.
 
     `num_samples` pixels of each image are matched by the plan that moves the content's colours
     into the scene's at the least total squared distance. A pixel then moves as its nearest sampled
@@ -50,7 +50,8 @@ def transfer_scene(
         content: (H, W, C) uint8 or uint16, any number of bands.
         scene: (H', W', C) of the same type, any size.
         num_samples: Pixels drawn from each image, with replacement; memory grows with its square.
-        seed: Of the draw. The released code has 42 in every call, so the same positions each time.
+        seed: Seed of the draw. The released code has 42 in every call, so the same positions each
+            time.
         solver: "emd" (scipy) or "pot" (the package POT, installed separately). Both are exact and
             take 0.1 s for 1,000 samples on one core. Repeated colours make the optimal plan not
             unique: only "pot" also picks the plan of the released code, hence its very image.
@@ -90,13 +91,13 @@ def transfer_scene(
 def sample_positions(
     content_pixels: int, scene_pixels: int, num_samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the pixels that stand for two images, with replacement.
+    """Draws the pixels that stand for two images, with replacement.
 
     Args:
         content_pixels: H*W of the content.
         scene_pixels: H*W of the scene.
         num_samples: n, drawn from each.
-        seed: Of NumPy's legacy generator, the one the released code draws with.
+        seed: Seed of NumPy's legacy generator, the one the released code draws with.
 
     Returns:
         Two (n,) int64 arrays of row-major pixel positions, the content's drawn first.
@@ -108,7 +109,7 @@ def sample_positions(
 
 
 def exact_plan(source: np.ndarray, target: np.ndarray, *, solver: str = "emd") -> np.ndarray:
-    """Match two equally large sets of colours at the least total squared distance.
+    """Matches two equally large sets of colours at the least total squared distance.
 
     With uniform weights an optimal plan is a permutation, so exact transport is an assignment.
 
@@ -158,7 +159,7 @@ def transfer_batch(
     num_steps: int = 10,
     num_threads: int | None = None,
 ) -> Tensor:
-    """Give each image of a batch the colours of the scene at the same place in another batch.
+    """Gives each image of a batch the colours of the scene at the same place in another batch.
 
     The fast solvers run where the batch is and never wait for the device:
 
@@ -179,9 +180,9 @@ def transfer_batch(
         scene: (B, C, H', W') of the same type, on the same device.
         solver: "gaussian", "sliced", "emd" or "pot".
         num_samples: Pixels drawn from each image, by all solvers but "gaussian".
-        seed: Of the positions, common to the batch, and of the rotations of "sliced".
+        seed: Seed of the positions, common to the batch, and of the rotations of "sliced".
         num_steps: Rotations of "sliced".
-        num_threads: Of the exact solvers; None takes torch's number.
+        num_threads: Number of threads of the exact solvers; None takes torch's number.
 
     Returns:
         (B, C, H, W) of the content's type, on its device; clipped to the type's range.

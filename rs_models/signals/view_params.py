@@ -72,7 +72,7 @@ def draw_params(
     generator: torch.Generator,
     within: torch.Tensor | None = None,
 ) -> ViewParams:
-    """Draw the parameters of one view of `batch` images of `height` x `width` pixels.
+    """Draws the parameters of one view of `batch` images of `height` x `width` pixels.
 
     Args:
         view: Ranges and probabilities.

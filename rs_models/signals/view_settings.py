@@ -71,7 +71,7 @@ class View:
     solarize_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Checks every value."""
         _check_view(self)
 
 
@@ -109,7 +109,7 @@ class SceneTransfer:
     """The second view is made of the image in another image's colours (see `transport`).
 
     Attributes:
-        probability: Of a transfer, by sample.
+        probability: Probability of a transfer, by sample.
         solver: `emd`, `gaussian` or `sliced`.
         num_samples: Pixels that the transport is solved for.
     """
@@ -136,7 +136,7 @@ class Recipe:
     transfer: SceneTransfer | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be made."""
+        """Refuses what cannot be made."""
         if not self.views:
             raise UserError("A recipe needs at least one view.")
         for number, view in enumerate(self.views):
@@ -153,7 +153,7 @@ class Recipe:
 
 
 def _check_regions(regions: Regions, views: tuple[View, ...]) -> None:
-    """Raise a UserError for regions that do not fit the views."""
+    """Raises a UserError for regions that do not fit the views."""
     if len(views) != 2 or views[0].size != views[1].size:
         raise UserError("Matching regions are drawn in two views of one size.")
     whole = isinstance(regions.patch_size, int) and isinstance(regions.patches, int)
@@ -165,7 +165,7 @@ def _check_regions(regions: Regions, views: tuple[View, ...]) -> None:
 
 
 def _check_puzzle(puzzle: Puzzle, views: tuple[View, ...]) -> None:
-    """Raise a UserError for a puzzle that cannot be made of the views."""
+    """Raises a UserError for a puzzle that cannot be made of the views."""
     if len(views) != 1:
         raise UserError(f"A puzzle is made of one view, not of {len(views)}.")
     permutation_table(puzzle.grid, puzzle.permutations)
@@ -178,7 +178,7 @@ def _check_puzzle(puzzle: Puzzle, views: tuple[View, ...]) -> None:
 
 
 def _check_transfer(transfer: SceneTransfer, views: tuple[View, ...]) -> None:
-    """Raise a UserError for a scene transfer that cannot be made."""
+    """Raises a UserError for a scene transfer that cannot be made."""
     if len(views) < 2:
         raise UserError("Scene transfer makes the second view: the recipe needs two.")
     if not is_number(transfer.probability) or not 0 <= transfer.probability <= 1:
@@ -197,7 +197,7 @@ def _check_transfer(transfer: SceneTransfer, views: tuple[View, ...]) -> None:
 
 
 def _check_view(view: View) -> None:
-    """Raise a UserError for the first value of a view that makes no sense."""
+    """Raises a UserError for the first value of a view that makes no sense."""
     if not isinstance(view.size, int) or view.size < 1:
         raise UserError(f"View size must be a whole number of pixels from 1, not {view.size!r}.")
     for name, choices in (("aspect", ("log", "uniform")), ("grey", ("luma", "mean", "band"))):

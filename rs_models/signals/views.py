@@ -104,7 +104,7 @@ class ViewMaker:
         backend: Literal["auto", "torch", "opencv"] = "auto",
         num_threads: int | None = None,
     ) -> None:
-        """Check the settings and fold the normalisation; see the class."""
+        """Checks the settings and folds the normalisation into one affine map."""
         if len(image_mean) != len(bands) or len(image_std) != len(bands):
             raise UserError(
                 f"{len(bands)} bands need as many image_mean and image_std values, not "
@@ -144,11 +144,11 @@ class ViewMaker:
         dtype: torch.dtype = torch.float32,
         out: ViewBatch | None = None,
     ) -> ViewBatch:
-        """Make the views of one batch.
+        """Makes the views of one batch.
 
         Args:
             images: (B, C, H, W) uint8 or uint16 on any device, fastest in channels-last memory.
-            seed: Of everything random in this batch; the same seed gives the same views.
+            seed: Seed of everything random in this batch; the same seed gives the same views.
             index: (B,) handed on in the batch.
             labels: (B,) handed on in the batch.
             places: (B,) where (or of which class) the images are, on the CPU: scene transfer takes
@@ -198,9 +198,9 @@ class ViewMaker:
 
         Args:
             batch: Images B.
-            height: Of the images in pixels.
-            width: Of the images in pixels.
-            seed: Of the call.
+            height: Height of the images in pixels.
+            width: Width of the images in pixels.
+            seed: Seed of the call.
 
         Returns:
             One draw a view of the recipe, and the boxes of `ViewBatch`, or None.
@@ -251,7 +251,7 @@ class ViewMaker:
         return params, boxes
 
     def _choose(self, images: torch.Tensor) -> OpenCVViews | TorchViews:
-        """Check the images and return the backend for them."""
+        """Checks the images and returns the backend for them."""
         if images.ndim != 4 or images.dtype not in (torch.uint8, torch.uint16):
             raise UserError(
                 "Views are made of (B, C, H, W) uint8 or uint16 images, not of "

@@ -59,7 +59,7 @@ class OpenCVViews:
         colour: tuple[torch.Tensor, torch.Tensor],
         out: torch.Tensor,
     ) -> None:
-        """Write one view of each image.
+        """Writes one view of each image.
 
         Args:
             images: (B, C, H, W) uint8.
@@ -126,7 +126,7 @@ class _Work:
         self.float_out = self.out.numpy() if out.dtype == torch.float32 else None
 
     def run(self, samples: range) -> None:
-        """Make the views of some samples."""
+        """Makes the views of some samples."""
         import cv2
 
         shape = self.out.shape[1:]
@@ -162,7 +162,7 @@ class _Work:
                 self.out[i].copy_(torch.from_numpy(normalised))
 
     def _crop(self, i: int, target: np.ndarray, cv2: Any) -> None:
-        """Write the crop of sample `i` at the view's size, antialiased when it shrinks."""
+        """Writes the crop of sample `i` at the view's size, antialiased when it shrinks."""
         top, left, height, width = self.boxes[i]
         size = self.size
         if height <= size and width <= size:
@@ -199,7 +199,7 @@ _threads_before = 1
 
 @contextlib.contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread a call, since the samples are spread over threads already.
+    """Keeps OpenCV to one thread a call, since the samples are spread over threads already.
 
     The number is one global of the process: it is put back when the last user leaves.
     """

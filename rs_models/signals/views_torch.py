@@ -40,7 +40,7 @@ class TorchViews:
         colour: tuple[torch.Tensor, torch.Tensor],
         out: torch.Tensor,
     ) -> None:
-        """Write one view of each image.
+        """Writes one view of each image.
 
         Args:
             images: (B, C, H, W) uint8 or uint16.

@@ -114,7 +114,7 @@ class FasterRcnnForObjectDetection(OverBackbone, PreTrainedModel):
     input_modalities = "image"
 
     def __init__(self, config: FasterRcnnConfig) -> None:
-        """Build backbone, pyramid, proposal network and box head."""
+        """Builds backbone, pyramid, proposal network and box head."""
         from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
         from torchvision.models.detection.roi_heads import RoIHeads
         from torchvision.models.detection.rpn import (
@@ -267,7 +267,7 @@ class FasterRcnnForObjectDetection(OverBackbone, PreTrainedModel):
         """Boxes in pixels, as the image processors of transformers' detectors give them.
 
         Args:
-            outputs: Of a detector, with `logits` and `pred_boxes`.
+            outputs: Outputs of a detector, with `logits` and `pred_boxes`.
             threshold: Least score.
             target_sizes: (height, width) of each image; None leaves boxes over the images' sides.
 

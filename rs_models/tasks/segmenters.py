@@ -55,7 +55,7 @@ class SegmentationConfig(NestedBackboneConfig):
     loss_ignore_index: int = IGNORE
 
     def settle(self) -> None:
-        """Record the dilation where `backbones.from_config` looks."""
+        """Records the dilation where `backbones.from_config` looks."""
         if backbones.family(self.native).strides:
             self.output_stride = self.output_stride or self.paper_output_stride
             self.native.output_stride = self.output_stride
@@ -124,7 +124,7 @@ class SegmentationModel(OverBackbone, PreTrainedModel):
     input_modalities = "image"
 
     def __init__(self, config: SegmentationConfig) -> None:
-        """Build the native backbone; a subclass adds its decoder and calls `post_init()`."""
+        """Builds the native backbone; a subclass adds its decoder and calls `post_init()`."""
         super().__init__(config)
         self.backbone = backbones.from_config(config.native)
         backbones.family(config.native).drop_unused(self.backbone)
@@ -176,7 +176,7 @@ class DeepLabV3PlusForSemanticSegmentation(SegmentationModel):
     config_class = DeepLabV3PlusConfig
 
     def __init__(self, config: DeepLabV3PlusConfig) -> None:
-        """Build backbone, ASPP and decoder."""
+        """Builds backbone, ASPP and decoder."""
         super().__init__(config)
         low_channels, *_, last_channels = backbones.stage_dims(config.native)
         first, second = config.decoder_dropout
@@ -210,7 +210,7 @@ class FcnForSemanticSegmentation(SegmentationModel):
     config_class = FcnConfig
 
     def __init__(self, config: FcnConfig) -> None:
-        """Build backbone and decoder."""
+        """Builds backbone and decoder."""
         super().__init__(config)
         self.decoder = FcnDecoder(
             backbones.feature_dim(config.native),

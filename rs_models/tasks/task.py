@@ -28,7 +28,7 @@ class Column:
     """The labels of a data set: where they are and what they mean.
 
     Attributes:
-        name: Of the column.
+        name: Name of the column.
         classes: Names of the classes; None where masks carry none.
         ignored: Mask values beside 255 that mean no class.
     """
@@ -82,7 +82,7 @@ class Task:
         """Column that holds the labels.
 
         Args:
-            features: Of the data set.
+            features: Features of the data set.
             data: Name of the data set, for the message.
 
         Raises:
@@ -118,7 +118,7 @@ class Task:
         """Refuses a label that does not fit an image.
 
         Args:
-            label: Of the image.
+            label: Label of the image.
             size: Height and width of the image.
             where: The row's place in words, for messages.
 
@@ -150,7 +150,7 @@ class Task:
         Args:
             inputs: The augmented `image`, (C, H, W), and what `inputs` gave.
             label: As read.
-            num_classes: K.
+            num_classes: Number of classes K.
         """
         raise NotImplementedError
 
@@ -202,7 +202,7 @@ class Task:
         Args:
             output: From `outputs`.
             labels: A batch of targets.
-            num_classes: K.
+            num_classes: Number of classes K.
         """
         raise NotImplementedError
 

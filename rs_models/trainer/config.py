@@ -76,8 +76,8 @@ class OptimizerSettings:
         scale_lr: Multiply `lr` by batch_size / 256.
         weight_decay: On weights of two or more dimensions only.
         final_weight_decay: Where a cosine takes it by the end; null keeps it.
-        momentum: Of sgd and lars.
-        betas: Of adam and adamw.
+        momentum: Momentum of sgd and lars.
+        betas: Betas of adam and adamw.
         schedule: `cosine` (linear warm-up, then cosine), `dino` (the same, the warm-up's last step
             being at the peak) or `warm_restart` (FALSE's; its warm-up starts at an eighth).
         warmup_epochs: Epochs of linear warm-up.
@@ -107,7 +107,7 @@ class EvaluationSettings:
         test_split: Split of the table after training.
         every: Epochs between two k-NN evaluations; 0 switches them off.
         limit: At most so many images a split.
-        columns: Of `name`, as in `data.columns`.
+        columns: Columns of `name`, as in `data.columns`.
     """
 
     name: str | None = None
@@ -145,7 +145,7 @@ class RunConfig:
         small_maps: On CPU, train convolutions over maps of a few pixels as matrix products, which
             is faster and differs in rounding alone. Not with `compile`.
         sync_batchnorm: BatchNorm statistics over all GPUs.
-        seed: Of everything random.
+        seed: Seed of everything random.
         log_every: Steps between two log lines.
         checkpoint_every: Epochs between two checkpoints; with `max_steps` alone, of a tenth each.
         keep_last: Checkpoints to keep.
@@ -243,7 +243,7 @@ class RunConfig:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def check(self) -> None:
-        """Refuse values that no run could use.
+        """Refuses values that no run could use.
 
         Raises:
             UserError: Naming the setting and what it should be.

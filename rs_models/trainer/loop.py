@@ -40,7 +40,7 @@ BAR = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{pos
 
 
 def pretrain(config: RunConfig) -> Path | None:
-    """Run every stage of a pretraining and export the last.
+    """Runs every stage of a pretraining and exports the last.
 
     Args:
         config: Settings, see there.
@@ -75,7 +75,7 @@ def pretrain(config: RunConfig) -> Path | None:
 
 
 def run_stages(config: RunConfig, stages: list[RunConfig], accelerator: Accelerator) -> bool:
-    """Train the stages that are not done; False when one was stopped on request."""
+    """Trains the stages that are not done; False when one was stopped on request."""
     output = Path(config.output_dir)
     previous: Path | None = None
     for number, settings in enumerate(stages, start=1):
@@ -115,7 +115,7 @@ def run_stage(
     *,
     recipe: str,
 ) -> bool:
-    """Train one stage and write its results; False when it was stopped on request."""
+    """Trains one stage and writes its results; False when it was stopped on request."""
     stage = build_stage(config, accelerator, folder, previous)
     if config.dry_run:
         report_dry_run(stage, accelerator, optimizer_step)
@@ -229,7 +229,7 @@ def optimizer_step(
 
 
 def write_results(stage: Stage, results: Path) -> None:
-    """Write `pretraining/` (the whole method) and `export/` (the native backbone).
+    """Writes `pretraining/` (the whole method) and `export/` (the native backbone).
 
     A method with a decoder also leaves `segmentation/`, which fine-tuning can start from. The
     weights travel with what repeats them: `pretrain.py --config run.yaml`.
@@ -286,7 +286,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def set_threads() -> None:
-    """Use this machine's cores: `accelerate launch` leaves OMP_NUM_THREADS=1 behind."""
+    """Uses this machine's cores: `accelerate launch` leaves OMP_NUM_THREADS=1 behind."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(max(1, (cores or 1) // local))

@@ -80,7 +80,7 @@ class MetricsLog:
         return LogState([loss.item() for loss in self.losses], self.collapsed_lines)
 
     def add(self, loss: torch.Tensor, images: int) -> None:
-        """Keep a step's loss on the device; it is read when a line is written."""
+        """Keeps a step's loss on the device; it is read when a line is written."""
         self.losses.append(loss.float())
         self.images += images
 
@@ -128,7 +128,7 @@ class MetricsLog:
             self.refuse_collapse(line)
 
     def refuse_nan(self, loss: float, step: int) -> None:
-        """Stop a run whose loss is no number."""
+        """Stops a run whose loss is no number."""
         if not math.isfinite(loss):
             raise TrainingStopped(
                 f"the loss is {loss} at step {step}: lower optimizer.lr, set clip_norm, or use "
@@ -136,7 +136,7 @@ class MetricsLog:
             )
 
     def refuse_collapse(self, line: dict[str, Any]) -> None:
-        """Stop a run whose features have been equal for several lines."""
+        """Stops a run whose features have been equal for several lines."""
         dead = line.get("mean_cosine", 0.0) > COLLAPSED_COSINE
         dead |= line.get("effective_rank", math.inf) < COLLAPSED_RANK
         self.collapsed_lines = self.collapsed_lines + 1 if dead else 0
@@ -149,7 +149,7 @@ class MetricsLog:
             )
 
     def check_pending(self, step: int) -> None:
-        """Read the losses since the last line, so that no checkpoint is saved after a NaN."""
+        """Reads the losses since the last line, so that no checkpoint is saved after a NaN."""
         if self.losses:
             loss = self.accelerator.reduce(torch.stack(self.losses).sum(), "mean").item()
             self.refuse_nan(loss, step)

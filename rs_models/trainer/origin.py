@@ -28,10 +28,10 @@ class Origin:
 
     Attributes:
         data: Names of data sets, first to last.
-        revisions: Theirs; None where there is none.
+        revisions: Their revisions; None where there is none.
         epochs: In all.
-        revision: Of the data of this stage, as it was when the stage started.
-        commit: Of the code, likewise.
+        revision: Revision of the data of this stage, as it was when the stage started.
+        commit: Commit of the code, as it was when the stage started.
     """
 
     data: list[str]
@@ -70,7 +70,7 @@ def provenance(config: RunConfig, method: SslModel, *, epochs: float, origin: Or
     Args:
         config: The stage's settings.
         method: What was trained.
-        epochs: Of this stage.
+        epochs: Number of epochs of this stage.
         origin: What the weights had seen before it; data sets are listed first to last.
     """
     name = next(k for k in METHODS if isinstance(method, method_classes(k)[1]))

@@ -13,7 +13,7 @@ from .knn import evaluation_cache
 
 
 def show_results(config: RunConfig, export: Path, *, command: str) -> None:
-    """Print k-NN of the exported backbone beside two baselines, and three lines to load it.
+    """Prints k-NN of the exported backbone beside two baselines, and three lines to load it.
 
     The results are written to `<output_dir>/results`. A run whose data has no labels or no such
     splits prints the loading lines alone.

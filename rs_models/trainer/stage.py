@@ -123,7 +123,7 @@ def build_stage(
     Args:
         config: The stage's settings.
         accelerator: Where it trains.
-        folder: Of the stage's checkpoints and logs.
+        folder: Folder of the stage's checkpoints and logs.
         previous: The method that the stage before left, or None.
 
     Raises:

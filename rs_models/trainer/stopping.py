@@ -21,13 +21,13 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        """Install the handlers (in the main thread only; elsewhere signals are not ours)."""
+        """Installs the handlers (in the main thread only; elsewhere signals are not ours)."""
         self.asked = False
         self._launched = "ACCELERATE_MIXED_PRECISION" in os.environ
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        """Start to listen."""
+        """Starts to listen."""
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._ask)
@@ -36,7 +36,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
+        """Gives the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -34,7 +34,7 @@ def confusion_matrix(
     Args:
         predictions: Class numbers, of any shape.
         references: Class numbers of the same shape.
-        num_classes: Of them.
+        num_classes: Number of classes.
         ignore_index: Reference that is not counted; None counts all.
 
     Returns:

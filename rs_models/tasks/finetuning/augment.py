@@ -31,12 +31,12 @@ class RandomWindow(v2.Transform):
     """
 
     def __init__(self, size: int, scale: tuple[float, float], *, whole: bool) -> None:
-        """Keep the settings."""
+        """Keeps the settings."""
         super().__init__()
         self.size, self.scale, self.whole = size, scale, whole
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the square."""
+        """Draws the square."""
         height, width = F.get_size(flat_inputs[0])
         reference = min(height, width) if self.whole else min(height, width, self.size)
         low, high = self.scale
@@ -47,7 +47,7 @@ class RandomWindow(v2.Transform):
         return {"top": top, "left": left, "height": side, "width": side}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cut one of them."""
+        """Cuts the square out of an image, a mask or boxes."""
         return self._call_kernel(
             F.resized_crop, inpt, **params, size=[self.size, self.size], antialias=True
         )
@@ -57,11 +57,11 @@ class RandomQuarterTurn(v2.Transform):
     """0, 90, 180 or 270 degrees, exact to the pixel."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the number of turns."""
+        """Draws the number of turns."""
         return {"turns": int(torch.randint(4, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Turn one of them, counter-clockwise."""
+        """Turns an image, a mask or boxes counter-clockwise."""
         turns = params["turns"]
         if not isinstance(inpt, tv_tensors.BoundingBoxes):
             return tv_tensors.wrap(torch.rot90(inpt, turns, (-2, -1)), like=inpt)
@@ -86,12 +86,12 @@ class RandomLight(v2.Transform):
         self.change = change
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw both factors."""
+        """Draws both factors."""
         brightness, contrast = (1 + self.change * (2 * torch.rand(2) - 1)).tolist()
         return {"brightness": brightness, "contrast": contrast}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Change an image; masks and boxes stay."""
+        """Changes an image; masks and boxes stay."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         values = inpt.as_subclass(torch.Tensor)

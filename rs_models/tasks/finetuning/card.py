@@ -16,7 +16,7 @@ def card(result: Result, classes: Sequence[str], architecture: str) -> str:
     """Markdown with the Hub's metadata.
 
     Args:
-        result: Of all seeds.
+        result: Result of all seeds.
         classes: Names.
         architecture: Class of the network.
 

@@ -19,8 +19,8 @@ def complete(folder: Path, step: int, *, best: str | None) -> None:
     """Marks a checkpoint as whole, then removes the older ones but for the best.
 
     Args:
-        folder: Of the checkpoints.
-        step: Of the one that was just written.
+        folder: Folder of the checkpoints.
+        step: Step of the checkpoint that was just written.
         best: Folder of the one with the best score.
     """
     newest = folder / f"{_PREFIX}{step}"

@@ -70,7 +70,7 @@ class SelfTraining:
 
     Attributes:
         weight: Weight of their loss beside that of the labelled images; 0 leaves them out.
-        neighbours: Of an image in the graph that labels are spread over.
+        neighbours: Number of neighbours of an image in the graph that labels are spread over.
         alpha: Share of an image's score that comes from its neighbours.
         share: Share of the images that get a pseudo-label at first, the most certain of each class.
         switch: Share of the steps after which the network's own answers are the targets.
@@ -102,7 +102,7 @@ class FinetuneConfig:
         labels: `20/class`, `1%`, a number of images, or `all`. Draws are seeded and nested.
         protocol: `tov`, `glcnet`, `false`, `sticl` or `rsisc`: that paper's settings, over which
             settings of your own go; null is ours.
-        head: Of segmentation: `deeplabv3plus`, `fcn` or `upernet`. Other tasks have one head.
+        head: Head of segmentation: `deeplabv3plus`, `fcn` or `upernet`. Other tasks have one head.
         head_settings: Fields of the head's config, e.g. `{decoder_channels: 64}`.
         tune: `full`, `frozen` (the head alone learns) or `layer_decay` (rates fall towards the
             stem).

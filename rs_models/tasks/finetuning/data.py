@@ -31,10 +31,10 @@ class Split:
 
     Attributes:
         rows: Undecoded rows.
-        name: Of the split, for messages.
+        name: Name of the split, for messages.
         task: That its labels are read for.
-        reader: Of the images.
-        column: Of the labels.
+        reader: Reader of the images.
+        column: Column of the labels.
         labels: (N,) class of each image, where the task has exactly one an image.
         places: (N,) where each image is, if asked for.
     """
@@ -205,9 +205,9 @@ def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
     """Reads the labels of some images and refuses what cannot be right, before any training.
 
     Args:
-        split: Of the images.
+        split: Split of the images.
         rows: Which of them.
-        num_classes: K.
+        num_classes: Number of classes K.
 
     Raises:
         UserError: Naming the row.

@@ -35,16 +35,16 @@ class Examples(Dataset):
         size: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Keep what samples are made of.
+        """Keeps what samples are made of.
 
         Args:
             split: Where from.
             rows: Which.
             preprocessing: Normalisation.
-            num_classes: K.
+            num_classes: Number of classes K.
             transform: Augmentation; None gives whole images.
             size: Side that whole images are resized to; None keeps theirs.
-            seed: Of the augmentation.
+            seed: Seed of the augmentation.
         """
         self.split, self.rows = split, [int(row) for row in rows]
         self.preprocessing, self.num_classes = preprocessing, num_classes

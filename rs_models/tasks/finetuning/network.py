@@ -25,7 +25,7 @@ class Network:
 
     Attributes:
         model: Native, in evaluation mode.
-        preprocessing: Of its images.
+        preprocessing: Preprocessing of its images.
         revision: Hash of the weights that it starts from.
     """
 

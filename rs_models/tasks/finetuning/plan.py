@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         config: Settings.
-        task: Theirs.
+        task: Task of these settings.
         start: What the weights start from.
         bands: Canonical names, of the images.
         train: Split that labels are drawn from.

@@ -22,7 +22,7 @@ def interval(
         task: Whose headline is meant.
         runs: Rows of test images, one list a seed or place.
         same_images: Whether they are the same images in each, which are then drawn together.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Returns:
         [low, high] in percent, and the number of resamples.

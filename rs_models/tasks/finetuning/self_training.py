@@ -51,7 +51,7 @@ def pseudo_labels(
     Args:
         features: (N, D), of labelled images and others.
         labels: (N,) classes, -1 where there is none.
-        num_classes: K.
+        num_classes: Number of classes K.
         settings: Neighbours, `alpha` and the share that is taken.
 
     Returns:
@@ -135,7 +135,7 @@ class SelfLearner(Learner):
 
     Args:
         settings: Weight, confidence and so on.
-        num_classes: K.
+        num_classes: Number of classes K.
         **keys: As for `Learner`.
     """
 

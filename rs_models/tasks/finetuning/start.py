@@ -30,7 +30,7 @@ class Start:
         name: For results.
         revision: For results; None where weights are drawn anew each seed.
         pretrained_on: For results.
-        preprocessing: Of the weights; None for random ones.
+        preprocessing: Preprocessing of the weights; None for random ones.
     """
 
     source: str

@@ -202,9 +202,9 @@ def make_trainer(
         learner: What learns.
         train: Augmented.
         validation: Whole images; None trains to the end.
-        num_classes: K.
-        folder: Of the checkpoints.
-        seed: Of the order and the augmentation.
+        num_classes: Number of classes K.
+        folder: Folder of the checkpoints.
+        seed: Seed of the order and the augmentation.
     """
     from accelerate import PartialState
 
