@@ -125,10 +125,12 @@ def raster_bands(raster: Any) -> tuple[str, ...] | None:
     """Names of an open raster's bands; None when it does not name them all.
 
     Descriptions come first ("B04", "Red"); then the colour interpretation, which says red, green
-    and blue of a plain image. A last alpha band is a mask and has no name.
+    and blue of a plain image. A last alpha band is a mask and has no name, but where it is
+    described it is what its description says: GDAL takes any fourth band for alpha.
     """
     colours = [colour.name for colour in raster.colorinterp]
-    count = len(colours) - (colours[-1:] == ["alpha"])
+    unnamed = (raster.descriptions[-1] or "alpha").lower() == "alpha"
+    count = len(colours) - (colours[-1:] == ["alpha"] and unnamed)
     for names in (raster.descriptions, colours):
         try:
             return resolve_bands(

@@ -7,6 +7,7 @@ LaST's need a model's features; `features.png` compares the models that are name
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,13 +112,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
+    compared = options.models.split(",")
+    os.environ[models.VARIABLE] = ",".join([options.false, options.last, *compared])
     made: dict[str, Any] = {
         f"signal_{method}": panel(
             signal(method, options.last if method == "last" else options.false).pictures[:8]
         )
         for method in PAPERS
     }
-    made["features"] = features(options.models.split(","))
+    made["features"] = features(compared)
     made["few_labels_aid96"] = few_labels("aid96")
     for name, figure in made.items():
         if figure is None:

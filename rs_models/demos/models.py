@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,15 +16,23 @@ from torch import Tensor
 
 from .. import backbones
 from ..data.resize import resize_and_crop
-from ..errors import UserError
+from ..errors import ServiceError, UserError, hub_errors
 from ..evaluation.features import Encoder
 from ..evaluation.loading import load_encoder
-from ..zoo import ZOO, namespace, resolve
+from ..zoo import ZOO, method_of, namespace, pinned_revision, resolve
+from .keeping import result_folder
 
 VARIABLE = "RS_MODELS_DEMO_MODELS"
 """Names or folders of models, separated by commas: the choice of a Space in place of the zoo."""
 
+MAX_MODEL_BYTES = 2 * 2**30
+"""Bytes that a typed model may have on the Hub; a ViT-L has 1.2 GB."""
+
 _DENSE_SIDE = 384
+# Owner and name on the Hub, neither of which begins with a dot.
+_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+# What transformers and timm read of a repository.
+_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.index.json")
 
 
 def choices() -> list[str]:
@@ -56,13 +67,20 @@ def labelled(names: list[str]) -> list[tuple[str, str]]:
 def encoder(name: str) -> Encoder:
     """A frozen encoder of red, green and blue, loaded once.
 
+    Args:
+        name: One of `choices` or of our own, a Hub id, or a timm name. A folder is taken where
+            `choices` names it, and never because a user types it.
+
     Raises:
-        UserError: Nothing by that name, one that learns from training images, or other bands.
+        UserError: Nothing by that name, one that is too large or that learns from training images,
+            or other bands.
+        ServiceError: Network and server troubles.
     """
     name = str(name or "").strip()
     if not name:
         raise UserError("Choose a model first.")
-    found = load_encoder(name)
+    listed = name in choices() or name in [model.repo_id for model in ZOO]
+    found = load_encoder(name) if listed else _from_hub(name)
     if not isinstance(found, Encoder):
         raise UserError(f"{name} learns from training images first: choose a model with weights.")
     if found.bands != ("red", "green", "blue"):
@@ -71,6 +89,61 @@ def encoder(name: str) -> Encoder:
         )
     found.model.eval()
     return found
+
+
+def _from_hub(name: str) -> Any:
+    """An encoder that a user has typed, from the Hub alone; it leaves nothing on the disk."""
+    if "/" not in name:
+        name = f"{namespace() if method_of(name) else 'timm'}/{name}"
+    if not _ID.fullmatch(name) or ".." in name:
+        raise UserError(
+            f"No model at '{name[:100]}': choose one of the list, or type a Hub id (owner/name)."
+        )
+    folder = result_folder()
+    try:
+        commit = _download(name, folder)
+        found: Any = load_encoder(str(folder))
+    except (UserError, ServiceError) as error:
+        # Where the server keeps files is nobody's business.
+        raise type(error)(str(error).replace(str(folder), name)) from error
+    finally:
+        shutil.rmtree(folder)
+    found.name, found.revision = name, commit
+    return found
+
+
+def _download(repo_id: str, folder: Path) -> str:
+    """The files of a model, into a folder, where they are not too many bytes; returns the commit.
+
+    No token goes with it, so that a Space shows nobody what only its owner may read.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    api = HfApi(token=False)
+    with hub_errors(f"Reading {repo_id}"):
+        try:
+            info = api.model_info(repo_id, revision=pinned_revision(repo_id), files_metadata=True)
+        except RepositoryNotFoundError as error:
+            raise UserError(
+                f"No model '{repo_id}' on the Hub that everybody may read: choose one of the list."
+            ) from error
+        sizes = {
+            file.rfilename: file.size or 0
+            for file in info.siblings or []
+            if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
+        }
+        if not any(file.endswith(".safetensors") for file in sizes):
+            raise UserError(f"{repo_id} has no weights as safetensors: choose another model.")
+        if sum(sizes.values()) > MAX_MODEL_BYTES:
+            raise UserError(
+                f"{repo_id} has {sum(sizes.values()) / 2**30:.1f} GB; "
+                f"{MAX_MODEL_BYTES / 2**30:.0f} GB are the most that this page loads."
+            )
+        api.snapshot_download(
+            repo_id, revision=info.sha, local_dir=folder, allow_patterns=list(sizes)
+        )
+    return str(info.sha)
 
 
 def batch(pictures: list[np.ndarray], side: int) -> Tensor:

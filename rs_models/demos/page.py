@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import UserError
+from ..errors import ServiceError, UserError
+from . import keeping
+from .keeping import kept, result_folder, workspace
 from .uploads import MAX_BYTES
+
+__all__ = ["blocks", "kept", "launch", "picture_input", "result_folder", "told", "workspace"]
 
 # Before gradio is imported: its own telemetry is not ours to send.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -42,43 +40,44 @@ _CSS = """
 """
 
 
-@functools.cache
-def workspace() -> Path:
-    """A folder of this process for uploads and results; removed when it ends.
-
-    Called before any component is made: gradio asks for the folder then.
-    """
-    folder = tempfile.mkdtemp(prefix="rs-models-demo-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    return Path(folder)
-
-
 def blocks(title: str) -> Any:
-    """An empty page; what it wrote is deleted ten minutes after (`RS_MODELS_DEMO_KEEP` seconds)."""
+    """An empty page, whose requests may name only what was uploaded to it or is its example.
+
+    What users upload and what it wrote for them is deleted ten minutes after, or after
+    `RS_MODELS_DEMO_KEEP` seconds.
+    """
     workspace()
+    return _page_class()(title=title, analytics_enabled=False)
+
+
+@functools.cache
+def _page_class() -> Any:
     import gradio as gr
 
-    keep = int(os.environ.get("RS_MODELS_DEMO_KEEP", "600"))
-    return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(max(1, keep // 10), keep))
+    class Page(gr.Blocks):
+        """Blocks that look at the files that a request names before anything opens them.
+
+        Gradio checks only those that its own client marks as files.
+        """
+
+        async def preprocess_data(
+            self, block_fn: Any, inputs: Any, state: Any, explicit_call: bool = False
+        ) -> Any:
+            if not explicit_call:
+                try:
+                    keeping.check_uploaded(inputs)
+                except UserError as error:
+                    raise _shown(error) from None
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+
+    return Page
 
 
-def result_folder() -> Path:
-    """A fresh folder for files that the user downloads, deleted with the page's own."""
-    return Path(tempfile.mkdtemp(dir=workspace()))
+def _shown(error: Exception) -> Exception:
+    """An error as its sentence on the page."""
+    import gradio as gr
 
-
-def kept(picture: np.ndarray) -> str:
-    """A picture (H, W, 3) uint8 as a file of its own for the page to show.
-
-    Gradio names files by their content, so two users with the same result would write one file
-    while the other reads it.
-    """
-    from PIL import Image
-
-    path = result_folder() / "picture.webp"
-    Image.fromarray(picture).save(path, quality=90, method=0)
-    return str(path)
+    return gr.Error(str(error), duration=None, print_exception=False)
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,11 +87,12 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with keeping.request():
+                return function(*args, **kwargs)
         except gr.Error:
             raise
-        except UserError as error:
-            raise gr.Error(str(error), duration=None, print_exception=False) from None
+        except (UserError, ServiceError) as error:
+            raise _shown(error) from None
         except MemoryError:
             raise gr.Error("This is too large for this machine: try a smaller image.") from None
         except Exception:
@@ -130,7 +130,8 @@ def launch(page: Any, **settings: Any) -> Any:
     theme = gr.themes.Default(
         primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
     )
-    page.queue(max_size=QUEUE, default_concurrency_limit=2)
+    # Every request goes through the queue, where its files are known.
+    page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
     values: dict[str, Any] = {
         "theme": theme,
         "css": _CSS,
@@ -141,4 +142,8 @@ def launch(page: Any, **settings: Any) -> Any:
         "state_session_capacity": 200,  # a session may hold a map
         "footer_links": ["api"],
     }
+    cleaner = keeping.cleaner()
+    cleaner.keep = keeping.keep_seconds()
+    cleaner.watch(page)
+    cleaner.start()
     return page.launch(**(values | settings))

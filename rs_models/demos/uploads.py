@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..rasters import check_header, open_raster
 
 MAX_SIDE = 4000
 """Pixels that a side of an uploaded image may have."""
 MAX_BYTES = 64 * 2**20
 """Bytes that an upload may have."""
 
+MAX_STORED = 512 * 2**20
+"""Bytes of a raster's values in all its bands."""
+
+# Pillow's other readers include one that runs a program for PostScript.
+_PHOTOS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _RASTERS = (".tif", ".tiff")
 _RGB = ("red", "green", "blue")
 _WANTED = "use a JPEG, PNG, WebP or (Geo)TIFF file"
@@ -38,7 +45,7 @@ def read_picture(path: str | os.PathLike[str] | None, *, max_side: int = MAX_SID
         raise UserError("Choose an image first.")
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"{file.name} is no longer here: upload it again.")
+        raise UserError(no_upload(path))
     if file.stat().st_size > MAX_BYTES:
         raise UserError(
             f"{file.name} has {file.stat().st_size / 2**20:.0f} MB; "
@@ -46,6 +53,12 @@ def read_picture(path: str | os.PathLike[str] | None, *, max_side: int = MAX_SID
         )
     read = _read_raster if file.suffix.lower() in _RASTERS else _read_photo
     return read(file, max_side)
+
+
+def no_upload(path: str | os.PathLike[str]) -> str:
+    """What is said of every file that is no upload, so that it tells nothing about the server."""
+    name = Path(path).name[:100] or "The file"
+    return f"{name} is not, or no longer, among the uploads: upload it again."
 
 
 def check_size(name: str, width: int, height: int, max_side: int = MAX_SIDE) -> None:
@@ -79,7 +92,7 @@ def _read_photo(file: Path, max_side: int) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_PHOTOS) as image:
             check_size(file.name, *image.size, max_side)
             if image.mode.startswith(("I", "F")):
                 raise UserError(
@@ -99,18 +112,38 @@ def _read_photo(file: Path, max_side: int) -> np.ndarray:
         raise UserError(f"{file.name} is damaged and cannot be read: save it again.") from error
 
 
+def open_tiff(file: Path, *, max_side: int = MAX_SIDE) -> Any:
+    """Opens an uploaded TIFF as that and as nothing else, and checks its header.
+
+    Args:
+        file: Its path.
+        max_side: Pixels that a side may have.
+
+    Returns:
+        An open rasterio data set, to be closed by the caller.
+
+    Raises:
+        UserError: No TIFF, or too large.
+    """
+    try:
+        raster = open_raster(file, name=file.name, drivers=("GTiff",), max_bytes=None)
+    except UserError as error:  # GDAL's words name the server's folder
+        raise UserError(f"{file.name} is not a TIFF that can be read: {_WANTED}.") from error
+    try:
+        check_size(file.name, raster.width, raster.height, max_side)
+        check_header(raster, file.name, MAX_STORED)
+    except UserError:
+        raster.close()
+        raise
+    return raster
+
+
 def _read_raster(file: Path, max_side: int) -> np.ndarray:
-    import rasterio
     from rasterio.errors import RasterioError
 
     from ..data.columns import raster_bands
 
-    try:
-        raster = rasterio.open(file)
-    except RasterioError as error:
-        raise UserError(f"{file.name} is not a TIFF that can be read: {_WANTED}.") from error
-    with raster:
-        check_size(file.name, raster.width, raster.height, max_side)
+    with open_tiff(file, max_side=max_side) as raster:
         names = raster_bands(raster)
         if names is not None and set(_RGB) <= set(names):
             bands = [names.index(name) + 1 for name in _RGB]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import gradio as gr
@@ -13,7 +12,7 @@ import numpy as np
 
 from rs_models.demos import landcover, models, page
 from rs_models.demos.pictures import overlay, palette
-from rs_models.demos.uploads import read_picture, shrunk
+from rs_models.demos.uploads import open_tiff, read_picture, shrunk
 from rs_models.errors import UserError
 
 EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.*"))
@@ -39,14 +38,16 @@ def segment(
     progress(0.3, "Reading the scene")
     folder = page.result_folder()
     written = folder / f"{Path(file).stem}-classes.tif"
-    with tempfile.TemporaryDirectory() as scratch:
-        scene = _scene(Path(file), picture, Path(scratch))
-        try:
-            predict(scene, predictor, written, polygons=True, batch_size=4, progress=False)
-        except UserError as error:
-            shutil.rmtree(folder)
-            # Where the server keeps the file is nobody's business.
-            raise UserError(str(error).replace(f"{scene.parent}/", "")) from error
+    scratch = page.result_folder()
+    scene = _scene(Path(file), picture, scratch)
+    try:
+        predict(scene, predictor, written, polygons=True, batch_size=4, progress=False)
+    except UserError as error:
+        shutil.rmtree(folder)
+        # Where the server keeps the file is nobody's business.
+        raise UserError(str(error).replace(f"{scene.parent}/", "")) from error
+    finally:
+        shutil.rmtree(scratch)
     with rasterio.open(written) as raster:
         mask, has_crs = raster.read(1), raster.crs is not None
     polygons = written.with_suffix(".geojson")
@@ -115,7 +116,7 @@ def _scene(file: Path, picture: np.ndarray, folder: Path) -> Path:
 
     place: dict = {"crs": None, "transform": Affine.identity()}
     if file.suffix.lower() in (".tif", ".tiff"):
-        with rasterio.open(file) as raster:
+        with open_tiff(file) as raster:
             if raster_bands(raster) is not None or raster.count == 3:
                 return file
             place = {"crs": raster.crs, "transform": raster.transform}

@@ -176,22 +176,167 @@ def test_thirty_users_at_once(started):
 
 
 @pytest.mark.slow
-def test_no_file_is_left_behind(started, monkeypatch):
-    from gradio.route_utils import delete_files_created_by_app
+def test_no_file_is_left_behind(started):
     from gradio_client import handle_file
 
-    from rs_models.demos import page
+    from rs_models.demos import keeping
 
-    monkeypatch.setenv("RS_MODELS_DEMO_MODELS", os.environ["RS_MODELS_DEMO_MODELS"])
-    made = runpy.run_path(str(ROOT / "spaces" / "segment-a-scene" / "app.py"), run_name="x")["demo"]
-    _, address, _ = page.launch(made, prevent_thread_lock=True, server_name="127.0.0.1")
-    before = set(page.workspace().rglob("*.*"))
-    client(address).predict(handle_file(str(MOSAIC)), api_name="/segment")
-    left = {path for path in page.workspace().rglob("*.*") if path.is_file()} - before
+    client(started["segment-a-scene"]).predict(handle_file(str(MOSAIC)), api_name="/segment")
+    left = {path for path in keeping.workspace().rglob("*.*") if path.is_file()}
     assert any(path.suffix == ".geojson" for path in left)
-    delete_files_created_by_app(made, age=None)  # what its schedule calls
-    made.close()
-    assert not [path for path in left if path.exists()]
+    keeping.cleaner().sweep(time.time() + 601)
+    # The page's own examples stay.
+    stay = {path for path in left if path.exists()}
+    assert stay and {path.name for path in stay} <= _example_names()
+
+
+def _example_names():
+    return {path.name for path in ROOT.glob("spaces/*/examples/*")}
+
+
+def ask(address, name, *data):
+    """What a page answers to values that no client of gradio would send: (event, data)."""
+    import httpx
+
+    asked = httpx.post(f"{address}gradio_api/call/{name}", json={"data": list(data)}, timeout=60)
+    number = asked.json()["event_id"]
+    answer = httpx.get(f"{address}gradio_api/call/{name}/{number}", timeout=60).text
+    kind, _, rest = answer.partition("event: ")[2].rpartition("event: ")[2].partition("\n")
+    return kind, rest
+
+
+def payloads(path):
+    """A path as gradio's client would send an upload's, and as it would not."""
+    meta = {"_type": "gradio.FileData"}
+    yield {"path": path}
+    yield {"path": path, "meta": meta}
+    yield {"path": path, "meta": meta, "url": "data:image/png;base64,AAAA"}
+    yield {"path": path, "orig_name": "a.png", "mime_type": "image/png", "is_stream": True}
+    yield {"path": path, "meta": meta, "is_stream": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("there, missing", [("/etc/passwd", "/etc/nobody"), (EXAMPLE, "/a/b.jpg")])
+def test_no_path_in_a_payload_reads_or_tells_of_a_file(started, there, missing):
+    settings = {
+        "scene-explorer": ("explore", [_models()[0], "Built-in classes"]),
+        "segment-a-scene": ("segment", [_models()[0], 50]),
+        "learning-signals": ("learning_signal", ["GLCNet", None, _models()[0], 0, "row", 0.5]),
+        "compare": ("features", [_models()]),
+    }
+    for space, (name, rest) in settings.items():
+        said = []
+        for path in (there, missing):
+            answers = [ask(started[space], name, one, *rest) for one in payloads(str(path))]
+            assert {kind for kind, _ in answers} == {"error"}, (space, answers)
+            assert all("among the uploads" in text for _, text in answers), (space, answers)
+            said.append([text.replace(Path(path).name, "NAME") for _, text in answers])
+        assert said[0] == said[1]
+    several = [{"path": str(there)}, {"path": str(missing), "meta": {"_type": "gradio.FileData"}}]
+    kind, text = ask(started["scene-explorer"], "add_class", "roofs", several, _models()[0])
+    assert kind == "error" and "among the uploads" in text
+
+
+@pytest.mark.slow
+def test_the_examples_of_a_page_may_be_chosen(started):
+    import httpx
+
+    config = httpx.get(f"{started['compare']}config").json()
+    samples = [
+        sample
+        for component in config["components"]
+        if component["type"] == "dataset"
+        for sample in component["props"]["samples"]
+    ]
+    assert samples
+    kind, _ = ask(started["compare"], "features", samples[0][0], _models()[:1])
+    assert kind == "complete"
+
+
+@pytest.mark.slow
+def test_models_are_of_the_list_or_the_hub_and_no_folder_of_the_server(started, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for there, missing in (("/etc", "/nothing"), ("../tmp", "../no"), ("docs/howto", "docs/no")):
+        said = []
+        for name in (there, missing):
+            kind, text = ask(started["compare"], "compare", [name])
+            assert kind == "error"
+            said.append(text.replace(name, "NAME"))
+        assert said[0] == said[1], said
+        assert "Hub" in said[0] or "HF_HUB_OFFLINE" in said[0]
+
+
+def _models():
+    return os.environ["RS_MODELS_DEMO_MODELS"].split(",")
+
+
+@pytest.mark.slow
+def test_a_tiff_that_is_something_else_reads_nothing(started, tmp_path):
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    (tmp_path / "x.tif").write_text(
+        "<VRTDataset rasterXSize='20' rasterYSize='20'>"
+        + "".join(
+            f"<VRTRasterBand dataType='Byte' band='{band}' subClass='VRTRawRasterBand'>"
+            "<SourceFilename relativetoVRT='0'>/etc/passwd</SourceFilename><ImageOffset>0"
+            "</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset></VRTRasterBand>"
+            for band in (1, 2, 3)
+        )
+        + "</VRTDataset>"
+    )
+    for space, name in (
+        ("scene-explorer", "/explore"),
+        ("segment-a-scene", "/segment"),
+        ("learning-signals", "/learning_signal"),
+        ("compare", "/features"),
+    ):
+        file = handle_file(str(tmp_path / "x.tif"))
+        more = {"method": "GLCNet", "scene": None} if space == "learning-signals" else {}
+        key = "file" if space == "segment-a-scene" else "image"
+        with pytest.raises(AppError, match="is not a TIFF that can be read"):
+            client(started[space]).predict(**{key: file}, **more, api_name=name)
+
+
+@pytest.mark.slow
+def test_thirty_users_for_twenty_seconds_leave_no_file(started, monkeypatch):
+    """Each uploads a picture of its own; the shortest time kept, with the cleaner at work."""
+    import io
+
+    import httpx
+    import numpy as np
+    from PIL import Image
+
+    from rs_models.demos import keeping
+
+    monkeypatch.setattr(keeping.cleaner(), "keep", 2)
+    address, done, end = started["compare"], [], time.monotonic() + 20
+
+    def use(user):
+        rng = np.random.default_rng(user)
+        while time.monotonic() < end:
+            picture = io.BytesIO()
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(picture, "PNG")
+            files = {"files": ("picture.png", picture.getvalue())}
+            sent = httpx.post(f"{address}gradio_api/upload", files=files, timeout=60)
+            value = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+            done.append(ask(address, "features", value, _models()[:1]))
+
+    users = [threading.Thread(target=use, args=(user,)) for user in range(30)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    # No request lost its file to the cleaner, though it waited longer than files are kept.
+    assert len(done) > 30 and {kind for kind, _ in done} == {"complete"}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        left = [path for path in keeping.workspace().rglob("*.*") if path.is_file()]
+        left = [path for path in left if path.name not in _example_names()]
+        if not left:
+            break
+        time.sleep(1)
+    assert not left
 
 
 @pytest.fixture(scope="module")
