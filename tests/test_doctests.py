@@ -21,6 +21,7 @@ FIRST = {
     "rs_models.labelling.propagate",
     "rs_models.labelling.search",
     "rs_models.labelling.index",
+    "rs_models.data.masks",
     "rs_models.files",
 }
 

@@ -106,8 +106,8 @@ def mapping(mask_values: Mapping[Any, Any] | None) -> dict[str, int]:
         UserError: A value or class number that is none.
 
     Example:
-        >>> mapping({0: 0, "#ff0000": 1, (0, 0, 0): "ignore"})
-        {'0': 0, '255,0,0': 1, '0,0,0': 255}
+        >>> mapping({"#ff0000": 1, (0, 0, 0): "ignore"})
+        {'255,0,0': 1, '0,0,0': 255}
     """
     pairs: dict[str, int] = {}
     for key, number in (mask_values or {}).items():

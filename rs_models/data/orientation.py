@@ -64,18 +64,21 @@ def _may_turn(value: dict) -> bool:
     return b"Exif" in head or b"eXIf" in head or head[:2] in (b"II", b"MM")
 
 
-def turned_mask(value: dict, number: int, displayed: tuple[int, int]) -> dict:
+def turned_mask(value: dict, number: int, displayed: tuple[int, int] | None) -> dict:
     """A stored mask turned as its image is; one of the displayed size alone is not turned again.
 
     Args:
         value: {"bytes", "path"} of the mask.
-        number: EXIF's, of the image.
-        displayed: (width, height) of the turned image.
+        number: EXIF's orientation of the image.
+        displayed: (width, height) of the turned image; None, where the image cannot be read, leaves
+            the mask as it is.
     """
     import PIL.Image
 
     from .columns import open_image
 
+    if displayed is None:
+        return value
     mask = open_image(value)
     stored = displayed[::-1] if number >= 5 else displayed
     if mask.size != stored:

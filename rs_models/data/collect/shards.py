@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..parquet import write_parquet
+from ..parquet import png, write_parquet
 from .scenes import Scene
 from .tiles import Tile
 
@@ -45,7 +44,7 @@ def write_shard(
         }
     )
     columns: dict[str, list[Any]] = {
-        "image": [_png(tile.pixels) if picture else tile.pixels for tile in tiles],
+        "image": [png(tile.pixels, level=3) if picture else tile.pixels for tile in tiles],
         "label": [tile.at.label for tile in tiles],
         "purity": [tile.at.purity for tile in tiles],
         "latitude": [tile.latitude for tile in tiles],
@@ -56,11 +55,3 @@ def write_shard(
         "column": [tile.at.column for tile in tiles],
     }
     write_parquet(Dataset.from_dict(columns, features=features), path)
-
-
-def _png(pixels: np.ndarray) -> dict[str, Any]:
-    from PIL import Image
-
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, format="png", compress_level=3)
-    return {"bytes": held.getvalue(), "path": None}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...bands import default_value_range
 from .plan import Candidate
 from .scenes import GDAL, Scene, open_scene
 
@@ -140,7 +141,7 @@ def judge(tile: Tile, max_cloud: float, max_nodata: float) -> str | None:
     empty = ~tile.valid | (tile.pixels == 0).all(axis=-1)
     if empty.mean() > max_nodata:
         return "nodata"
-    full = 255.0 if tile.pixels.dtype == np.uint8 else 10_000.0
+    _, full = default_value_range(tile.pixels.dtype, ())
     x = tile.pixels[..., :3].astype(np.float32) / full
     white = (x.min(-1) > _WHITE) & (x.max(-1) - x.min(-1) < _GREY)
     return "cloud" if white.mean() > max_cloud else None

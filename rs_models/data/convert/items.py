@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..parquet import png
 from .annotations import read_boxes
 from .layouts import IGNORE, Layout
 from .problems import BadFile, Problem
@@ -191,7 +192,7 @@ def rows_of(layout: Layout, item: Item, window: int | None) -> Iterator[dict[str
         image = _image(layout, item.path)
         if mask.shape != _size(item.path)[::-1]:
             raise BadFile(f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image not")
-        yield {**row, **image, "mask": _png(mask)}
+        yield {**row, **image, "mask": png(mask)}
         return
     pixels = _pixels(layout, item.path)
     if mask.shape != pixels.shape[:2]:
@@ -204,7 +205,7 @@ def rows_of(layout: Layout, item: Item, window: int | None) -> Iterator[dict[str
             yield {
                 **row,
                 **_encoded(layout, pixels[there]),
-                "mask": _png(mask[there]),
+                "mask": png(mask[there]),
                 "x": x,
                 "y": y,
             }
@@ -283,20 +284,12 @@ def _pixels(layout: Layout, path: Path) -> np.ndarray:
 
 def _encoded(layout: Layout, pixels: np.ndarray) -> dict[str, Any]:
     if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
-        return {"image": _png(pixels)}
+        return {"image": png(pixels)}
     if layout.bands[3:] == ("nir",) and pixels.dtype == np.uint8:
-        return {"image": _png(pixels[..., :3]), "nir": _png(pixels[..., 3])}
+        return {"image": png(pixels[..., :3]), "nir": png(pixels[..., 3])}
     if pixels.dtype != np.uint16:
         raise BadFile(f"{pixels.dtype} pixels of {pixels.shape[2]} bands")
     return {"image": pixels}
-
-
-def _png(pixels: np.ndarray) -> dict[str, Any]:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="png")
-    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def _open(file: Path | io.BytesIO, mode: str | None) -> np.ndarray:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from ...bands import SENSORS
 from ...errors import UserError
 from ..cache import default_cache_dir
 from ..names import missing_split
+from ..parquet import png, write_parquet
 from .canvas import Canvas
 from .palette import OBJECTS
 from .scenes import SCENES
@@ -105,16 +104,10 @@ def load_synthetic(
     ]
     path = default_cache_dir() / "synthetic" / f"{key}.parquet"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         drawn = Dataset.from_dict(
             _draw_rows(split, size, num, seed, with_nir), features=_features(with_nir)
         )
-        work = path.with_name(f"{key}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            drawn.to_parquet(str(work))
-            os.replace(work, path)
-        finally:
-            work.unlink(missing_ok=True)
+        write_parquet(drawn, path)
     return _read(path, key)
 
 
@@ -146,21 +139,13 @@ def _draw_rows(split: str, size: int, num: int, seed: int, with_nir: bool) -> di
     for row in tqdm(range(num), desc=f"drawing synthetic {split}", unit="scene", leave=False):
         label = row % len(CLASSES)
         image, cover, objects = draw_scene(label, [seed, part, row], size)
-        columns["image"].append(_png(image[..., :3]))
+        columns["image"].append(png(image[..., :3], level=1))
         columns["label"].append(label)
-        columns["mask"].append(_png(cover))
+        columns["mask"].append(png(cover, level=1))
         columns["objects"].append(objects)
         if with_nir:
-            columns["nir"].append(_png(image[..., 3]))
+            columns["nir"].append(png(image[..., 3], level=1))
     return columns
-
-
-def _png(pixels: np.ndarray) -> dict[str, Any]:
-    import PIL.Image
-
-    stream = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(stream, format="PNG", compress_level=1)
-    return {"bytes": stream.getvalue(), "path": None}
 
 
 def _features(with_nir: bool) -> datasets.Features:
