@@ -12,6 +12,9 @@ _PACKAGE = Path(__file__).resolve().parent
 _IN_CLONE = {
     "LICENSE": "LICENSE",
     "configs": "training/configs",
+    "dataset_card.md.j2": "model_cards/dataset_card.md.j2",
+    "embeddings_card.md.j2": "model_cards/embeddings_card.md.j2",
+    "finetuned_card.md.j2": "model_cards/finetuned_card.md.j2",
     "model_card.md.j2": "model_cards/model_card.md.j2",
     "results": "model_cards/results",
     "spaces": "spaces",
@@ -22,7 +25,8 @@ def asset(name: str) -> Path:
     """Where a file or folder is.
 
     Args:
-        name: "LICENSE", "configs" (the recipes), "model_card.md.j2", "results" or "spaces".
+        name: "LICENSE", "configs" (the recipes), "results", "spaces", or a card's template, as
+            "model_card.md.j2".
     """
     packaged = _PACKAGE / name
     return packaged if packaged.exists() else _PACKAGE.parent / _IN_CLONE[name]

@@ -16,8 +16,8 @@ LEFT = {"methods", "trainer", "signals"}
 # Nothing below the commands knows of what only they start.
 TOP = {"commands", "cli", "study", "demos"}
 # The ground: it knows of nothing but the ground.
-GROUND = {"assets", "bands", "errors", "files", "papers", "plots", "provenance", "schedules"}
-GROUND |= {"settings", "tables", "version", "zoo", "preprocessing", "rasters"}
+GROUND = {"assets", "bands", "errors", "files", "markdown", "papers", "plots", "provenance"}
+GROUND |= {"schedules", "settings", "version", "zoo", "preprocessing", "rasters"}
 # What a room of the package must know nothing of, beside the rooms above it.
 FORBIDDEN = {
     "backbones": {*LEFT, "evaluation", "export", "data", "tasks", "predict", "publish"},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..markdown import CardData, markdown_table, render_card, size_category
 
 # Tells a card of ours, which is rendered anew, from one that a person wrote.
 _MARK = "<!-- rendered by rs-models embed -->"
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 _COLUMNS = {
     "row": "place in the table",
     "embedding": "the vector",
@@ -20,35 +22,39 @@ _COLUMNS = {
     "crs": "coordinate system of the tile",
     "geometry": "outline in longitude and latitude (GeoParquet, WKB)",
 }
-# No `configs`, which the names of the files make superfluous: with them `load_dataset` keeps one
-# cached copy for all folders of a name, and shows that in place of what lies there.
-_CARD = """\
----
-pretty_name: Embeddings of {title}
-size_categories: [{size}]
-tags: [remote-sensing, earth-observation, embeddings]
----
 
-{mark}
 
-# Embeddings of {data}
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingsCard(CardData):
+    """What the card of an embeddings table is filled from.
 
-{rows:,} vectors of {width} numbers ({dtype}), one an image of `{data}` (`{split}`), made by
-`{model}` (revision `{model_revision}`) from the bands {bands} at {size_px} pixels.
+    Attributes:
+        template: Of this kind of card.
+        mark: That tells a card of ours.
+        rows: Number of vectors.
+        width: Numbers of a vector.
+        dtype: Of the stored numbers.
+        data: The data set, as it was named.
+        split: Of the data set, and of the table.
+        model: That made the vectors.
+        revision: Of the model.
+        bands: That the model saw, in their order.
+        size: Side of the images that the model saw, in pixels.
+        columns: Table of the columns, Markdown.
+    """
 
-| column | is |
-|---|---|
-{columns}
-
-```python
-from datasets import load_dataset
-
-table = load_dataset("path/to/this/folder", split="{split}").with_format("numpy")
-```
-
-The terms of the images and of the model hold for their embeddings too: look them up before you
-publish.
-"""
+    template: ClassVar[str] = "embeddings_card.md.j2"
+    mark: str
+    rows: int
+    width: int
+    dtype: str
+    data: str
+    split: str
+    model: str
+    revision: str
+    bands: list[str]
+    size: int
+    columns: str
 
 
 def is_ours(card: str) -> bool:
@@ -65,19 +71,34 @@ def table_card(job: Mapping[str, Any], rows: int, width: int, beside: Sequence[s
         width: Numbers of a vector.
         beside: Names of the columns beside the vectors.
     """
+    from huggingface_hub import DatasetCardData
+
     scale = ["scale"] if job["dtype"] == "int8" else []
     columns = [
-        f"| `{name}` | {_COLUMNS.get(name, 'as in the data')} |"
+        (f"`{name}`", _COLUMNS.get(name, "as in the data"))
         for name in ("row", "embedding", *scale, *beside)
     ]
-    return _CARD.format(
-        **{key: job[key] for key in ("data", "split", "dtype", "model", "model_revision")},
-        title=str(job["data"]).replace(":", " "),
-        size=next((name for limit, name in _SIZES if rows < limit), "1M<n<10M"),
-        mark=_MARK,
-        rows=rows,
-        width=width,
-        bands=", ".join(job["bands"]),
-        size_px=job["size"],
-        columns="\n".join(columns),
+    # No `configs`, which the names of the files make superfluous: with them `load_dataset` keeps
+    # one cached copy for all folders of a name, and shows that in place of what lies there.
+    metadata = DatasetCardData(
+        pretty_name=f"Embeddings of {job['data']}",
+        size_categories=[size_category(rows)],
+        tags=["remote-sensing", "earth-observation", "embeddings"],
+    )
+    return render_card(
+        EmbeddingsCard(
+            metadata=metadata,
+            name=f"Embeddings of {job['data']}",
+            mark=_MARK,
+            rows=rows,
+            width=width,
+            dtype=job["dtype"],
+            data=job["data"],
+            split=job["split"],
+            model=job["model"],
+            revision=job["model_revision"],
+            bands=list(job["bands"]),
+            size=job["size"],
+            columns=markdown_table(("column", "is"), columns),
+        )
     )

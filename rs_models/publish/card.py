@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ..assets import asset
 from ..errors import UserError
 from ..evaluation.results import Result, table
-from ..papers import PAPERS, bibtex
+from ..markdown import CardData, render_card
+from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
 from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts
 from .phrases import DERIVED_TERMS, TASK_TYPES, draws, learned, protocols
@@ -23,6 +24,67 @@ RENDERED = Path("model_cards") / "rendered"
 STAMP = "figures/inputs.sha256"
 # Of a ResNet as transformers and timm build it; dilated weights are loaded by rs_models.
 _RESNET_STRIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(CardData):
+    """What the card of a pretrained model is filled from.
+
+    Attributes:
+        template: Of this kind of card.
+        repo_id: "<org>/<name>" of the card's repository.
+        backbone_id: Repository of the backbone alone, the same where the card is the backbone's.
+        pretraining: Whether the repository holds the whole method.
+        tag: Version that the examples load.
+        paper: Of the method.
+        first_author: Family name.
+        architecture: The backbone, in words.
+        learns: What this run learned from.
+        dilated: Whether rs_models must dilate the network for the features that were measured.
+        facts: Provenance, the `rs_models` dict of config.json.
+        bands: How many.
+        processor_size: Side that the image processor resizes to; None where it does not say.
+        timm: Whether timm loads the weights.
+        data: Data sets of the pretraining, in their order.
+        labels_unused: Whether no label was used, not even to draw by.
+        run: Settings of the run; empty where it left none.
+        recipe: The same, as YAML.
+        figures: File names of the pictures that there are.
+        protocols: What each protocol measures, a sentence each.
+        draws: How often few-label protocols were drawn.
+        table: The results, Markdown.
+        domains: Of each data set whether pretraining saw its images, a sentence each.
+        measured_on: Data sets of the results.
+        terms: Of the training images, data set by data set.
+        bibtex: Entry of the paper.
+    """
+
+    template: ClassVar[str] = "model_card.md.j2"
+    repo_id: str
+    backbone_id: str
+    pretraining: bool
+    tag: str
+    paper: Paper
+    first_author: str
+    architecture: str
+    learns: str
+    dilated: bool
+    facts: Mapping[str, Any]
+    bands: int
+    processor_size: int | None
+    timm: bool
+    data: Sequence[str]
+    labels_unused: bool
+    run: Mapping[str, Any]
+    recipe: str
+    figures: Sequence[str]
+    protocols: Sequence[str]
+    draws: str
+    table: str
+    domains: Sequence[str]
+    measured_on: Sequence[str]
+    terms: Sequence[str]
+    bibtex: str
 
 
 def model_card(
@@ -69,8 +131,8 @@ def model_card(
 
     drawn = figures(facts, name, shown)
     files = {f"figures/{key}": content for key, content in drawn.items()}
-    body = _body(facts, mine, shown, repo_id, pretraining, tag, drawn)
-    files["README.md"] = f"---\n{_metadata(facts, mine, name, pretraining)}\n---\n\n{body}".encode()
+    card = _card(facts, mine, shown, repo_id, pretraining, tag, drawn)
+    files["README.md"] = render_card(card).encode()
     if not pretraining:
         for data, text in _eval_results(mine).items():
             files[f".eval_results/{data.replace('/', '--')}.yaml"] = text.encode()
@@ -116,7 +178,7 @@ def _baselines(facts: Facts, mine: Sequence[Result], results: Sequence[Result]) 
     ]
 
 
-def _body(
+def _card(
     facts: Facts,
     mine: Sequence[Result],
     shown: Sequence[Result],
@@ -124,19 +186,16 @@ def _body(
     pretraining: bool,
     tag: str,
     drawn: Mapping[str, bytes],
-) -> str:
-    from jinja2 import Environment, StrictUndefined
-
+) -> ModelCard:
     said, paper = facts.provenance, PAPERS.get(facts.provenance["method"])
     if paper is None:
         raise UserError(f"The method {said['method']!r} has no paper in rs_models/papers.py.")
     data = [said["data"]] if isinstance(said["data"], str) else said["data"]
     backbone = facts.config.get("backbone_config") or facts.config
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
-        asset("model_card.md.j2").read_text(encoding="utf-8")
-    )
-    return template.render(
-        name=repo_id.rpartition("/")[2],
+    name = repo_id.rpartition("/")[2]
+    return ModelCard(
+        metadata=_metadata(facts, mine, name.removesuffix("-pretraining"), pretraining),
+        name=name,
         repo_id=repo_id,
         backbone_id=repo_id.removesuffix("-pretraining"),
         pretraining=pretraining,
@@ -154,7 +213,7 @@ def _body(
         labels_unused=not facts.run.get("data", {}).get("sampling") == "class_balanced",
         run=facts.run,
         recipe=_recipe(facts.run),
-        figures=drawn,
+        figures=list(drawn),
         protocols=protocols(mine),
         draws=draws(mine),
         table=table(shown),
@@ -204,8 +263,8 @@ def _terms(data: Sequence[str]) -> list[str]:
     return [f"{name}: {terms}" for name, terms in told.items()]
 
 
-def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool) -> str:
-    """YAML front matter."""
+def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool) -> Any:
+    """What the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
     said = facts.provenance
@@ -224,7 +283,7 @@ def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool
         )
         for result in mine
     ]
-    card = ModelCardData(
+    return ModelCardData(
         license="apache-2.0",
         library_name="rs_models" if pretraining else "transformers",
         pipeline_tag=None if pretraining else "image-feature-extraction",
@@ -239,7 +298,6 @@ def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool
         model_name=None if pretraining else name,
         eval_results=None if pretraining else rows,
     )
-    return card.to_yaml(line_break="\n").strip()
 
 
 def _eval_results(mine: Sequence[Result]) -> dict[str, str]:

@@ -19,8 +19,8 @@ from typing import Any
 from ..assets import clone
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
+from ..markdown import claims_table, markdown_table
 from ..papers import PAPERS, Paper, bibtex
-from ..tables import claims_table, markdown_table
 from ..zoo import ZOO, method_of
 
 PAGE = Path("README.md")

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..evaluation.results import Result, read_all
 from ..files import write_bytes, write_text
+from ..markdown import claim_difference, claims_table, markdown_table
 from ..papers import PAPERS
-from ..tables import claim_difference, claims_table, markdown_table
 from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
 from .figures import figures
 

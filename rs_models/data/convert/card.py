@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from ...markdown import CardData, markdown_table, render_card, size_category
 from .layouts import Layout
 
 _TASKS = {
@@ -12,7 +14,45 @@ _TASKS = {
     "segmentation": "image-segmentation",
     "detection": "object-detection",
 }
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+# What of a class is counted; of masks nothing.
+_UNITS = {"scenes": "images", "detection": "objects"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard(CardData):
+    """What the card of a converted data set is filled from.
+
+    Attributes:
+        template: Of this kind of card.
+        layout: The data set, as the command takes it.
+        citation: Paper to cite.
+        homepage: Of the owners; empty where none is known.
+        note: What else to know; may be empty.
+        bands: In the order in which they are stored.
+        window: Side that tiles were cut to; None where they were not.
+        masks: Whether the rows have masks.
+        splits: Names, in their order.
+        rows: Table of the splits' rows, Markdown.
+        rule: How the splits were made.
+        seed: Of the splits; None where nothing was drawn.
+        classes: Table of the classes, Markdown.
+        terms: Of use, in a sentence.
+    """
+
+    template: ClassVar[str] = "dataset_card.md.j2"
+    layout: str
+    citation: str
+    homepage: str
+    note: str
+    bands: Sequence[str]
+    window: int | None
+    masks: bool
+    splits: list[str]
+    rows: str
+    rule: str
+    seed: int | None
+    classes: str
+    terms: str
 
 
 def dataset_card(
@@ -33,12 +73,38 @@ def dataset_card(
         counts: Class -> images or objects; zeros where nothing is counted.
         window: Side that tiles were cut to; None where they were not.
     """
+    rows = {split: said.num_examples for split, said in info.splits.items()}
+    unit = _UNITS.get(layout.task)
+    numbered = [
+        [str(number), name, *([str(counts[name])] if unit else [])]
+        for number, name in enumerate(classes)
+    ]
+    return render_card(
+        DatasetCard(
+            metadata=_metadata(layout, info, rows),
+            name=layout.title,
+            layout=layout.name,
+            citation=layout.citation,
+            homepage=layout.homepage,
+            note=layout.note,
+            bands=layout.stored_bands or layout.bands,
+            window=window,
+            masks=layout.task == "segmentation",
+            splits=list(rows),
+            rows=markdown_table(("split", "rows"), [(s, str(n)) for s, n in rows.items()]),
+            rule=told["rule"],
+            seed=told["seed"],
+            classes=markdown_table(["number", "class", *([unit] if unit else [])], numbered),
+            terms=layout.terms,
+        )
+    )
+
+
+def _metadata(layout: Layout, info: Any, rows: Mapping[str, int]) -> Any:
+    """The front matter, with the features and splits that the viewer shows."""
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    rows = {split: said.num_examples for split, said in info.splits.items()}
-    total = sum(rows.values())
-    size = next((name for limit, name in _SIZES if total < limit), "1M<n<10M")
     own = layout.licence == "other"
     data = DatasetCardData(
         license=layout.licence,
@@ -46,7 +112,7 @@ def dataset_card(
         license_link=(layout.homepage or None) if own else None,
         pretty_name=layout.title,
         task_categories=[_TASKS[layout.task]],
-        size_categories=[size],
+        size_categories=[size_category(sum(rows.values()))],
         tags=["remote-sensing", "earth-observation", layout.task],
         configs=[
             {
@@ -56,36 +122,4 @@ def dataset_card(
         ],
     )
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    unit = {"scenes": "images", "detection": "objects"}.get(layout.task)
-    head = f"| number | class |{f' {unit} |' if unit else ''}"
-    lines = [head, "|---" * (3 if unit else 2) + "|"]
-    for number, name in enumerate(classes):
-        lines.append(f"| {number} | {name} |{f' {counts[name]} |' if unit else ''}")
-    cut = (
-        f" Tiles were cut to windows of {window} pixels side by side; the last one of a row or "
-        "column ends at the tile's border."
-        if window
-        else ""
-    )
-    ignored = " Pixels of 255 have no class." if layout.task == "segmentation" else ""
-    parts = [
-        f"---\n{data.to_yaml(line_break=chr(10)).strip()}\n---\n",
-        f"# {layout.title}\n",
-        f"{layout.citation}.{f' {layout.homepage}' if layout.homepage else ''}\n",
-        "Converted from the files that its owners distribute by `rs-models convert-dataset "
-        f"{layout.name}`; the images are theirs. {layout.note}".strip()
-        + "\n",
-        f"Bands: {', '.join(layout.stored_bands or layout.bands)}.{cut}{ignored}\n",
-        "```python\nfrom datasets import load_dataset\n\n"
-        f'rows = load_dataset("path/to/{layout.name}", split="{next(iter(rows))}")\n```\n',
-        "## Splits\n",
-        "\n".join(["| split | rows |", "|---|---|", *(f"| {s} | {n} |" for s, n in rows.items())]),
-        f"\nRule: {told['rule']}"
-        + (f", seed {told['seed']}" if told["seed"] is not None else "")
-        + ". `splits.json` lists the files of each split and the hash of the list, "
-        "`checksums.json` the hashes of all files, `report.json` what was left out.\n",
-        "## Classes\n",
-        "\n".join(lines),
-        f"\n## Terms\n\n{layout.terms}\n",
-    ]
-    return "\n".join(parts)
+    return data

@@ -1,13 +1,60 @@
-"""A study's claims as a Markdown table, for the README and for its report."""
+"""What is written as Markdown: cards from their templates, and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+from .assets import asset
 from .papers import PAPERS
 
 _CLEAR = ("holds", "the reverse")
+# The Hub's words for how many rows a data set has.
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardData:
+    """What a card is filled from: a kind of card adds its fields, and its template has no others.
+
+    Attributes:
+        template: File of the kind's template, an asset.
+        metadata: What the Hub reads, a `huggingface_hub.CardData`.
+        name: What the card is about, its title.
+    """
+
+    template: ClassVar[str]
+    metadata: Any
+    name: str
+
+
+def render_card(card: CardData) -> str:
+    """A card as a README.md: the metadata, then the template filled with the other fields.
+
+    Args:
+        card: Of any kind.
+
+    Returns:
+        The same text for the same input.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    template = environment.from_string(asset(card.template).read_text(encoding="utf-8"))
+    values = {field.name: getattr(card, field.name) for field in fields(card)}
+    metadata = values.pop("metadata").to_yaml(line_break="\n").strip()
+    return f"---\n{metadata}\n---\n\n{template.render(values)}"
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for how many rows a data set has.
+
+    Example:
+        >>> size_category(2100)
+        '1K<n<10K'
+    """
+    return next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
 
 
 def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
