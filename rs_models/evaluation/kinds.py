@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import random
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +19,18 @@ import torch
 from ..errors import UserError
 from .answers import Answers, Labelled, Material, agreement, probe_scores
 from .fewshot import few_shot
+from .guided import Guided
 from .knn import TEMPERATURE, knn_predict
 from .linear import C_GRID, choose_c, fit_probe, holdout
+from .protocol import Protocol, few_of_a_class
 from .retrieval import average_precision
 from .transfer import leave_one_out, transfer
 
 PROTOCOLS = ("knn20", "knn5", "linear", "linear-n5", "linear-n20", "linear-n50")
 MORE = (
     "retrieval20",
+    "suggested-n5",
+    "random-n5",
     "transfer",
     "transfer-n20",
     "leave-one-out",
@@ -38,81 +41,6 @@ _NAME = r"(?P<base>[^@]+)(?P<stages>@stages)?(?:@(?P<pixels>[1-9]\d*))?"
 _NUMBER = r"(?P<number>[1-9]\d*)"
 # torchgeo-bench's split of AID, which has none (its scripts/generate_aid_splits.py).
 _BENCH_SHARES, _BENCH_SEED = (0.6, 0.2), 0
-
-
-@dataclass(frozen=True)
-class Protocol(ABC):
-    """How features are measured.
-
-    Attributes:
-        name: As it was asked for.
-        number: Neighbours, or labels a class; 0 means all labels.
-        pixels: Side that images are brought to; None means the encoder's own.
-        stages: Whether all stages are read, see `readout`.
-        pattern: Regular expression of the kind's names, without what follows an "@".
-        needs: Splits whose labelled features are needed.
-        may_use: Splits whose features are used where they are there.
-        wants: What must be known of the training images: "places" or "files".
-        splits_itself: Whether images of one split are learned from and counted; whitening by all of
-            them would see those that are counted.
-        metric: What the answers are.
-    """
-
-    name: str
-    number: int = 0
-    pixels: int | None = None
-    stages: bool = False
-
-    pattern: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ("train", "test")
-    may_use: ClassVar[tuple[str, ...]] = ()
-    wants: ClassVar[str | None] = None
-    splits_itself: ClassVar[bool] = False
-    metric: ClassVar[str] = "accuracy"
-
-    @property
-    def learns_from(self) -> str:
-        """The split that probes learn from."""
-        return self.needs[0]
-
-    @property
-    def counts(self) -> str:
-        """The split whose images are counted."""
-        return self.needs[-1]
-
-    def shown(self, source: str | None) -> str:
-        """The name in results.
-
-        Args:
-            source: Name of the data set that is learned from, where it is another.
-        """
-        return self.name
-
-    def too_small(self, labels: Mapping[str, np.ndarray], classes: Sequence[str] | None) -> str:
-        """Why the data is too small; empty where it is not.
-
-        Args:
-            labels: (N,) classes of each split that the protocol needs.
-            classes: Their names.
-        """
-        return ""
-
-    @abstractmethod
-    def measure(self, material: Material) -> Answers:
-        """Measures the features.
-
-        Args:
-            material: Features and labels of what the protocol needs.
-        """
-
-
-def _few(labels: np.ndarray, number: int, classes: Sequence[str] | None) -> str:
-    """Why so many labels a class cannot be drawn; empty where they can."""
-    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-        if count < number:
-            name = classes[label] if classes is not None else f"class {label}"
-            return f"class {name!r} has {count} labelled rows, {number} per class are asked for"
-    return ""
 
 
 class Knn(Protocol):
@@ -201,7 +129,7 @@ class FewLabels(Protocol):
 
     def too_small(self, labels: Mapping[str, np.ndarray], classes: Sequence[str] | None) -> str:
         """Names the first class that has too few images."""
-        return _few(labels["train"], self.number, classes)
+        return few_of_a_class(labels["train"], self.number, classes)
 
     def measure(self, material: Material) -> Answers:
         """Measures a probe a draw."""
@@ -230,7 +158,7 @@ class Transfer(Protocol):
 
     def too_small(self, labels: Mapping[str, np.ndarray], classes: Sequence[str] | None) -> str:
         """Names the first class that has too few images in the source."""
-        return _few(labels["source"], self.number, classes)
+        return few_of_a_class(labels["source"], self.number, classes)
 
     def measure(self, material: Material) -> Answers:
         """Measures probes that learned from the source."""
@@ -323,6 +251,7 @@ KINDS: tuple[type[Protocol], ...] = (
     Retrieval,
     Linear,
     FewLabels,
+    Guided,
     Transfer,
     LeaveOneOut,
     TorchgeoBench,
