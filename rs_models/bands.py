@@ -10,6 +10,7 @@ normalised as `(x - mean) / std`; `image_mean` and `image_std` are in those scal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,38 @@ SENSORS: dict[str, tuple[str, ...]] = {
 }
 """Names that stand for a whole band list."""
 
+# B4 is red on Sentinel-2 and infrared on Landsat 5. Numbers: Landsat 4 to 9 band designations
+# (USGS); Sentinel-2's are the aliases above.
+_LANDSAT_TM = {1: "blue", 2: "green", 3: "red", 4: "nir", 5: "swir1", 7: "swir2"}
+_LANDSAT_OLI = {
+    1: "coastal",
+    2: "blue",
+    3: "green",
+    4: "red",
+    5: "nir",
+    6: "swir1",
+    7: "swir2",
+    9: "cirrus",
+}
+LANDSAT: dict[str, dict[int, str]] = {
+    "landsat-4": _LANDSAT_TM,
+    "landsat-5": _LANDSAT_TM,
+    "landsat-7": _LANDSAT_TM,
+    "landsat-8": _LANDSAT_OLI,
+    "landsat-9": _LANDSAT_OLI,
+}
+"""Sensor -> its band number -> canonical band name; bands without a name of ours are left out."""
+
+NUMBERING = ("sentinel-2", *LANDSAT)
+"""Sensors whose own band numbers are understood."""
+
+_NUMBERED = re.compile(r"(?:(?:SR|ST|TOA|S2|LC|LT|LE)_)?B(?:AND)?[ _]?(0?)(\d{1,2})(A?)$", re.I)
+_SENTINEL_NAME = re.compile(
+    r"SENTINEL[ _-]?2|(?<![A-Z0-9])S2[A-D]?(?![A-Z0-9])|S2[A-D]_MSIL|HLS\.S30"
+    r"|(?<![A-Z0-9])T\d{2}[A-Z]{3}_\d{8}T\d{6}"
+)
+_LANDSAT_NAME = re.compile(r"LANDSAT[ _/-]?([4-9])|(?<![A-Z0-9])L[COTEM]0?([4-9])(?![0-9])")
+
 _ALIASES = {alias: name for name, aliases in BANDS.items() for alias in (name, *aliases)}
 
 # Sentinel-2 products store reflectance x 10,000 (ESA, Sentinel-2 Products Specification Document).
@@ -91,6 +124,68 @@ def band_name(value: str) -> str:
             f"B12, B8A), or a whole list by name ({', '.join(SENSORS)})."
         )
     return found
+
+
+def is_numbered(name: str) -> bool:
+    """Whether a name is a sensor's own number of a band: "B4", "SR_B4", "Band 4", "B8A"."""
+    return _NUMBERED.match(name) is not None
+
+
+def numbered_band(name: str, sensor: str) -> str | None:
+    """The canonical name of a band by its sensor's own number; None for one that has none.
+
+    Args:
+        name: The sensor's name ("B4", "SR_B4", "B8A"), or any name of a band.
+        sensor: One of `NUMBERING`.
+
+    Raises:
+        UserError: The sensor is not known.
+
+    Example:
+        >>> numbered_band("B4", "sentinel-2"), numbered_band("SR_B4", "landsat-5")
+        ('red', 'nir')
+    """
+    if sensor not in NUMBERING:
+        raise UserError(f"The sensor {sensor!r} is not known: name one of {', '.join(NUMBERING)}.")
+    number = _NUMBERED.match(name)
+    if number is not None and sensor in LANDSAT:
+        if name.upper().startswith("ST_"):  # surface temperature
+            return None
+        return LANDSAT[sensor].get(int(number[2]))
+    try:
+        return band_name(f"B{number[2]}{number[3]}" if number is not None else name)
+    except UserError:
+        return None
+
+
+def told_sensor(text: str, names: Sequence[str]) -> str | None:
+    """The sensor that a scene's name and tags tell, or its band numbers alone; None if none does.
+
+    Args:
+        text: File name, tags, platform: whatever may name a sensor.
+        names: The scene's own names of its bands.
+    """
+    text = text.upper()
+    landsat = {f"landsat-{one or other}" for one, other in _LANDSAT_NAME.findall(text)}
+    if "HLS.L30" in text:
+        landsat.add("landsat-8")  # its numbers, for both 8 and 9
+    is_sentinel = bool(_SENTINEL_NAME.search(text))
+    if is_sentinel and not landsat:
+        return "sentinel-2"
+    tables = {id(LANDSAT[sensor]) for sensor in landsat if sensor in LANDSAT}
+    if len(tables) == 1 and not is_sentinel:
+        return max(landsat)
+    return None if is_sentinel or landsat else _by_numbers({name.upper() for name in names})
+
+
+def _by_numbers(names: set[str]) -> str | None:
+    if any(name.startswith(("SR_B", "ST_B")) for name in names):  # Landsat Collection 2, level 2
+        if names & {"SR_B6", "ST_B10"}:
+            return "landsat-8"
+        return "landsat-5" if "ST_B6" in names else None
+    # Only Sentinel-2 has these, and only its products write a zero before the number.
+    zeros = any(re.fullmatch(r"B0\d", name) for name in names)
+    return "sentinel-2" if zeros or names & {"B8A", "B08A", "B12"} else None
 
 
 def resolve_bands(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,10 +24,13 @@ from typing import Any
 
 from .errors import UserError
 
-# In the name of what is being written: `.NAME.<process>.partial.SUFFIX`, hidden beside its place.
+# In the name of what is being written, hidden beside its place:
+# `.NAME.<process>-<number>@<host>.partial.SUFFIX`.
 PARTIAL = "partial"
 _PREVIOUS = "previous"
 _LOCK = ".lock"
+_ABANDONED = 86_400  # seconds after which what another machine left half written is removed
+_NUMBERS = itertools.count()  # threads of a process write beside each other
 
 
 @contextmanager
@@ -99,11 +104,13 @@ def scratch(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def replaced(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def replaced(folder: str | os.PathLike[str], *, first_stays: bool = False) -> Iterator[Path]:
     """Lets a folder be filled beside its place, then puts it in the place of an older one.
 
     Args:
         folder: The folder; its parent is made where it is missing.
+        first_stays: Whether a folder that another process has put there meanwhile stays, and the
+            new one is dropped: for content that is the same whoever makes it.
 
     Yields:
         An empty folder to fill. If the block raises, it is removed and an older one stays.
@@ -117,7 +124,14 @@ def replaced(folder: str | os.PathLike[str]) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         readable(partial)
-        replace_folder(partial, folder)
+        if not first_stays:
+            replace_folder(partial, folder)
+        elif not folder.exists():
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                if not folder.exists():  # else another process came between
+                    raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -310,7 +324,12 @@ def _let_go(path: Path) -> None:
 def _beside(path: Path) -> Path:
     suffix = path.suffix
     stem = path.name.removesuffix(suffix)
-    return path.with_name(f".{stem}.{os.getpid()}.{PARTIAL}{suffix}")
+    owner = f"{os.getpid()}-{next(_NUMBERS)}@{_host()}"
+    return path.with_name(f".{stem}.{owner}.{PARTIAL}{suffix}")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
 
 
 def _aside(folder: Path) -> Path:
@@ -318,12 +337,23 @@ def _aside(folder: Path) -> Path:
 
 
 def _remove_dead(path: Path) -> None:
-    """Removes what dead processes of this machine left half written of a file or folder."""
+    """Removes what dead processes left half written of a file or folder.
+
+    A process of another machine (on a file system that both share) counts as dead after a day.
+    """
     stem = path.name.removesuffix(path.suffix)
     for left in path.parent.glob(f".{_literal(stem)}.*.{PARTIAL}{_literal(path.suffix)}"):
-        process = left.name.removeprefix(f".{stem}.").partition(".")[0]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+        owner, _, host = left.name.removeprefix(f".{stem}.").partition(".")[0].partition("@")
+        process = owner.partition("-")[0]
+        if not process.isdigit():
+            continue
+        with suppress(FileNotFoundError):  # its writer, or another who cleans up, was faster
+            if host in ("", _host()):
+                dead = not _alive(int(process))
+            else:
+                dead = time.time() - left.stat().st_mtime > _ABANDONED
+            if dead:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
 
 
 def _literal(name: str) -> str:

@@ -36,9 +36,9 @@ class Paper:
         label: The method's name as its authors write it.
         title: Title of the paper.
         authors: "Family, Given", all of them, in order.
-        venue: Short name of the journal and its whole name.
+        venue: Short name of the journal or conference and its whole name.
         year: Year of publication.
-        doi: DOI of the published version.
+        doi: DOI of the published version; arXiv's (10.48550/arXiv.NUMBER) where it has none.
         arxiv: Number of the free version; None where there is none.
         code: Address of the authors' code; None where none is published.
         learns_from: What the labels are replaced by, in a few words.
@@ -46,6 +46,7 @@ class Paper:
         recipe: Config at the paper's scale.
         small_recipe: Config for CPU cores.
         baselines: Methods of others that are settings of this one.
+        conference: Whether it stands in the proceedings of a conference and not in a journal.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Paper:
     recipe: str
     small_recipe: str
     baselines: tuple[Baseline, ...] = ()
+    conference: bool = False
 
     @property
     def link(self) -> str:
@@ -270,7 +272,7 @@ def bibtex(method: str) -> str:
     fields = {
         "title": f"{{{paper.title}}}",  # inner braces keep the capitals
         "author": " and ".join(paper.authors),
-        "journal": paper.venue[1],
+        "booktitle" if paper.conference else "journal": paper.venue[1],
         "year": str(paper.year),
         "doi": paper.doi,
     }
@@ -284,5 +286,6 @@ def bibtex(method: str) -> str:
                 f"{lead}{value}}},", 100, subsequent_indent=" " * len(lead), break_on_hyphens=False
             )
         )
-    name = f"{paper.authors[0].partition(',')[0].lower()}{paper.year}{method}"
-    return "\n".join([f"@article{{{name},", *lines, "}"])
+    family = "".join(filter(str.isalnum, paper.authors[0].partition(",")[0].lower()))
+    kind = "inproceedings" if paper.conference else "article"
+    return "\n".join([f"@{kind}{{{family}{paper.year}{method},", *lines, "}"])

@@ -101,7 +101,7 @@ def list_models(
     """The models of the zoo that fit.
 
     Args:
-        method: "rsisc", "tov", "false", "sticl", "glcnet" or "last".
+        method: A key of `papers.PAPERS`, such as "tov".
         task: One of `TASKS`.
         bands: Bands that you have, by sensor or name; models that need no others.
         published: Whether the weights are on the Hub.

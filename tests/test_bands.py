@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from rs_models.bands import band_indices, band_statistics, default_value_range, resolve_bands
+from rs_models.bands import (
+    LANDSAT,
+    band_indices,
+    band_statistics,
+    default_value_range,
+    numbered_band,
+    resolve_bands,
+    told_sensor,
+)
 from rs_models.errors import UserError
 
 
@@ -22,6 +30,44 @@ def test_sensor_names_stand_for_lists():
     assert len(sentinel) == 13
     numbered = [f"B{i:02d}" for i in range(1, 9)] + ["B8A", "B09", "B10", "B11", "B12"]
     assert resolve_bands(numbered) == sentinel
+
+
+@pytest.mark.parametrize(
+    ("sensor", "numbers"),
+    [
+        ("sentinel-2", ("B04", "B03", "B02", "B08", "B11")),
+        ("landsat-5", ("SR_B3", "SR_B2", "SR_B1", "SR_B4", "SR_B5")),
+        ("landsat-9", ("B4", "Band 3", "b2", "B05", "SR_B6")),
+    ],
+)
+def test_numbers_are_those_of_their_sensor(sensor, numbers):
+    names = tuple(numbered_band(number, sensor) for number in numbers)
+    assert names == ("red", "green", "blue", "nir", "swir1")
+
+
+def test_numbers_without_a_band_and_sensors_without_numbers():
+    assert numbered_band("ST_B10", "landsat-8") is None
+    assert numbered_band("B6", "landsat-7") is None  # thermal
+    with pytest.raises(UserError, match="'spot' is not known: name one of sentinel-2, landsat-4"):
+        numbered_band("B1", "spot")
+    for numbers in LANDSAT.values():
+        assert resolve_bands(list(numbers.values())) == tuple(numbers.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "sensor"),
+    [
+        ("LC08_L2SP_201024_20240501", [], "landsat-8"),
+        ("platform=Landsat-7", [], "landsat-7"),
+        ("S2B_MSIL2A_20240501", [], "sentinel-2"),
+        ("sentinel-2 beside landsat-8", ["B04"], None),
+        ("scene", ["B04", "B03"], "sentinel-2"),
+        ("scene", ["SR_B4", "SR_B6"], "landsat-8"),
+        ("scene", ["B4", "B3"], None),
+    ],
+)
+def test_a_sensor_is_told_or_it_is_not(text, names, sensor):
+    assert told_sensor(text, names) == sensor
 
 
 def test_names_in_one_string_keep_their_order():

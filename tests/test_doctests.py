@@ -22,6 +22,7 @@ FIRST = {
     "rs_models.labelling.search",
     "rs_models.labelling.index",
     "rs_models.data.masks",
+    "rs_models.bands",
     "rs_models.files",
 }
 

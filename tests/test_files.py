@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -86,6 +87,36 @@ def test_a_replacement_that_was_broken_off_is_settled(tmp_path):
     new.mkdir()
     replace_folder(new, final)
     assert names(final) == []
+
+
+def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path):
+    ours = f".a.{DEAD}-0@{socket.gethostname().replace('.', '_')}.partial"
+    running, abandoned = f".a.{DEAD}-0@node-1.partial", f".a.{DEAD}-0@node-2.partial"
+    for name in (ours, running, abandoned):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / abandoned, (time.time() - 2 * 86_400,) * 2)
+    with replaced(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == [running, "a"]
+
+
+def test_two_writers_of_a_process_do_not_meet(tmp_path):
+    place = tmp_path / "a.txt"
+    with written(place) as first, written(place) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert place.read_text() == "first"  # it ended last
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(("first_stays", "kept"), [(True, "other"), (False, "own")])
+def test_a_folder_that_another_process_finished_first(tmp_path, first_stays, kept):
+    with replaced(tmp_path / "a", first_stays=first_stays) as partial:
+        (partial / "weights").write_text("own")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "weights").write_text("other")
+    assert (tmp_path / "a" / "weights").read_text() == kept
+    assert names(tmp_path) == ["a"]
 
 
 def test_hash(tmp_path):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rs_models.methods import METHODS, method_classes
-from rs_models.papers import PAPERS
+from rs_models.papers import PAPERS, Paper, bibtex
 from rs_models.settings import parse
 from rs_models.trainer.config import RunConfig
 from rs_models.trainer.method import DataInfo, build_method
@@ -45,14 +45,37 @@ def test_recipes_are_there_and_train_the_method(name):
 @pytest.mark.parametrize("name", PAPERS)
 def test_facts_are_well_formed(name):
     paper = PAPERS[name]
-    assert re.fullmatch(r"10\.\d{4}/\S+", paper.doi)
+    assert re.fullmatch(r"10\.\d{4,9}/\S+", paper.doi)
     assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv)
-    assert re.fullmatch(r"https://(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.\d{4}/\S+)", paper.link)
+    where = r"(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.\d{4,9}/\S+)"
+    assert re.fullmatch(f"https://{where}", paper.link)
     assert paper.code is None or re.fullmatch(r"https://github\.com/[\w./-]+", paper.code)
-    assert all(re.fullmatch(r"\w+, \w+", author) for author in paper.authors)
+    assert all(re.fullmatch(r"\w[\w' -]*, \w[\w'. -]*", author) for author in paper.authors)
     texts = (paper.label, paper.title, paper.learns_from, *paper.venue)
     assert all(text.strip() == text and text for text in texts)
     assert not any(mark in "".join(texts) for mark in "|\n{}")  # of tables and of BibTeX
+
+
+def test_a_conference_paper_is_cited_as_one(monkeypatch):
+    paper = Paper(
+        label="CPC",
+        title="Contrast",
+        authors=("van den Oord, Aäron", "Li, Yazhe"),
+        venue=("NeurIPS", "Advances in Neural Information Processing Systems"),
+        year=2018,
+        doi="10.48550/arXiv.1807.03748",
+        arxiv="1807.03748",
+        code=None,
+        learns_from="what comes next",
+        settings={},
+        recipe="",
+        small_recipe="",
+        conference=True,
+    )
+    monkeypatch.setitem(PAPERS, "cpc", paper)
+    entry = bibtex("cpc")
+    assert entry.startswith("@inproceedings{vandenoord2018cpc,\n")
+    assert "booktitle = {Advances" in entry and "journal" not in entry
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -17,10 +17,10 @@ from rs_models.data import build_cache, load
 from rs_models.methods.tov import TovConfig, TovForPreTraining
 from rs_models.signals.views import ViewMaker
 
+DATA = "synthetic:num=64,size=64"  # drawn scenes
 
-def main(
-    data: str = "synthetic:num=64,size=64", steps: int = 20, batch_size: int = 16
-) -> list[float]:
+
+def main(data: str = DATA, steps: int = 20, batch_size: int = 16) -> list[float]:
     """Trains a small network; the loss of every step."""
     torch.manual_seed(0)
     images = build_cache(load(data, "train"), progress=False).images  # (N, C, H, W) uint8
@@ -32,7 +32,7 @@ def main(
         bands=config.bands,
         image_mean=config.image_mean,
         image_std=config.image_std,
-        value_range=tuple(config.value_range),
+        value_range=(config.value_range[0], config.value_range[1]),
     )
     losses = []
     for step in range(steps):
@@ -48,4 +48,5 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    data, *steps = sys.argv[1:] or [DATA]
+    main(data, *map(int, steps))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..papers import PAPERS
 from ..settings import Options
 from ..zoo import ZOO, list_models, local_repository
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("name", nargs="?", help="of the models, * and ? stand for any: 'tov*'")
-    made.add_argument("--method", help="rsisc, tov, false, sticl, glcnet or last")
+    made.add_argument("--method", help=", ".join(PAPERS))
     made.add_argument("--task", help="feature-extraction, classification, segmentation, detection")
     made.add_argument("--bands", help="bands that you have: a sensor, or names with commas")
     made.add_argument("--published", action="store_true", help="only those on the Hub")

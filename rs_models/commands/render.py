@@ -1,4 +1,4 @@
-"""`rs-models render`: results, methods and citations between the markers of a page."""
+"""`rs-models render`: results, methods and citations between the markers of pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..publish.pages import PAGE, RESULTS, check, render
+from ..publish.pages import PAGE, RESULTS, check, pages_here, render
 from ..settings import Options
 
 
@@ -15,16 +15,21 @@ def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     made = Options(
         prog="rs-models render",
-        description="Render the results, methods and citations between a page's markers.",
+        description="Render the results, methods and citations between the markers of pages.",
     )
-    made.add_argument("page", nargs="?", default=PAGE, help=f"Markdown file (default {PAGE})")
+    made.add_argument(
+        "pages",
+        nargs="*",
+        type=Path,
+        help=f"Markdown files (default {PAGE}, and the pages of docs/ that have such markers)",
+    )
     made.add_argument("--results", default=RESULTS, help=f"folder (default {RESULTS})")
     made.add_argument("--check", action="store_true", help="only say whether it is up to date")
     return made
 
 
 def main(argv: Sequence[str]) -> int:
-    """Renders or checks a page from the command line; the exit code.
+    """Renders or checks pages from the command line; the exit code.
 
     Raises:
         UserError: As `render` and `check`, and for a folder of results that does not exist.
@@ -32,10 +37,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     if not Path(options.results).is_dir():
         raise UserError(f"There is no folder {options.results}: name that of the results files.")
-    if options.check:
-        check(options.page, options.results)
-        print(f"{options.page}: up to date")
-    else:
-        changed = render(options.page, options.results)
-        print(f"{options.page}: {'rendered' if changed else 'up to date already'}")
+    for page in options.pages or pages_here():
+        if options.check:
+            check(page, options.results)
+            print(f"{page}: up to date")
+        else:
+            changed = render(page, options.results)
+            print(f"{page}: {'rendered' if changed else 'up to date already'}")
     return 0

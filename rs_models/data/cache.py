@@ -1,10 +1,10 @@
 """Decoded images in one memory-mapped file: decode once, share between processes.
 
-Layout of a cache, ``<cache_dir>/<fingerprint>/``: ``images.npy`` (N, H, W, C), ``labels.npy`` (N,)
-where there are labels, ``meta.json``. It is written beside and renamed into place, so a directory
-with that name is always complete; a file lock keeps the processes of one machine from doing the
-same work, and where locks do not work (some network file systems) the first rename wins and the
-others use its result.
+Layout of a cache, `<cache_dir>/<fingerprint>/`: `images.npy` (N, H, W, C), `labels.npy` (N,) where
+there are labels, `meta.json`. It is written beside and renamed into place, so a directory with that
+name is always complete; a file lock keeps the processes of one machine from doing the same work,
+and where locks do not work (some network file systems) the first rename wins and the others use its
+result.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +25,7 @@ import numpy as np
 
 from ..bands import default_value_range, resolve_bands
 from ..errors import UserError
+from ..files import replaced
 from .resize import resize_and_crop
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     import torch
 
 _FORMAT = 1  # part of the fingerprint: raise it when the same input would give other pixels
-_REFLECTANCE_ONE = 10_000
 _BLOCK = 256  # rows in flight: bounds memory to a few blocks of decoded images
 
 
@@ -46,11 +43,11 @@ class ImageCache:
     Pickles by path, so that worker processes map the same file instead of receiving a copy.
 
     Attributes:
-        path: the cache's directory.
-        bands: canonical band names in channel order.
+        path: The cache's directory.
+        bands: Canonical band names in channel order.
         value_range: (low, high) of the stored integers.
-        fingerprint: of data, bands, size and format.
-        classes: class names, or None.
+        fingerprint: Hash of data, bands, size and format.
+        classes: Class names, or None.
         skipped: (row of the data set, reason) of images that could not be read.
     """
 
@@ -63,10 +60,10 @@ class ImageCache:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> ImageCache:
-        """Open a finished cache directory.
+        """Opens a finished cache directory.
 
         Raises:
-            UserError: when it is not one.
+            UserError: It is not one.
         """
         path = Path(path)
         try:
@@ -110,11 +107,11 @@ class ImageCache:
         return int(self.images.shape[2]), int(self.images.shape[3])
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """The number of images."""
         return int(self.images.shape[0])
 
     def __getstate__(self) -> dict:
-        """Leave the mapped tensors out: the other side maps the file itself."""
+        """Leaves the mapped tensors out: the other side maps the file itself."""
         return {
             key: value for key, value in self.__dict__.items() if key not in ("images", "labels")
         }
@@ -129,25 +126,27 @@ def build_cache(
     strict: bool = False,
     progress: bool = True,
 ) -> ImageCache:
-    """Decode a data set into an :class:`ImageCache`, or open the one that is there.
+    """Decodes a data set into an `ImageCache`, or opens the one that is there.
 
     Images are read in threads (the decoders release Python's lock) and written in order, with a
     bounded number in flight.
 
     Args:
-        rows: from :func:`rs_models.data.load`, with an ``image`` column.
-        bands: bands to keep, in channel order; ``nir`` comes from a column of that name where the
+        rows: What `rs_models.data.load` gives, with an `image` column.
+        bands: Bands to keep, in channel order; `nir` comes from a column of that name where the
             image lacks it.
-        image_size: shorter side resized to this with antialiasing, then the centre square cut out.
-            None keeps the images as they are; they must then have one size.
-        cache_dir: default: ``RS_MODELS_CACHE``, else ``~/.cache/rs_models``, and ``images`` in it.
-        strict: raise at the first image that cannot be read, instead of leaving it out and counting
-            it.
-        progress: show a progress bar.
+        image_size: Side in pixels to which the shorter one is resized with antialiasing before the
+            centre square is cut out. None keeps the images as they are; they must then have one
+            size.
+        cache_dir: Folder of the caches; None is `images` in `RS_MODELS_CACHE`, else in
+            `~/.cache/rs_models`.
+        strict: Whether the first image that cannot be read is an error, instead of being left out
+            and counted.
+        progress: Whether a progress bar is shown.
 
     Raises:
-        UserError: for missing bands, mixed sizes without ``image_size``, mixed types, no readable
-            image at all, or (with ``strict``) a corrupt image.
+        UserError: Missing bands, mixed sizes without `image_size`, mixed types, no readable image
+            at all, or (with `strict`) a corrupt image.
     """
     names = resolve_bands(bands)
     fingerprint = _fingerprint(rows, names, image_size)
@@ -158,7 +157,6 @@ def build_cache(
 
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{fingerprint}.lock"):
-            _remove_abandoned(root, fingerprint)
             if not target.exists():
                 _build(rows, names, image_size, target, fingerprint, strict, progress)
     cache = ImageCache.open(target)
@@ -169,20 +167,13 @@ def build_cache(
 
 
 def default_cache_dir() -> Path:
-    """Return the directory for everything that can be computed again."""
+    """The directory for everything that can be computed again."""
     return Path(os.environ.get("RS_MODELS_CACHE") or Path.home() / ".cache" / "rs_models")
 
 
 def _fingerprint(rows: datasets.Dataset, bands: Sequence[str], image_size: int | None) -> str:
     key = json.dumps([_FORMAT, rows._fingerprint, list(bands), image_size])
     return hashlib.sha256(key.encode()).hexdigest()[:20]
-
-
-def _remove_abandoned(root: Path, fingerprint: str) -> None:
-    """Delete what builds of this cache left that were killed more than a day ago."""
-    for path in root.glob(f"{fingerprint}.tmp-*"):
-        if time.time() - path.stat().st_mtime > 86_400:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _corrupt(row: int, reason: str) -> str:
@@ -201,22 +192,20 @@ def _build(
     strict: bool,
     progress: bool,
 ) -> None:
-    """Decode every row into a directory beside ``target``, then rename it."""
-    work = target.with_name(f"{target.name}.tmp-{uuid.uuid4().hex[:8]}")
-    work.mkdir()
-    try:
-        with open(work / "images.npy", "wb") as file:
+    """Decodes every row into a directory beside `target`, then renames it."""
+    with replaced(target, first_stays=True) as folder:
+        with open(folder / "images.npy", "wb") as file:
             writer = _Writer(file, len(rows), image_size, strict)
             for block in _decoded_blocks(rows, bands, image_size, progress):
                 writer.write(block)
             dtype = writer.finish()
         classes = None
         if "label" in rows.features:
-            known = [-1 if v is None else v for v in rows.with_format(None)["label"][:]]
-            labels = np.array(known, dtype=np.int64)
+            stored = [-1 if v is None else v for v in rows.with_format(None)["label"][:]]
+            labels = np.array(stored, dtype=np.int64)
             kept = np.ones(len(rows), dtype=bool)
             kept[[row for row, _ in writer.skipped]] = False
-            np.save(work / "labels.npy", labels[kept])
+            np.save(folder / "labels.npy", labels[kept])
             classes = list(getattr(rows.features["label"], "names", None) or []) or None
         meta = {
             "bands": bands,
@@ -225,14 +214,7 @@ def _build(
             "classes": classes,
             "skipped": writer.skipped,
         }
-        (work / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            work.rename(target)
-        except OSError:
-            if not target.exists():  # else another process was first, and its result is the same
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        (folder / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
 @dataclass
@@ -253,7 +235,7 @@ class _Writer:
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def write(self, block: list[np.ndarray | str]) -> None:
-        """Append a block of images; a string is the reason why a row has none."""
+        """Appends a block of images; a string is the reason why a row has none."""
         good = []
         for image in block:
             if isinstance(image, str):
@@ -273,7 +255,7 @@ class _Writer:
                 self.total_value += float(images.mean(dtype=np.float64)) * len(good)
 
     def _check(self, image: np.ndarray) -> None:
-        """Compare an image with the first one, which decides size and type."""
+        """Compares an image with the first one, which decides size and type."""
         if self.shape is None:
             if image.dtype not in (np.uint8, np.uint16):
                 raise UserError(
@@ -305,14 +287,15 @@ class _Writer:
         np.lib.format.write_array_header_1_0(self.file, fields)
 
     def finish(self) -> np.dtype:
-        """Write the final header and return the pixel type."""
+        """Writes the final header and returns the pixel type."""
         if self.dtype is None:
             reason = f": row {self.skipped[0][0]}: {self.skipped[0][1]}" if self.skipped else ""
             raise UserError(f"None of the {self.total} rows has a readable image{reason}.")
         mean = self.total_value / self.count
         # Reflectance above 1 is rare (snow, clouds); 8-bit values in 16 bits, or counts that fill
         # them, would be scaled wrongly without a word.
-        if self.dtype == np.uint16 and (self.highest <= 255 or mean > _REFLECTANCE_ONE):
+        _, one = default_value_range(self.dtype, ())
+        if self.dtype == np.uint16 and (self.highest <= 255 or mean > one):
             raise UserError(
                 f"The 16-bit images reach {self.highest} with a mean of {mean:.0f}, which is not "
                 "reflectance x 10000: convert them to that, or to uint8."
@@ -325,7 +308,7 @@ class _Writer:
 def _decoded_blocks(
     rows: datasets.Dataset, bands: tuple[str, ...], image_size: int | None, progress: bool
 ) -> Iterator[list[np.ndarray | str]]:
-    """Yield the rows' images in order, in blocks; a string stands for one that cannot be read."""
+    """Yields the rows' images in order, in blocks; a string is one that cannot be read."""
     from tqdm.auto import tqdm
 
     from .columns import CorruptImageError, RowReader, column_values
@@ -362,5 +345,5 @@ def _decoded_blocks(
 
 
 def num_threads() -> int:
-    """Return the number of cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

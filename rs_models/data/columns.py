@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets.features import Array3D, Features, Image
 from datasets.features.features import Array3DExtensionType, register_feature
 
-from ..bands import SENSORS, band_indices, resolve_bands
+from ..bands import SENSORS, band_indices, is_numbered, numbered_band, resolve_bands, told_sensor
 from ..errors import UserError
 
 _MOST_PIXELS = 89_478_485  # Pillow's own limit, where somebody has taken it away
@@ -124,18 +124,23 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
 def raster_bands(raster: Any) -> tuple[str, ...] | None:
     """Names of an open raster's bands; None when it does not name them all.
 
-    Descriptions come first ("B04", "Red"); then the colour interpretation, which says red, green
-    and blue of a plain image. A last alpha band is a mask and has no name, but where it is
-    described it is what its description says: GDAL takes any fourth band for alpha.
+    Descriptions come first ("B04", "Red"; numbers are Landsat's where the file says that it is from
+    one); then the colour interpretation, which says red, green and blue of a plain image. A last
+    alpha band is a mask and has no name, but where it is described it is what its description says:
+    GDAL takes any fourth band for alpha.
     """
     colours = [colour.name for colour in raster.colorinterp]
     unnamed = (raster.descriptions[-1] or "alpha").lower() == "alpha"
     count = len(colours) - (colours[-1:] == ["alpha"] and unnamed)
-    for names in (raster.descriptions, colours):
+    described = [(text or "").split(",")[0].split(" (")[0] for text in raster.descriptions]
+    if any(map(is_numbered, described)):
+        tags = (f"{key}={value}" for key, value in raster.tags().items())
+        sensor = told_sensor(" ".join([os.path.basename(raster.name), *tags]), described)
+        if sensor is not None:
+            described = [numbered_band(name, sensor) or "" for name in described]
+    for names in (described, colours):
         try:
-            return resolve_bands(
-                [(name or "").split(",")[0].split(" (")[0] for name in names[:count]]
-            )
+            return resolve_bands(names[:count])
         except UserError:
             continue
     return None

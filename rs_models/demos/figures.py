@@ -1,7 +1,8 @@
-"""The pictures of README and documentation: `python -m rs_models.demos.figures --output DIR`.
+"""The pictures of README and documentation: `python -m rs_models.demos.figures [NAME ...]`.
 
-All are made here from the synthetic scenes, the training code and the results files. FALSE's and
-LaST's need a model's features; `features.png` compares the models that are named.
+All, or those that are named (`signal_tov`), are made here from the synthetic scenes, the training
+code and the results files. FALSE's and LaST's need a model's features; `features` compares the
+models that are named.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from ..assets import asset
 from ..data.synthetic import CLASSES, draw_scene
+from ..errors import UserError
 from ..evaluation.baselines import PREFIX
 from ..evaluation.results import read_all
 from ..papers import PAPERS
@@ -104,31 +107,45 @@ def few_labels(data: str, leading: int = 4) -> Any | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes all figures."""
+    """Writes the figures.
+
+    Raises:
+        UserError: A name that is none of them.
+    """
     parser = argparse.ArgumentParser(prog="python -m rs_models.demos.figures", description=__doc__)
+    parser.add_argument("names", nargs="*", help="figures to draw (default: all)")
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     parser.add_argument("--false", default=models.choices()[0], help="model of FALSE's embeddings")
     parser.add_argument("--last", default=models.choices()[0], help="model of LaST's attention")
     parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
     options = parser.parse_args(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    compared = options.models.split(",")
-    os.environ[models.VARIABLE] = ",".join([options.false, options.last, *compared])
-    made: dict[str, Any] = {
-        f"signal_{method}": panel(
-            signal(method, options.last if method == "last" else options.false).pictures[:8]
+    drawings: dict[str, Callable[[], Any]] = {
+        f"signal_{method}": partial(
+            _signal_panel, method, options.last if method == "last" else options.false
         )
         for method in PAPERS
     }
-    made["features"] = features(compared)
-    made["few_labels_aid96"] = few_labels("aid96")
-    for name, figure in made.items():
+    compared = options.models.split(",")
+    os.environ[models.VARIABLE] = ",".join([options.false, options.last, *compared])
+    drawings["features"] = partial(features, compared)
+    drawings["few_labels_aid96"] = partial(few_labels, "aid96")
+    for name in options.names:
+        if name not in drawings:
+            raise UserError(f"{name!r} is no figure: name one of {', '.join(drawings)}.")
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.names or drawings:
+        figure = drawings[name]()
         if figure is None:
             continue
         path = options.output / f"{name}.webp"
         figure.savefig(path, dpi=110, facecolor="white", pil_kwargs={"quality": 82, "method": 6})
         print(path)
     return 0
+
+
+def _signal_panel(method: str, model: str) -> Any:
+    """The first pictures of a method's signal as one figure."""
+    return panel(signal(method, model).pictures[:8])
 
 
 def _wrapped(caption: str, width: int = 34) -> str:

@@ -293,17 +293,16 @@ def last(image: np.ndarray, encoder: Encoder, seed: int = 0) -> Shown:
 
 @lru_cache(maxsize=16)
 def _method(name: str, size: int = SIDE, **settings: Any) -> Any:
-    """A method with its defaults around a small backbone: only its recipe is used."""
-    small: dict[str, Any] = {"sticl": {"queue_size": 16}, "last": {"prototypes": 16}}.get(name, {})
+    """A method with its defaults: only its recipe and settings are used, so it has no weights."""
     config_class, model_class = method_classes(name)
     config = config_class(
         backbone_config=backbones.backbone_config("resnet_mini", bands="rgb", image_size=size),
         bands=list(SENSORS["rgb"]),
         image_size=size,
-        **small,
         **settings,
     )
-    return model_class(config)
+    with torch.device("meta"):
+        return model_class(config)
 
 
 def _maker(method: Any) -> ViewMaker:

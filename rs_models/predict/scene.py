@@ -64,7 +64,7 @@ class Scene:
             preprocessing: Preprocessing of the model, which says the bands.
             bands: Names of the file's bands in order, where it does not name them.
             skip_corrupt: Whether blocks that cannot be read become nodata, and are counted.
-            sensor: One of `sensors.SENSORS`, where band numbers do not tell.
+            sensor: One of `bands.NUMBERING`, where the file does not tell whose numbers they are.
             stretch: "min,max" or "percentile" (see `values.plan_values`).
             scale: Reflectance of a stored unit, in place of what the file says.
             offset: Reflectance of a stored 0, in place of what the file says.

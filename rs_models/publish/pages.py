@@ -1,6 +1,6 @@
 """Pages rendered from data: results, methods and citations between the markers of a page.
 
-`rs-models render [README.md] [--results model_cards/results] [--check]` does it.
+`rs-models render [PAGE ...] [--results model_cards/results] [--check]` does it.
 
 The README holds the blocks of `BLOCKS`; the pages of the documentation those of `DOCS_BLOCKS` too,
 which link to nothing outside `docs/`.
@@ -67,6 +67,14 @@ def check(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> None
             f"{page} does not show what the data say ({', '.join(stale)}): render it with "
             f"'rs-models render {page} --results {results}' and do not edit it by hand."
         )
+
+
+def pages_here() -> list[Path]:
+    """The README of the current folder and the pages below its `docs` with a place for a block."""
+    places = [markers(name)[0] for name in (*BLOCKS, *DOCS_BLOCKS)]
+    pages = sorted(Path("docs").rglob("*.md"))
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    return [PAGE, *(page for page in pages if any(place in texts[page] for place in places))]
 
 
 def markers(name: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -212,14 +211,14 @@ def test_open_says_when_there_is_no_cache(tmp_path):
 def test_leftovers_of_killed_builds_are_removed(build, tmp_path):
     fingerprint = build(images()).fingerprint
     root = tmp_path / "cache"
-    old, new = (root / f"{fingerprint}.tmp-{name}" for name in ("old", "new"))
-    for path in (old, new):
+    killed = root / f".{fingerprint}.{2**22 + 7}.partial"
+    running = root / f".{fingerprint}.{os.getppid()}.partial"
+    for path in (killed, running):
         path.mkdir()
-    os.utime(old, (time.time() - 2 * 86_400,) * 2)
     (root / fingerprint).rename(root / "moved away")
     build(images())
-    assert not old.exists()
-    assert new.exists(), "it may belong to a build that is running"
+    assert not killed.exists()
+    assert running.exists()
 
 
 def _build_in_process(root, folder, queue):

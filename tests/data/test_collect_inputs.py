@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,42 @@ def test_assets_of_one_band_each_are_put_together(tmp_path):
         np.testing.assert_array_equal(np.asarray(row["image"]), pixels[at].transpose(1, 2, 0))
     with pytest.raises(UserError, match="no asset 'nir': it has B04, B03, B02"):
         find_scenes(str(tmp_path / "i.json"), asset="nir")
+
+
+def numbered_item(keys, name="i", **properties):
+    assets = {key: {"href": f"s/{key}.tif"} for key in keys}
+    return item(assets, id=name) | {"properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "asset", "keys"),
+    [
+        ("i", "landsat-7", "red,green,blue", ["SR_B3", "SR_B2", "SR_B1"]),
+        ("LC09_L2SP_201024_20240501", None, "red,nir", ["SR_B4", "SR_B5"]),
+        ("S2A_31UFT_20240501_0_L2A", None, "red,nir", ["SR_B4", "SR_B8"]),
+        ("i", "landsat-5", "B3,B04", ["SR_B3", "SR_B4"]),
+    ],
+)
+def test_bands_by_number_are_those_of_the_items_sensor(tmp_path, name, platform, asset, keys):
+    keys_of_all = [f"SR_B{number}" for number in (1, 2, 3, 4, 5, 7, 8)]
+    platform = {"platform": platform} if platform else {}
+    (tmp_path / "i.json").write_text(json.dumps(numbered_item(keys_of_all, name, **platform)))
+    (found,) = find_scenes(str(tmp_path / "i.json"), asset=asset)
+    assert [Path(part).stem for part in found.parts] == keys
+
+
+def test_a_band_number_without_a_sensor_is_asked_about(tmp_path):
+    assets = {
+        key: {"href": f"s/{key}.tif", "eo:bands": [{"common_name": key}]}
+        for key in ("red", "green", "blue")
+    }
+    (tmp_path / "i.json").write_text(json.dumps(item(assets)))
+    with pytest.raises(UserError, match=r"does not say which sensor .* 'B3'"):
+        find_scenes(str(tmp_path / "i.json"), asset="B3,B2,B1")
+    landsat = item(assets) | {"properties": {"platform": "landsat-7"}}
+    (tmp_path / "i.json").write_text(json.dumps(landsat))
+    (found,) = find_scenes(str(tmp_path / "i.json"), asset="B3,B2,B1")
+    assert [Path(part).stem for part in found.parts] == ["red", "green", "blue"]
 
 
 # Scenes

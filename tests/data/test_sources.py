@@ -253,6 +253,19 @@ def test_tiles_are_read_by_their_band_descriptions(tmp_path):
         load(tmp_path / "tiles", bands=["swir1"])
 
 
+@pytest.mark.parametrize(("spacecraft", "bands"), [("LANDSAT_7", "green,red,nir"), (None, "rgb")])
+def test_band_numbers_of_a_tile_are_landsats_where_it_says_so(tmp_path, spacecraft, bands):
+    import rasterio
+
+    array = np.random.default_rng(1).integers(0, 9000, (1, 6, 5, 3)).astype(np.uint16)
+    make.tiles(tmp_path / "tiles", array, descriptions=("B2", "B3", "B4"))
+    if spacecraft:
+        with rasterio.open(tmp_path / "tiles" / "000.tif", "r+") as raster:
+            raster.update_tags(SPACECRAFT_ID=spacecraft)
+    found = load(tmp_path / "tiles").features["image"].bands
+    assert sorted(found) == sorted(resolve_bands(bands))
+
+
 def test_tiles_without_names_need_them_given(tmp_path):
     array = np.random.default_rng(1).integers(0, 9000, (2, 6, 5, 4)).astype(np.uint16)
     root = make.tiles(tmp_path / "tiles", array)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
 from rs_models import backbones
 from rs_models.data.synthetic import CLASSES, draw_scene
-from rs_models.demos import landcover, signals_shown
+from rs_models.demos import figures, landcover, models, signals_shown
+from rs_models.errors import UserError
 from rs_models.evaluation.features import Encoder
+from rs_models.methods import METHODS
 from rs_models.predict import Predictor
 from rs_models.preprocessing import Preprocessing
 from rs_models.signals.regions import index_map
@@ -31,7 +35,16 @@ def scene(number, seed=0, size=256):
     return draw_scene(number % len(CLASSES), (seed, number), size)[0][..., :3]
 
 
-@pytest.mark.parametrize("method", ["rsisc", "tov", "glcnet"])
+def _of_one_image() -> list[str]:
+    """The methods whose signal needs neither a second image nor a model."""
+    return [
+        name
+        for name in METHODS
+        if list(inspect.signature(getattr(signals_shown, name)).parameters) == ["image", "seed"]
+    ]
+
+
+@pytest.mark.parametrize("method", _of_one_image())
 def test_views_of_one_image(method):
     function = getattr(signals_shown, method)
     shown, again, other = function(scene(1), 3), function(scene(1), 3), function(scene(1), 4)
@@ -108,3 +121,12 @@ def test_a_linear_head_learns_the_land_cover_that_it_was_shown():
     covers = np.stack(covers)
     commonest = np.bincount(covers.ravel()).max() / covers.size
     assert (found == covers).mean() > commonest + 0.3
+
+
+def test_one_figure_is_drawn_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(models.VARIABLE, ",".join(models.choices()))  # `main` sets it
+    assert figures.main(["signal_tov", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "signal_tov.webp")]
+    assert [path.name for path in tmp_path.iterdir()] == ["signal_tov.webp"]
+    with pytest.raises(UserError, match="'signal_tow' is no figure: name one of signal_rsisc"):
+        figures.main(["signal_tow"])

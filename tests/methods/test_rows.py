@@ -16,6 +16,15 @@ from rs_models.signals.recipes import RECIPES
 from rs_models.zoo import ZOO
 from tests.conftest import ROOT
 
+# File -> how the row or paragraph begins that lists the methods by hand.
+LISTS = {
+    "README.md": "| another method",
+    "docs/howto/pretrain.md": "| another method",
+    "docs/index.md": "| know what the methods do",
+    "spaces/learning-signals/README.md": "The views, ",
+    "training/notebooks/05_pretrain_on_your_images.py": "# The same as `accelerate launch",
+}
+
 
 @pytest.mark.parametrize("name", METHODS)
 def test_its_classes_are_public_and_named_for_it(name):
@@ -43,9 +52,10 @@ def test_it_has_its_page_in_the_manual(name):
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# {PAPERS[name].label}")
     assert f"methods/{name}.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for block in ("recipes", "settings"):  # rendered by `rs-models render`
+    for block in ("recipes", "settings", "results", "citation"):  # by `rs-models render`
         assert f"<!-- {block}-{name}:begin -->" in text, block
-    picture = re.search(r"\((\.\./figures/signal_\w+\.\w+)\)", text)
+    # Drawn by `python -m rs_models.demos.figures signal_NAME`.
+    picture = re.search(rf"\((\.\./figures/signal_{name}\.\w+)\)", text)
     assert picture and (page.parent / picture[1]).is_file(), "the picture of its signal"
     reference = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
     assert f"rs_models.methods.{METHODS[name][0]}" in reference
@@ -72,6 +82,17 @@ def test_a_test_of_its_own_holds_its_behaviour(name):
     ]
     used = sum(model in text for text in texts)
     assert tests or used, f"no golden or behaviour test of {name}"
+
+
+@pytest.mark.parametrize("file", LISTS)
+def test_the_lists_that_are_typed_name_every_method(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    begin = text.find(LISTS[file])
+    assert begin >= 0, f"{file} has no line that begins with {LISTS[file]!r}"
+    end = re.compile(r"\n\|" if LISTS[file].startswith("|") else r"\n#?\n").search(text, begin)
+    listed = text[begin : end.start() if end else None]
+    for name in METHODS:
+        assert re.search(rf"\b({name}|{PAPERS[name].label})\b", listed), f"{file}: {name}"
 
 
 @pytest.mark.parametrize("name", METHODS)

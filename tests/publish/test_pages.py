@@ -131,6 +131,13 @@ def test_the_command_renders_and_checks(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "README.md: rendered\nREADME.md: up to date\n"
     with pytest.raises(UserError, match=r"nowhere\.md: No such file"):
         main(["nowhere.md"])
+    manual = tmp_path / "docs" / "methods"
+    manual.mkdir(parents=True)
+    (manual / "one.md").write_text("\n".join(markers("settings-tov")) + "\n")
+    (manual / "two.md").write_text("no place for a block\n")
+    assert main([]) == 0  # the README and every page of the manual that has a place
+    assert "method.temperature" in (manual / "one.md").read_text()
+    assert "two.md" not in capsys.readouterr().out
 
 
 def test_the_readme_shows_the_recorded_results_and_the_methods():

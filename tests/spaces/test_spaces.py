@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rs_models.papers import PAPERS
 from tests.conftest import ROOT
 from tests.support.models import nano, provenance
 
@@ -111,7 +112,7 @@ def test_every_named_endpoint_answers(started, tmp_path):
     assert Path(segment.predict(10, api_name="/blend")).is_file()
 
     signals = client(started["learning-signals"])
-    for method in ("RSISC", "TOV", "FALSE", "STICL", "GLCNet", "LaST"):
+    for method in (paper.label for paper in PAPERS.values()):
         assert method in signals.predict(method, api_name="/about")
         gallery, said = signals.predict(
             image=example, method=method, scene=None, api_name="/learning_signal"
