@@ -18,6 +18,7 @@ _IN_CLONE = {
     "model_card.md.j2": "model_cards/model_card.md.j2",
     "results": "model_cards/results",
     "spaces": "spaces",
+    "windows_card.md.j2": "model_cards/windows_card.md.j2",
 }
 
 

@@ -219,19 +219,19 @@ def claim(
         lock.acquire()
     except Timeout:
         raise UserError(_held(folder, record)) from None
-    known = True
+    recorded = True
     try:
         if renews and not _holds(folder, job, record):
             _empty(folder)
-        known = (folder / record).is_file()
-        content = _check_same(folder, job, record) if known else {"job": job}
+        recorded = (folder / record).is_file()
+        content = _check_same(folder, job, record) if recorded else {"job": job}
         for path in folder.rglob(f".*.{PARTIAL}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         write_json(folder / record, {**content, "held_by": _holder()})
-        yield known
+        yield recorded
         _let_go(folder / record)
     except BaseException:
-        if not known and {path.name for path in folder.iterdir()} <= {record, _LOCK}:
+        if not recorded and {path.name for path in folder.iterdir()} <= {record, _LOCK}:
             (folder / record).unlink(missing_ok=True)
         raise
     finally:

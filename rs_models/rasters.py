@@ -60,17 +60,17 @@ def open_raster(
     Raises:
         UserError: Not there, not one of these formats, damaged, or too large.
     """
-    told = name or (os.fspath(source) if not isinstance(source, bytes) else "The image")
+    label = name or (os.fspath(source) if not isinstance(source, bytes) else "The image")
     place: Any = source
     if not isinstance(source, bytes):
         place = os.fspath(source)
         if not (addresses and is_address(place)):
-            place = os.path.abspath(_local(Path(place), told))
+            place = os.path.abspath(_local(Path(place), label))
         if vrt and place.lower().endswith(VRT_SUFFIX):
             drivers = (*drivers, "VRT")
-    raster = _opened(place, drivers, told)
+    raster = _opened(place, drivers, label)
     try:
-        check_header(raster, told, max_bytes)
+        check_header(raster, label, max_bytes)
     except UserError:
         raster.close()
         raise

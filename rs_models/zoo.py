@@ -27,6 +27,7 @@ FAMILY_TASKS = {
     "vit": TASKS[:3],
     "dinov2": TASKS[:3],
 }
+_RESISC, _AID = "timm/resisc45", "aid96"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ class ZooModel:
         )
 
 
-_RESISC, _AID = "timm/resisc45", "aid96"
 ZOO: tuple[ZooModel, ...] = (
     ZooModel("rsisc-resnet50", "rsisc", "resnet50", "rsisc_resnet50.yaml", _RESISC),
     ZooModel("tov-resnet50", "tov", "resnet50", "tov_resnet50.yaml", "timm/eurosat-rgb"),

@@ -90,7 +90,8 @@ class OverBackbone:
         try:
             config = cls.config_class(backbone_config=backbone.config.to_dict(), **settings)
         except StrictDataclassError as error:
-            raise UserError(f"{cls.config_class.__name__}: {error.__cause__ or error}.") from error
+            reason = str(error.__cause__ or error).rstrip(".")
+            raise UserError(f"{cls.config_class.__name__}: {reason}.") from error
         model: Any = cls(config)  # type: ignore[call-arg]  # a PreTrainedModel beside it
         model.load_backbone(backbone)
         return model.eval()

@@ -16,7 +16,7 @@ from ..zoo import namespace, run_name
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models card",
         description="Render a model's card from its facts and results.",
         epilog="""examples:
@@ -28,18 +28,18 @@ def parser() -> argparse.ArgumentParser:
 Exit codes: 0 done, 1 network or server, 2 bad input or a stale card.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("folder", nargs="?", help="a run's folder, a model's, or one of facts")
-    made.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
-    made.add_argument("--repo-id", help="default: the namespace and the folder's name")
-    made.add_argument("--results", help=f"folder (default: the run's own and {RESULTS})")
-    made.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
-    made.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    made.add_argument(
+    options.add_argument("folder", nargs="?", help="a run's folder, a model's, or one of facts")
+    options.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
+    options.add_argument("--repo-id", help="default: the namespace and the folder's name")
+    options.add_argument("--results", help=f"folder (default: the run's own and {RESULTS})")
+    options.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
+    options.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    options.add_argument(
         "--collect", action="store_true", help=f"keep the run's facts in {MODELS}/NAME first"
     )
-    made.add_argument("--data", help="with --collect: labelled set to draw features of")
-    made.add_argument("--recipe", help="with --collect: settings of a run that left none")
-    return made
+    options.add_argument("--data", help="with --collect: labelled set to draw features of")
+    options.add_argument("--recipe", help="with --collect: settings of a run that left none")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,26 +24,28 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models classify",
         description="Say what every tile of a table is, and how sure that is.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("table", help="output of rs-models embed")
-    made.add_argument("--labels", required=True, help="CSV file with tile and label")
-    made.add_argument("--output", help="file of the answers: .csv, .gpkg, .fgb, .parquet, .geojson")
-    made.add_argument(
+    options.add_argument("table", help="output of rs-models embed")
+    options.add_argument("--labels", required=True, help="CSV file with tile and label")
+    options.add_argument(
+        "--output", help="file of the answers: .csv, .gpkg, .fgb, .parquet, .geojson"
+    )
+    options.add_argument(
         "--confidence",
         type=float,
         default=0.5,
         help="probability below which a tile is 'unsure' (default %(default)s)",
     )
-    made.add_argument(
+    options.add_argument(
         "--propagate", action="store_true", help="let unlabelled tiles help, by their neighbours"
     )
-    made.add_argument("--save", help="folder of a transformers classifier to write")
-    return made
+    options.add_argument("--save", help="folder of a transformers classifier to write")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

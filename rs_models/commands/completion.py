@@ -14,14 +14,14 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models completion",
         description="Print a completion script for a shell.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    return made
+    options.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

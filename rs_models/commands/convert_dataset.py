@@ -25,26 +25,28 @@ anything amiss."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models convert-dataset",
         description="Make a Parquet data set with card, splits and checksums.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("name", nargs="?", help="data set, see --list")
-    made.add_argument("sources", nargs="*", help="archives or folders")
-    made.add_argument("--output", help="folder to write")
-    made.add_argument("--strict", action="store_true", help="fail when anything is amiss")
-    made.add_argument("--seed", type=int, default=0, help="of a drawn split (default 0)")
-    made.add_argument("--splits", help="splits.json of an earlier conversion to follow")
-    made.add_argument("--window", type=int, help="side that images with masks are cut to")
-    made.add_argument("--push", action="store_true", help="publish the result, see rs-models push")
-    made.add_argument("--repo-id", help="with --push: where to")
-    made.add_argument("--private", action="store_true", help="with --push")
-    made.add_argument("--yes", action="store_true", help="with --push: do not ask")
-    made.add_argument("--list", action="store_true", help="list the data sets")
-    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    return made
+    options.add_argument("name", nargs="?", help="data set, see --list")
+    options.add_argument("sources", nargs="*", help="archives or folders")
+    options.add_argument("--output", help="folder to write")
+    options.add_argument("--strict", action="store_true", help="fail when anything is amiss")
+    options.add_argument("--seed", type=int, default=0, help="of a drawn split (default 0)")
+    options.add_argument("--splits", help="splits.json of an earlier conversion to follow")
+    options.add_argument("--window", type=int, help="side that images with masks are cut to")
+    options.add_argument(
+        "--push", action="store_true", help="publish the result, see rs-models push"
+    )
+    options.add_argument("--repo-id", help="with --push: where to")
+    options.add_argument("--private", action="store_true", help="with --push")
+    options.add_argument("--yes", action="store_true", help="with --push: do not ask")
+    options.add_argument("--list", action="store_true", help="list the data sets")
+    options.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

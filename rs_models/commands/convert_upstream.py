@@ -12,27 +12,27 @@ from ..settings import Options
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models convert-upstream",
         description="The authors' released checkpoint -> a native transformers and timm model.",
     )
-    made.add_argument("file", help="torch.save file (any suffix) or .safetensors")
-    made.add_argument("--output", required=True, help="folder to write")
-    made.add_argument("--method", choices=UPSTREAM, help="where the keys do not tell it")
-    made.add_argument("--bands", help="of the first convolution (default rgb, GLCNet's 4: rgbn)")
-    made.add_argument("--data", help="training set, where you know it")
-    made.add_argument("--epochs", type=int, help="of the training (default: the papers')")
-    made.add_argument("--train-size", type=int, help="side of the training images (default 224)")
-    made.add_argument(
+    options.add_argument("file", help="torch.save file (any suffix) or .safetensors")
+    options.add_argument("--output", required=True, help="folder to write")
+    options.add_argument("--method", choices=UPSTREAM, help="where the keys do not tell it")
+    options.add_argument("--bands", help="of the first convolution (default rgb, GLCNet's 4: rgbn)")
+    options.add_argument("--data", help="training set, where you know it")
+    options.add_argument("--epochs", type=int, help="of the training (default: the papers')")
+    options.add_argument("--train-size", type=int, help="side of the training images (default 224)")
+    options.add_argument(
         "--value-range",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
         help="stored values of black and full scale (default 0 255)",
     )
-    made.add_argument("--heads", type=int, help="attention heads of a ViT of unusual width")
-    made.add_argument("--strict", action="store_true", help="refuse keys that are not expected")
-    return made
+    options.add_argument("--heads", type=int, help="attention heads of a ViT of unusual width")
+    options.add_argument("--strict", action="store_true", help="refuse keys that are not expected")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

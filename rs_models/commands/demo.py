@@ -27,19 +27,19 @@ def spaces() -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models demo",
         description=f"Start a demo here: {', '.join(spaces())}.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("name", help=", ".join(spaces()))
-    made.add_argument(
+    options.add_argument("name", help=", ".join(spaces()))
+    options.add_argument(
         "--model", action="append", default=[], help="folder or Hub id, several times for several"
     )
-    made.add_argument("--data", help="labelled images to search: folder, Hub id or synthetic")
-    made.add_argument("--port", type=int, help="the first free one from 7860 on if left out")
-    return made
+    options.add_argument("--data", help="labelled images to search: folder, Hub id or synthetic")
+    options.add_argument("--port", type=int, help="the first free one from 7860 on if left out")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

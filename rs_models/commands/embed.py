@@ -30,27 +30,27 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models embed",
         description="Write the features of every image of a data set to Parquet.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
+    options.add_argument(
         "source", help="folder of images, Parquet, GeoTIFF tiles, a scene, or a Hub id"
     )
-    made.add_argument("--model", required=True, help="folder, Hub id, zoo or timm name")
-    made.add_argument("--output", required=True, help="folder to write")
-    made.add_argument("--split", default="train")
-    made.add_argument("--revision", help="commit or tag of the data set")
-    made.add_argument("--batch-size", type=int, default=64)
-    made.add_argument("--size", type=int, help="pixels (default: the model's training size)")
-    made.add_argument("--dtype", choices=DTYPES, default="float32")
-    made.add_argument("--columns", nargs="*", help="to copy (default: all that hold no pixels)")
-    made.add_argument("--shard-rows", type=int, default=SHARD_ROWS)
-    made.add_argument("--strict", action="store_true", help="stop at a corrupt image")
-    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    return made
+    options.add_argument("--model", required=True, help="folder, Hub id, zoo or timm name")
+    options.add_argument("--output", required=True, help="folder to write")
+    options.add_argument("--split", default="train")
+    options.add_argument("--revision", help="commit or tag of the data set")
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--size", type=int, help="pixels (default: the model's training size)")
+    options.add_argument("--dtype", choices=DTYPES, default="float32")
+    options.add_argument("--columns", nargs="*", help="to copy (default: all that hold no pixels)")
+    options.add_argument("--shard-rows", type=int, default=SHARD_ROWS)
+    options.add_argument("--strict", action="store_true", help="stop at a corrupt image")
+    options.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,18 +19,18 @@ A run does this by itself. Exit codes: 0 done, 1 network or server, 2 bad input.
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models export",
         description="Take the backbone out of a method's checkpoint, as a plain transformers and "
         "timm repository with its image processor.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("source", help="folder or Hub id of a method's checkpoint")
-    made.add_argument("output", help="folder to write")
-    made.add_argument("--revision", help="commit or tag on the Hub")
-    made.add_argument("--no-timm", action="store_true", help="leave timm's weights out")
-    return made
+    options.add_argument("source", help="folder or Hub id of a method's checkpoint")
+    options.add_argument("output", help="folder to write")
+    options.add_argument("--revision", help="commit or tag on the Hub")
+    options.add_argument("--no-timm", action="store_true", help="leave timm's weights out")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,17 +25,17 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models info",
         description="Tell what a model is: architecture, bands, origin, files, results.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("model", help="a folder, a run's folder, a Hub id, or a name of the zoo")
-    made.add_argument("--revision", help="commit or tag on the Hub")
-    made.add_argument("--results", default="model_cards/results", help="folder of results files")
-    made.add_argument("--json", action="store_true", help="print JSON")
-    return made
+    options.add_argument("model", help="a folder, a run's folder, a Hub id, or a name of the zoo")
+    options.add_argument("--revision", help="commit or tag on the Hub")
+    options.add_argument("--results", default="model_cards/results", help="folder of results files")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -185,9 +186,7 @@ def _facts(
 
 
 def _parameters(path: Path) -> int:
-    """Numbers in a safetensors file, by its header alone."""
-    import math
-
+    """How many numbers a safetensors file holds, by its header alone."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -29,19 +29,21 @@ Exit codes: 0 done, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models list",
         description="List the models of the zoo: name, method, backbone, data, where they are.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("name", nargs="?", help="of the models, * and ? stand for any: 'tov*'")
-    made.add_argument("--method", help=", ".join(PAPERS))
-    made.add_argument("--task", help="feature-extraction, classification, segmentation, detection")
-    made.add_argument("--bands", help="bands that you have: a sensor, or names with commas")
-    made.add_argument("--published", action="store_true", help="only those on the Hub")
-    made.add_argument("--json", action="store_true", help="print JSON")
-    return made
+    options.add_argument("name", nargs="?", help="of the models, * and ? stand for any: 'tov*'")
+    options.add_argument("--method", help=", ".join(PAPERS))
+    options.add_argument(
+        "--task", help="feature-extraction, classification, segmentation, detection"
+    )
+    options.add_argument("--bands", help="bands that you have: a sensor, or names with commas")
+    options.add_argument("--published", action="store_true", help="only those on the Hub")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -106,22 +108,22 @@ def _local(method: str | None) -> list[dict[str, Any]]:
     """Models in `RS_MODELS_HUB_DIR` by what their config.json says."""
     root = os.environ.get("RS_MODELS_HUB_DIR")
     rows = []
-    known = {model.repo_id: model for model in ZOO}
+    models = {model.repo_id: model for model in ZOO}
     for path in sorted(Path(root).expanduser().glob("*/*/config.json")) if root else ():
         repo_id = "/".join(path.parent.parts[-2:])
         config = json.loads(path.read_text(encoding="utf-8"))
-        said = config.get("rs_models", {})
-        if path.parts[-3] == "datasets" or method not in (None, said.get("method")):
+        record = config.get("rs_models", {})
+        if path.parts[-3] == "datasets" or method not in (None, record.get("method")):
             continue
-        data = said.get("data") or "-"
+        data = record.get("data") or "-"
         rows.append(
             {
                 "name": repo_id,
                 "repo_id": repo_id,
-                "method": said.get("method") or "-",
-                "backbone": known[repo_id].backbone if repo_id in known else config["model_type"],
+                "method": record.get("method") or "-",
+                "backbone": models[repo_id].backbone if repo_id in models else config["model_type"],
                 "data": data if isinstance(data, str) else ", ".join(data),
-                "bands": said.get("bands", []),
+                "bands": record.get("bands", []),
                 "where": str(path.parent),
             }
         )

@@ -18,17 +18,19 @@ with torch by onnxruntime before it is kept. Exit codes: 0 done, 1 failed, 2 bad
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models onnx",
         description="Write a backbone, classifier or segmentation network as ONNX.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("source", help="folder, Hub id or timm name")
-    made.add_argument("--output", required=True, help="file to write, .onnx")
-    made.add_argument("--size", type=int, help="pixels; a Swin's or UperNet's file is for one size")
-    made.add_argument("--revision", help="commit or tag of a model on the Hub")
-    return made
+    options.add_argument("source", help="folder, Hub id or timm name")
+    options.add_argument("--output", required=True, help="file to write, .onnx")
+    options.add_argument(
+        "--size", type=int, help="pixels; a Swin's or UperNet's file is for one size"
+    )
+    options.add_argument("--revision", help="commit or tag of a model on the Hub")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,30 +30,30 @@ _SCENES = {".tif", ".tiff", ".vrt", ".jp2", ".img"}
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models predict",
         description="Apply a model to georeferenced images of any size.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("scenes", nargs="+", help="GeoTIFF, VRT, ..., or a folder of them")
-    made.add_argument("--model", required=True, help="folder or Hub id")
-    made.add_argument(
+    options.add_argument("scenes", nargs="+", help="GeoTIFF, VRT, ..., or a folder of them")
+    options.add_argument("--model", required=True, help="folder or Hub id")
+    options.add_argument(
         "--output", required=True, help=".tif (boxes: .geojson, .gpkg, ...), or a folder"
     )
-    made.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
-    made.add_argument("--bands", help="names of the file's bands in order, if it has none")
-    made.add_argument("--sensor", help="whose band numbers they are: sentinel-2, landsat-8, ...")
-    made.add_argument(
+    options.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
+    options.add_argument("--bands", help="names of the file's bands in order, if it has none")
+    options.add_argument("--sensor", help="whose band numbers they are: sentinel-2, landsat-8, ...")
+    options.add_argument(
         "--stretch", metavar="MIN,MAX|percentile", help="values that become black and white (8 bit)"
     )
-    made.add_argument("--scale", type=float, help="reflectance = stored * SCALE + OFFSET")
-    made.add_argument("--offset", type=float, help="reflectance of a stored 0")
-    made.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
-    made.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
-    made.add_argument("--batch-size", type=int, default=8)
-    made.add_argument("--threshold", type=float, default=0.5, help="least score of a box")
-    made.add_argument(
+    options.add_argument("--scale", type=float, help="reflectance = stored * SCALE + OFFSET")
+    options.add_argument("--offset", type=float, help="reflectance of a stored 0")
+    options.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
+    options.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--threshold", type=float, default=0.5, help="least score of a box")
+    options.add_argument(
         "--polygons",
         nargs="?",
         const=True,
@@ -62,13 +62,13 @@ def parser() -> argparse.ArgumentParser:
         help="also polygons of a class map: GeoJSON beside it, or FILE (or its suffix alone) as "
         ".gpkg, .fgb, .parquet, .shp",
     )
-    made.add_argument("--min-area", type=float, default=0.0, help="of polygons, square metres")
-    made.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
-    made.add_argument("--precision", choices=("no", "bf16"), default="no")
-    made.add_argument("--restart", action="store_true", help="forget what is unfinished")
-    made.add_argument("--skip-corrupt", action="store_true", help="corrupt blocks become nodata")
-    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    return made
+    options.add_argument("--min-area", type=float, default=0.0, help="of polygons, square metres")
+    options.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    options.add_argument("--precision", choices=("no", "bf16"), default="no")
+    options.add_argument("--restart", action="store_true", help="forget what is unfinished")
+    options.add_argument("--skip-corrupt", action="store_true", help="corrupt blocks become nodata")
+    options.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
         "device": options.device or (str(state.device) if state.num_processes > 1 else None),
     }
     pairs = _outputs(scenes, options.output, boxes=predictor.task == "detection")
-    made: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
     failed: list[str] = []
     for number, (scene, output) in enumerate(pairs):
         if number % state.num_processes != state.process_index:
@@ -128,34 +128,34 @@ def main(argv: Sequence[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed.append(str(scene))
             continue
-        made.append(dataclasses.asdict(done))
+        predictions.append(dataclasses.asdict(done))
     if state.num_processes > 1:
-        made, failed = gather_object(made), gather_object(failed)
+        predictions, failed = gather_object(predictions), gather_object(failed)
     if state.is_main_process:
         if options.json:
-            print(json.dumps({"made": made, "failed": failed}, indent=2))
+            print(json.dumps({"made": predictions, "failed": failed}, indent=2))
         else:
-            for outcome in made:
+            for outcome in predictions:
                 print(_told(outcome))
-            if made:
-                print(_next(made[-1], options.model))
+            if predictions:
+                print(_next(predictions[-1], options.model))
             if failed:
                 print(f"{len(failed)} of {len(pairs)} scenes failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
 def _scenes(given: Sequence[str]) -> list[Path]:
-    found: list[Path] = []
+    scenes: list[Path] = []
     for name in given:
         path = Path(name)
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SCENES)
             if not inside:
                 raise UserError(f"The folder {path} holds no scene ({', '.join(sorted(_SCENES))}).")
-            found += inside
+            scenes += inside
         else:
-            found.append(path)
-    return found
+            scenes.append(path)
+    return scenes
 
 
 def _outputs(scenes: Sequence[Path], output: str, *, boxes: bool) -> list[tuple[Path, Path]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,28 +54,30 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models push",
         description="Publish a model, a data set or a Space on the Hub: one commit, then the tag.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("folder", help="a run's folder, an exported model, a data set, a Space")
-    made.add_argument("--repo-id", help="where to (default: namespace and the folder's name)")
-    made.add_argument("--namespace", help="user or organisation (default: RS_MODELS_NAMESPACE)")
-    made.add_argument("--repo-type", choices=("model", "dataset", "space"), default="model")
-    made.add_argument("--results", help="folder (default: the run's own and model_cards/results)")
-    made.add_argument(
+    options.add_argument("folder", help="a run's folder, an exported model, a data set, a Space")
+    options.add_argument("--repo-id", help="where to (default: namespace and the folder's name)")
+    options.add_argument("--namespace", help="user or organisation (default: RS_MODELS_NAMESPACE)")
+    options.add_argument("--repo-type", choices=("model", "dataset", "space"), default="model")
+    options.add_argument(
+        "--results", help="folder (default: the run's own and model_cards/results)"
+    )
+    options.add_argument(
         "--tag", default=f"v{__version__}", help="version to publish as (default: %(default)s)"
     )
-    made.add_argument("--pretraining", action="store_true", help="the whole method")
-    made.add_argument("--private", action="store_true", help="make the repository private")
-    made.add_argument("--create-pr", action="store_true", help="propose the change only")
-    made.add_argument("--collection", metavar="TITLE", help="add the repository to a collection")
-    made.add_argument("--dry-run", action="store_true", help="show the plan and stop")
-    made.add_argument("--yes", action="store_true", help="do not ask")
-    made.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    return made
+    options.add_argument("--pretraining", action="store_true", help="the whole method")
+    options.add_argument("--private", action="store_true", help="make the repository private")
+    options.add_argument("--create-pr", action="store_true", help="propose the change only")
+    options.add_argument("--collection", metavar="TITLE", help="add the repository to a collection")
+    options.add_argument("--dry-run", action="store_true", help="show the plan and stop")
+    options.add_argument("--yes", action="store_true", help="do not ask")
+    options.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    return options
 
 
 def _push(folder: Path, options: argparse.Namespace, staging: Path) -> int:
@@ -121,8 +124,6 @@ def repository_id(folder: Path, options: argparse.Namespace) -> str:
     Raises:
         UserError: A name that is none, or two namespaces.
     """
-    import re
-
     given = options.repo_id
     if given is None:
         is_model = options.repo_type == "model"

@@ -13,19 +13,19 @@ from ..settings import Options
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models render",
         description="Render the results, methods and citations between the markers of pages.",
     )
-    made.add_argument(
+    options.add_argument(
         "pages",
         nargs="*",
         type=Path,
         help=f"Markdown files (default {PAGE}, and the pages of docs/ that have such markers)",
     )
-    made.add_argument("--results", default=RESULTS, help=f"folder (default {RESULTS})")
-    made.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    return made
+    options.add_argument("--results", default=RESULTS, help=f"folder (default {RESULTS})")
+    options.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

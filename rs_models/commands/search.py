@@ -18,20 +18,26 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models search",
         description="Find the tiles most like the ones shown, and unlike others.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("table", help="output of rs-models embed")
-    made.add_argument("--like", action="append", required=True, help="a tile to look like; repeat")
-    made.add_argument("--unlike", action="append", default=[], help="a tile to differ from; repeat")
-    made.add_argument("-k", type=int, default=50, help="tiles to find (default %(default)s)")
-    made.add_argument("--output", help="file of the hits: .csv, .gpkg, .fgb, .parquet, .geojson")
-    made.add_argument("--sheet", help="PNG file with the hits' pictures")
-    made.add_argument("--images", help="where the images are, if not where they were embedded from")
-    return made
+    options.add_argument("table", help="output of rs-models embed")
+    options.add_argument(
+        "--like", action="append", required=True, help="a tile to look like; repeat"
+    )
+    options.add_argument(
+        "--unlike", action="append", default=[], help="a tile to differ from; repeat"
+    )
+    options.add_argument("-k", type=int, default=50, help="tiles to find (default %(default)s)")
+    options.add_argument("--output", help="file of the hits: .csv, .gpkg, .fgb, .parquet, .geojson")
+    options.add_argument("--sheet", help="PNG file with the hits' pictures")
+    options.add_argument(
+        "--images", help="where the images are, if not where they were embedded from"
+    )
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

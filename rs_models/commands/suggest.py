@@ -19,20 +19,26 @@ Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    made = Options(
+    options = Options(
         prog="rs-models suggest",
         description="Name the tiles whose labels would help most.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("table", help="output of rs-models embed")
-    made.add_argument("-n", type=int, default=20, help="tiles to suggest (default %(default)s)")
-    made.add_argument("--labels", help="CSV file of the labels so far, with tile and label")
-    made.add_argument("--seed", type=int, default=0, help="of the clusters (default %(default)s)")
-    made.add_argument("--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson")
-    made.add_argument("--sheet", help="PNG file with the tiles' pictures, in the order printed")
-    made.add_argument("--images", help="where the images are, if not where they were embedded from")
-    return made
+    options.add_argument("table", help="output of rs-models embed")
+    options.add_argument("-n", type=int, default=20, help="tiles to suggest (default %(default)s)")
+    options.add_argument("--labels", help="CSV file of the labels so far, with tile and label")
+    options.add_argument(
+        "--seed", type=int, default=0, help="of the clusters (default %(default)s)"
+    )
+    options.add_argument(
+        "--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson"
+    )
+    options.add_argument("--sheet", help="PNG file with the tiles' pictures, in the order printed")
+    options.add_argument(
+        "--images", help="where the images are, if not where they were embedded from"
+    )
+    return options
 
 
 def main(argv: Sequence[str]) -> int:

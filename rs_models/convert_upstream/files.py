@@ -15,6 +15,13 @@ import torch
 
 from ..errors import UserError
 
+# Of the messages of torch's restricted reader: a name that is not on its list, or an object built
+# from one.
+_CODE = re.compile(r"GLOBAL (?P<name>[\w.]+)|Trying to (?!load)|Can only (?:create|build)")
+# Pickle codes that it does not read: the frames of protocol 4 (149), and other ways to fetch a name
+# (STACK_GLOBAL, INST, OBJ, NEWOBJ_EX, EXT1, EXT2, EXT4).
+_UNREADABLE = re.compile(r"Unsupported operand (?:149|147|105|111|146|130|131|132)\b")
+
 
 def read_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
     """The dictionary in a checkpoint, on the CPU, without running anything in it.
@@ -61,14 +68,6 @@ def _harmless() -> list[Any]:
     dtypes = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
     # numpy 1 pickled under the other name.
     return [argparse.Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *dtypes]
-
-
-# Of the messages of torch's restricted reader: a name that is not on its list, or an object built
-# from one.
-_CODE = re.compile(r"GLOBAL (?P<name>[\w.]+)|Trying to (?!load)|Can only (?:create|build)")
-# Pickle codes that it does not read: the frames of protocol 4 (149), and other ways to fetch a name
-# (STACK_GLOBAL, INST, OBJ, NEWOBJ_EX, EXT1, EXT2, EXT4).
-_UNREADABLE = re.compile(r"Unsupported operand (?:149|147|105|111|146|130|131|132)\b")
 
 
 def _why_unread(file: Path, error: Exception) -> str:

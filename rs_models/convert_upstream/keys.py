@@ -18,20 +18,20 @@ def find_layout(
     content: Mapping[str, Any], file: Path, method: str | None
 ) -> tuple[Layout, str, str]:
     """The layout, container and prefix that the keys show; the method's own where one is given."""
-    found = [
+    matches = [
         (layout, container, prefix)
         for layout in LAYOUTS
         for container in layout.containers
         for prefix in layout.prefixes
         if _holds_backbone(tensors_at(content, container), prefix)
     ]
-    fitting = [match for match in found if method is None or method in match[0].methods]
+    fitting = [match for match in matches if method is None or method in match[0].methods]
     if fitting:
         return fitting[0]
-    if found:
+    if matches:
         raise UserError(
             f"{file} is not laid out as {method} files are, but as those of "
-            f"{' or '.join(found[0][0].methods)}: check --method."
+            f"{' or '.join(matches[0][0].methods)}: check --method."
         )
     tops = Counter(key.split(".")[0] for key in content if isinstance(key, str))
     raise UserError(

@@ -14,6 +14,31 @@ _NO_LICENCE = (
     "{} has no licence file, so all rights are reserved by default: may you use and publish these "
     "weights? Ask the authors"
 )
+_BARE = ("state_dict", "")
+_SWIN_BUFFERS = r"\.(relative_position_index|attn_mask)$"  # they follow from the window
+_TOV_HEADS = (
+    r"(^|\.)(fc|classifier|uplayer\d|projection|projector|predictor|projection_head)\."
+    r"|^(target_network|encoder_k)\.|^queue(_ptr)?$"
+)
+# A backbone is there where one of these follows the prefix. GLCNet's `encoder.conv1.weight`, say,
+# is no stem. A ResNet may have either end, so that what it lacks can be named, and some networks
+# keep its layers in a Sequential (2020's jigsaw).
+MARKS = {
+    "resnet": (
+        "layer1.0.conv1.weight",
+        "layer4.0.conv1.weight",
+        "4.0.conv1.weight",
+        "7.0.conv1.weight",
+    ),
+    "vit": ("cls_token",),
+    "swin": ("layers.0.blocks.0.attn.relative_position_bias_table",),
+}
+SEQUENTIAL = {"0": "conv1", "1": "bn1", **{str(3 + i): f"layer{i}" for i in range(1, 5)}}
+# Names that a file may lack: counters, and buffers that follow from others.
+OPTIONAL = re.compile(r"\.num_batches_tracked$")
+IMPLIED = re.compile(_SWIN_BUFFERS)
+# Decoders of the authors' fine-tuning: labels have moved the backbone below them.
+FINE_TUNED = re.compile(r"^(module\.)?(decoder_ft|uplayer\d)\.")
 
 
 @dataclass(frozen=True)
@@ -123,12 +148,6 @@ class Layout:
     trained_as: str | None = None
 
 
-_BARE = ("state_dict", "")
-_SWIN_BUFFERS = r"\.(relative_position_index|attn_mask)$"  # they follow from the window
-_TOV_HEADS = (
-    r"(^|\.)(fc|classifier|uplayer\d|projection|projector|predictor|projection_head)\."
-    r"|^(target_network|encoder_k)\.|^queue(_ptr)?$"
-)
 LAYOUTS = (
     # DeepLabV3+ with two projectors; `decoder_ft` is that of fine-tuning.
     Layout(
@@ -183,23 +202,3 @@ LAYOUTS = (
     Layout(("tov",), _BARE, ("module.", "encoder.", "online_network.encoder."), _TOV_HEADS),
     Layout(("tov", "dino", "last"), _BARE, ("",), _TOV_HEADS + r"|^head\.|" + _SWIN_BUFFERS),
 )
-
-# A backbone is there where one of these follows the prefix. GLCNet's `encoder.conv1.weight`, say,
-# is no stem. A ResNet may have either end, so that what it lacks can be named, and some networks
-# keep its layers in a Sequential (2020's jigsaw).
-MARKS = {
-    "resnet": (
-        "layer1.0.conv1.weight",
-        "layer4.0.conv1.weight",
-        "4.0.conv1.weight",
-        "7.0.conv1.weight",
-    ),
-    "vit": ("cls_token",),
-    "swin": ("layers.0.blocks.0.attn.relative_position_bias_table",),
-}
-SEQUENTIAL = {"0": "conv1", "1": "bn1", **{str(3 + i): f"layer{i}" for i in range(1, 5)}}
-# Names that a file may lack: counters, and buffers that follow from others.
-OPTIONAL = re.compile(r"\.num_batches_tracked$")
-IMPLIED = re.compile(_SWIN_BUFFERS)
-# Decoders of the authors' fine-tuning: labels have moved the backbone below them.
-FINE_TUNED = re.compile(r"^(module\.)?(decoder_ft|uplayer\d)\.")

@@ -304,7 +304,7 @@ def check_protocols(
         UserError: Naming the first that is unknown or lacks something.
     """
     if not protocols:
-        raise UserError(f"protocols is empty: give one or more, such as {PROTOCOLS[0]}.")
+        raise UserError(f"No protocol is given: give one or more, such as {PROTOCOLS[0]}.")
     parsed = [protocol(name) for name in protocols]
     for asked in parsed:
         if "source" in asked.needs and not source:

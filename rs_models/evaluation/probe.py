@@ -195,7 +195,8 @@ def _encoders(config: ProbeConfig) -> list[Encoder | Baseline]:
     models = [config.model] if isinstance(config.model, str) else list(config.model)
     if config.names is not None and len(config.names) != len(models):
         raise UserError(
-            f"names has {len(config.names)} entries for {len(models)} models: give one a model."
+            f"The setting names has {len(config.names)} entries for {len(models)} models: give one "
+            "a model."
         )
     beside = [] if any(model.startswith(PREFIX) for model in models) else config.baselines
     encoders = [
@@ -230,7 +231,9 @@ def _elsewhere(config: ProbeConfig, folder: Path) -> Elsewhere:
     source = config.source
     assert source is not None  # the protocols were checked
     if config.class_map is None:
-        raise UserError("source.name needs class_map: {source class: target class, ...}.")
+        raise UserError(
+            "The setting source.name needs class_map: {source class: target class, ...}."
+        )
     images = _cached(source, source.train_split, folder)[1]
     return Elsewhere(source.label or data_name(source.name), images, class_map(config.class_map))
 

@@ -28,6 +28,8 @@ from ..version import __version__
 
 BOOTSTRAP_SAMPLES = 1000
 _PACKAGES = ("torch", "transformers", "timm", "numpy")
+# Order of a table's columns; other protocols follow by name.
+_ORDER = ("knn20", "knn5", "linear-n", "linear")
 
 
 def _is_date(value: Any) -> bool:
@@ -268,10 +270,6 @@ def check(content: Any, where: str) -> Result:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@-]+", "-", text.replace("/", "--")).strip("-")
-
-
-# Order of a table's columns; other protocols follow by name.
-_ORDER = ("knn20", "knn5", "linear-n", "linear")
 
 
 def table(results: Sequence[Result]) -> str:

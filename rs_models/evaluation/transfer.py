@@ -47,7 +47,7 @@ def class_map(value: str | Mapping[str, str]) -> dict[str, str]:
         return CLASS_MAPS[value]
     found = {str(key): str(name) for key, name in value.items()}
     if not found:
-        raise UserError("class_map is empty: give {source class: target class, ...}.")
+        raise UserError("The setting class_map is empty: give {source class: target class, ...}.")
     return found
 
 

@@ -185,7 +185,7 @@ def _check_written(folder: Path, model: PreTrainedModel, size: int, *, timm: boo
     if any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
         raise RuntimeError(f"The exported weights do not load cleanly: {info}")
     if plain.dtype != torch.float32:
-        raise RuntimeError(f"The exported weights load as {plain.dtype}, not float32")
+        raise RuntimeError(f"The exported weights load as {plain.dtype}, not float32.")
     with torch.no_grad():
         features = plain.eval()(probe).pooler_output.flatten(1)  # (2, D)
         _compare(
@@ -215,4 +215,4 @@ def _timm_model(folder: Path) -> Any:
 def _compare(what: str, found: Tensor, expected: Tensor) -> None:
     difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
     if not difference <= _TOLERANCE:
-        raise RuntimeError(f"Features of {what} differ from the source's by {difference:.2g}")
+        raise RuntimeError(f"Features of {what} differ from the source's by {difference:.2g}.")

@@ -156,7 +156,7 @@ def _write(
     # Unlike sides, so that none is taken for a constant or for the other.
     width = side if fixed else 2 * side
     example = torch.randn(2, len(predictor.preprocessing.bands), side, width)
-    shown = logging.getLogger("torch.onnx").level
+    level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -172,7 +172,7 @@ def _write(
                 verbose=False,
             )
     finally:
-        logging.getLogger("torch.onnx").setLevel(shown)
+        logging.getLogger("torch.onnx").setLevel(level)
     assert program is not None
     content = program.model_proto
     # Tracing leaves paths of this machine in the file.
@@ -212,9 +212,9 @@ def _compare(
         found = session.run(None, {"pixel_values": x.numpy()})
         for one, other in zip(found, wanted, strict=True):
             if one.shape != tuple(other.shape):
-                raise RuntimeError(f"ONNX gives {one.shape} where torch gives {other.shape}")
+                raise RuntimeError(f"ONNX gives {one.shape} where torch gives {other.shape}.")
             gap = (torch.from_numpy(one) - other).abs().max() / other.abs().max().clamp_min(1e-6)
             worst = max(worst, float(gap))
     if not worst <= _TOLERANCE:
-        raise RuntimeError(f"ONNX's answers differ from torch's by {worst:.2g} of the largest")
+        raise RuntimeError(f"ONNX's answers differ from torch's by {worst:.2g} of the largest.")
     return worst

@@ -78,7 +78,7 @@ def _check(source: Path, partial: Path, config: dict) -> None:
             backbones.pooled(backbones.load(str(folder)), probe) for folder in (source, partial)
         )
     if small.dtype != torch.float32:
-        raise RuntimeError(f"The weights load as {small.dtype}, not float32")
+        raise RuntimeError(f"The weights load as {small.dtype}, not float32.")
     difference = float((whole - small).abs().max() / whole.abs().max().clamp_min(1e-6))
     if not difference <= _TOLERANCE:
-        raise RuntimeError(f"Features of the half-precision weights differ by {difference:.2g}")
+        raise RuntimeError(f"Features of the half-precision weights differ by {difference:.2g}.")

@@ -28,7 +28,9 @@ def method_classes(name: str) -> tuple[type[SslConfig], type[SslModel]]:
         UserError: If there is no such method; the sentence lists those there are.
     """
     if name not in METHODS:
-        raise UserError(f"method.name={name!r} is not a method; known: {', '.join(METHODS)}")
+        raise UserError(
+            f"The setting method.name={name!r} is not a method; known: {', '.join(METHODS)}."
+        )
     module, config, model = METHODS[name]
     loaded = import_module(f".{module}", __name__)
     return getattr(loaded, config), getattr(loaded, model)

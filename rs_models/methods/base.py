@@ -75,7 +75,7 @@ class SslConfig(PreTrainedConfig):
         """Raises ValueError for the first wrong setting, given `name=(is it wrong, the rule)`."""
         for name, (is_wrong, rule) in wrong.items():
             if is_wrong:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}.")
 
     def validate_widths(self) -> None:
         """A layer without a channel would train to nothing, without a word."""
@@ -87,11 +87,13 @@ class SslConfig(PreTrainedConfig):
         for key in ("image_mean", "image_std"):
             if len(getattr(self, key)) != len(self.bands):
                 raise ValueError(
-                    f"{key} has {len(getattr(self, key))} values for {len(self.bands)} bands"
+                    f"{key} has {len(getattr(self, key))} values for {len(self.bands)} bands."
                 )
         channels = getattr(self.backbone_config, "num_channels", len(self.bands))
         if channels != len(self.bands):
-            raise ValueError(f"the backbone takes {channels} channels, not {len(self.bands)} bands")
+            raise ValueError(
+                f"The backbone takes {channels} channels, not {len(self.bands)} bands."
+            )
 
 
 @dataclass
@@ -175,7 +177,7 @@ class SslModel(PreTrainedModel):
 
     def forward(self, batch: ViewBatch) -> SslOutput:
         """The loss of one batch of views."""
-        raise NotImplementedError(f"{type(self).__name__} defines its own forward")
+        raise NotImplementedError(f"{type(self).__name__} defines its own forward.")
 
     def before_step(self, step: int, total_steps: int) -> None:
         """Called before the forward of optimizer step `step` (0-based) of `total_steps`."""

@@ -166,7 +166,7 @@ class RsiscForPreTraining(MultiCropModel):
     def _solve(self, cells: Tensor, order: Tensor | None) -> SslOutput:
         """Which order are the cells in?"""
         if order is None:
-            raise UserError("relative_position wants the views of the recipe 'jigsaw'.")
+            raise UserError("The signal relative_position wants the views of the recipe 'jigsaw'.")
         maps = backbones.dense(self.backbone, cells)  # (cells*B, D, h, w)
         logits = self.solver(maps)  # (B, permutations)
         loss = F.cross_entropy(logits.float(), order)
@@ -195,7 +195,7 @@ class ContextDecoder(nn.Module):
         """Builds the layers from the bottleneck up to the image."""
         super().__init__()
         if native.model_type != "resnet" or len(native.hidden_sizes) != 4:
-            raise UserError("inpainting needs a ResNet backbone of four stages.")
+            raise UserError("Inpainting needs a ResNet backbone of four stages.")
         _, second, third, last = native.hidden_sizes
 
         def up(inner: int, outer: int, kernel: int, extra: int = 1) -> nn.Sequential:

@@ -146,8 +146,8 @@ class SticlForPreTraining(SslModel):
         """The queue holds whole batches."""
         if self.config.queue_size % size:
             raise UserError(
-                f"method.queue_size={self.config.queue_size} must be a multiple of the {size} keys "
-                "of a micro-batch over all processes: change it or batch_size"
+                f"The setting method.queue_size={self.config.queue_size} must be a multiple of the "
+                f"{size} keys of a micro-batch over all processes: change it or batch_size."
             )
 
     @torch.no_grad()

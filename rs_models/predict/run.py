@@ -296,13 +296,13 @@ def _check_room(output: Path, grid: Grid, bytes_a_cell: int, rows: FinishedRows)
 
 def _check(batch_size: int, threshold: float, min_area: float, tile: int | None) -> None:
     if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}: it must be 1 or more.")
+        raise UserError(f"The setting batch_size is {batch_size}: it must be 1 or more.")
     if not 0 <= threshold <= 1:
-        raise UserError(f"threshold is {threshold}: it must be from 0 to 1.")
+        raise UserError(f"The threshold is {threshold}: it must be from 0 to 1.")
     if not 0 <= min_area < float("inf"):
-        raise UserError(f"min_area is {min_area}: it must be square metres, 0 or more.")
+        raise UserError(f"The setting min_area is {min_area}: it must be square metres, 0 or more.")
     if tile is not None and not 1 <= tile <= LARGEST_TILE:
-        raise UserError(f"tile is {tile} pixels: it must be from 1 to {LARGEST_TILE}.")
+        raise UserError(f"The tile is {tile} pixels: it must be from 1 to {LARGEST_TILE}.")
 
 
 def _grid(scene: Scene, predictor: Predictor, tile: int | None, overlap: int | None) -> Grid:

@@ -262,8 +262,8 @@ def _bands(
     names = resolve_bands(given)
     if len(names) != raster.count:
         raise UserError(
-            f"bands names {len(names)} bands ({', '.join(names)}), but {path} has {raster.count}: "
-            "name each of them, in the file's order."
+            f"The setting bands names {len(names)} bands ({', '.join(names)}), but {path} has "
+            f"{raster.count}: name each of them, in the file's order."
         )
     return names
 

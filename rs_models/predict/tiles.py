@@ -40,13 +40,13 @@ class Grid:
         """Refuses what cannot be blended."""
         if self.tile < 1 or self.tile % self.stride:
             raise UserError(
-                f"tile is {self.tile} pixels: it must be a multiple of {self.stride}, the pixels "
-                "to one cell of this model's result."
+                f"The tile is {self.tile} pixels: it must be a multiple of {self.stride}, the "
+                "pixels to one cell of this model's result."
             )
         if not 0 <= self.overlap <= self.tile // 2 or self.overlap % self.stride:
             raise UserError(
-                f"overlap is {self.overlap} pixels: it must be a multiple of {self.stride}, from 0 "
-                f"to half a tile ({self.tile // 2})."
+                f"The overlap is {self.overlap} pixels: it must be a multiple of {self.stride}, "
+                f"from 0 to half a tile ({self.tile // 2})."
             )
 
     @property

@@ -15,6 +15,11 @@ from typing import Annotated
 
 from ..errors import UserError
 
+# The largest whole number that all libraries below take; no count of ours comes near it.
+_LARGEST = 2**31 - 1
+# The largest side in pixels of an image that is held in memory as a whole.
+LARGEST_SIDE = 16384
+
 
 class OutOfRange(UserError):
     """A setting of the right type that means nothing."""
@@ -89,11 +94,6 @@ class Length:
         if self.different and any(item in value[:i] for i, item in enumerate(value)):
             raise OutOfRange(f"{key}={list(value)} should hold different values.")
 
-
-# The largest whole number that all libraries below take; no count of ours comes near it.
-_LARGEST = 2**31 - 1
-# The largest side in pixels of an image that is held in memory as a whole.
-LARGEST_SIDE = 16384
 
 Finite = Annotated[float, Range()]
 Positive = Annotated[float, Range(above=0)]

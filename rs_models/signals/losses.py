@@ -61,7 +61,7 @@ def _global_logits(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, 
         The logits, the anchors' rows (2N,) and their partners' columns (2N,).
     """
     if z1.shape != z2.shape or z1.ndim != 2:
-        raise ValueError(f"wanted two (N, D) views, not {tuple(z1.shape)} and {tuple(z2.shape)}")
+        raise ValueError(f"Wanted two (N, D) views, not {tuple(z1.shape)} and {tuple(z2.shape)}.")
     # Float32 from here: a bfloat16 softmax over hundreds of negatives loses the small ones.
     z1, z2 = gather_with_grad(z1.float()), gather_with_grad(z2.float())
     z = F.normalize(torch.cat([z1, z2]), dim=1)  # (2N, D)
@@ -179,7 +179,7 @@ def _suspects(
         closest = torch.zeros_like(candidates)
         closest[anchor, distance.argmin(dim=1)] = True
     else:
-        raise ValueError(f"scope is {scope!r}: use 'batch' or 'row'")
+        raise ValueError(f"The scope is {scope!r}: use 'batch' or 'row'.")
     return closest & candidates & (positive * temperature >= threshold)[:, None]
 
 
@@ -201,8 +201,8 @@ def queue_info_nce(
     """
     if query.shape != key.shape or query.ndim != 2 or queue.shape[:1] != query.shape[1:]:
         raise ValueError(
-            "queue_info_nce wants (N, D) queries and keys and a (D, K) queue, not "
-            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}"
+            "The loss queue_info_nce wants (N, D) queries and keys and a (D, K) queue, not "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}."
         )
     q = F.normalize(query.float(), dim=1)
     k = F.normalize(key.detach().float(), dim=1)

@@ -45,7 +45,7 @@ def multi_crop_nt_xent(
         ValueError: If the embeddings are not those of so many views.
     """
     if views < 2 or z.ndim != 2 or len(z) % views:
-        raise ValueError(f"wanted (V*N, D) embeddings of V={views} views, not {tuple(z.shape)}")
+        raise ValueError(f"Wanted (V*N, D) embeddings of V={views} views, not {tuple(z.shape)}.")
     if views == 2 and suspects is None:
         return nt_xent(*z.chunk(2), temperature=temperature)
     by_image = z.float().unflatten(0, (views, -1)).transpose(0, 1)  # (N, V, D)

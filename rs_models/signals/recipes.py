@@ -12,6 +12,10 @@ from typing import Any
 from ..errors import UserError
 from .view_settings import Puzzle, Recipe, View
 
+# GeoX-Lab/G-RSIM and ErenTuring/RSISC_SSL_Paradigm flip left-right, up-down, both ways (1/5 each)
+# or not at all: each flip in 2/5 of the samples.
+_FLIPS: dict[str, Any] = {"horizontal_flip": 0.4, "vertical_flip": 0.4, "both_flips": 0.2}
+
 
 def _simclr(size: int) -> Recipe:
     # SimCLR (arXiv 2002.05709, appendix A): jitter 0.8, 0.8, 0.8, 0.2 times a strength of 1 with
@@ -58,11 +62,6 @@ def _moco_v2(size: int) -> Recipe:
         blur_probability=0.5,
     )
     return Recipe(views=(view, view))
-
-
-# GeoX-Lab/G-RSIM and ErenTuring/RSISC_SSL_Paradigm flip left-right, up-down, both ways (1/5 each)
-# or not at all: each flip in 2/5 of the samples.
-_FLIPS: dict[str, Any] = {"horizontal_flip": 0.4, "vertical_flip": 0.4, "both_flips": 0.2}
 
 
 def _glcnet(size: int) -> Recipe:

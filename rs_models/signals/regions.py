@@ -61,11 +61,13 @@ def draw_regions(
         ValueError: If the views differ in number or a crop leaves the image.
     """
     if not 1 <= patch_size <= size:
-        raise UserError(f"patch_size must be from 1 to the view's {size} pixels, not {patch_size}.")
+        raise UserError(
+            f"The patch_size must be from 1 to the view's {size} pixels, not {patch_size}."
+        )
     if patches < 1:
         raise UserError(f"An image needs at least one patch, not {patches}.")
     if len(first.box) != len(second.box):
-        raise ValueError(f"{len(first.box)} first views but {len(second.box)} second views")
+        raise ValueError(f"{len(first.box)} first views but {len(second.box)} second views.")
     numbers = torch.rand(len(first.box), patches, generator=generator, dtype=torch.float64)
     rows, columns = (
         _Axis(maps_1, maps_2, pixels, patch_size)
@@ -76,9 +78,9 @@ def draw_regions(
             strict=True,
         )
     )
-    found = (rows.count > 0) & (columns.count > 0)  # (B,)
+    matched = (rows.count > 0) & (columns.count > 0)  # (B,)
 
-    taken = torch.zeros(len(found), 0, 4, dtype=torch.int64)  # (B, patches so far, 4)
+    taken = torch.zeros(len(matched), 0, 4, dtype=torch.int64)  # (B, patches so far, 4)
     free = _Free(rows.count, columns.count, taken)
     corners = []
     for number in numbers.unbind(1):
@@ -94,8 +96,8 @@ def draw_regions(
     corner = torch.stack(corners, dim=2)  # (2, B, R, 2) as x, y
     transpose = torch.stack([first.transpose, second.transpose])[..., None, None]
     corner = torch.where(transpose, corner.flip(3), corner)
-    corner = torch.where(found[:, None, None], corner, (size - patch_size) // 2)
-    return torch.cat([corner, corner + patch_size - 1], dim=3), found
+    corner = torch.where(matched[:, None, None], corner, (size - patch_size) // 2)
+    return torch.cat([corner, corner + patch_size - 1], dim=3), matched
 
 
 def index_map(params: ViewParams, i: int, size: int, height: int, width: int) -> Tensor:
@@ -142,11 +144,11 @@ def pool_regions(features: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     if features.ndim != 4 or boxes.ndim != 3 or boxes.shape[::2] != (len(features), 4):
         raise ValueError(
-            "pool_regions wants (B, C, h, w) features and (B, R, 4) boxes, not "
-            f"{tuple(features.shape)} and {tuple(boxes.shape)}"
+            "The function pool_regions wants (B, C, h, w) features and (B, R, 4) boxes, not "
+            f"{tuple(features.shape)} and {tuple(boxes.shape)}."
         )
     if boxes.device.type == "cpu" and not _inside(boxes, size):
-        raise ValueError(f"a box of pool_regions is empty or leaves the view of {size} pixels")
+        raise ValueError(f"A box of pool_regions is empty or leaves the view of {size} pixels.")
     boxes = boxes.to(features.device, non_blocking=True)
     x1, y1, x2, y2 = boxes.long().unbind(2)  # (B, R)
     row = _mean_weights(y1, y2, size, features.shape[2])  # (B, R, h)
@@ -251,7 +253,7 @@ def _axis_maps(params: ViewParams, size: int, height: int, width: int) -> tuple[
     """
     box = params.box
     if (box[:, :2] < 0).any() or (box[:, :2] + box[:, 2:] > torch.tensor([height, width])).any():
-        raise ValueError(f"a crop leaves the image of {height} x {width} pixels")
+        raise ValueError(f"A crop leaves the image of {height} x {width} pixels.")
     place = torch.arange(size)
     maps = []
     for axis, flip in enumerate((params.flip_y, params.flip_x)):

@@ -69,7 +69,7 @@ def transfer_scene(
     _check_solver(solver, EXACT_SOLVERS, num_samples)
     for name, image in (("content", content), ("scene", scene)):
         if image.ndim != 3 or image.size == 0:
-            raise ValueError(f"{name} must be (H, W, C) with pixels, not {image.shape}")
+            raise ValueError(f"{name} must be (H, W, C) with pixels, not {image.shape}.")
     _check_pair(content, scene, bands=2)
     pixels = content.reshape(-1, content.shape[2])  # (H*W, C)
     scene_pixels = scene.reshape(-1, scene.shape[2])  # (H'*W', C)
@@ -194,9 +194,9 @@ def transfer_batch(
     _check_solver(solver, BATCH_SOLVERS, num_samples)
     for name, images in (("content", content), ("scene", scene)):
         if images.ndim != 4 or 0 in images.shape[1:]:
-            raise ValueError(f"{name} must be (B, C, H, W) with pixels, not {tuple(images.shape)}")
+            raise ValueError(f"{name} must be (B, C, H, W) with pixels, not {tuple(images.shape)}.")
     if len(content) != len(scene):
-        raise ValueError(f"{len(content)} contents need as many scenes, not {len(scene)}")
+        raise ValueError(f"{len(content)} contents need as many scenes, not {len(scene)}.")
     _check_pair(content, scene, bands=1)
     if solver in EXACT_SOLVERS:
         return _exact_batch(content, scene, num_samples, seed, solver, num_threads)
@@ -216,7 +216,9 @@ def _check_solver(solver: str, known: Sequence[str], num_samples: int) -> None:
     if solver not in known:
         raise UserError(f"Unknown solver {solver!r} of the scene transfer: use {', '.join(known)}.")
     if num_samples < 1:
-        raise UserError(f"num_samples is {num_samples}: the scene transfer needs 1 or more.")
+        raise UserError(
+            f"The setting num_samples is {num_samples}: the scene transfer needs 1 or more."
+        )
 
 
 def _check_pair(content: np.ndarray | Tensor, scene: np.ndarray | Tensor, *, bands: int) -> None:
@@ -224,12 +226,13 @@ def _check_pair(content: np.ndarray | Tensor, scene: np.ndarray | Tensor, *, ban
     kinds = [str(image.dtype).removeprefix("torch.") for image in (content, scene)]
     if kinds[0] not in ("uint8", "uint16") or kinds[0] != kinds[1]:
         raise ValueError(
-            f"content and scene must both be uint8 or both be uint16, not {kinds[0]} and {kinds[1]}"
+            f"The content and the scene must both be uint8 or both be uint16, not {kinds[0]} and "
+            f"{kinds[1]}."
         )
     if content.shape[bands] != scene.shape[bands]:
         raise ValueError(
-            f"content has {content.shape[bands]} bands and scene has {scene.shape[bands]}: give "
-            "both the same bands in the same order"
+            f"The content has {content.shape[bands]} bands and the scene has {scene.shape[bands]}: "
+            "give both the same bands in the same order."
         )
 
 
@@ -238,16 +241,18 @@ def _barycentres(plan: np.ndarray, target: np.ndarray) -> np.ndarray:
     n = len(target)
     if plan.shape == (n,) and np.issubdtype(plan.dtype, np.integer):
         if plan.min() < 0 or plan.max() >= n:
-            raise ValueError(f"plan must name scene samples from 0 to {n - 1}")
+            raise ValueError(f"The plan must name scene samples from 0 to {n - 1}.")
         return target[plan]
     if plan.shape != (n, n):
         raise ValueError(
-            f"plan must be ({n},) integers or ({n}, {n}) weights for {n} samples, not "
-            f"{plan.shape} of {plan.dtype}"
+            f"The plan must be ({n},) integers or ({n}, {n}) weights for {n} samples, not "
+            f"{plan.shape} of {plan.dtype}."
         )
     mass = plan.sum(1, keepdims=True)  # (n, 1)
     if not (mass > 0).all():
-        raise ValueError("plan must give every content sample some weight: a row of it sums to 0")
+        raise ValueError(
+            "The plan must give every content sample some weight: a row of it sums to 0."
+        )
     return (plan / mass) @ target
 
 

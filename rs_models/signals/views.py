@@ -111,12 +111,14 @@ class ViewMaker:
                 f"{len(image_mean)} and {len(image_std)}."
             )
         if min(image_std) <= 0:
-            raise UserError(f"image_std must be above 0 in every band, not {list(image_std)}.")
+            raise UserError(
+                f"The setting image_std must be above 0 in every band, not {list(image_std)}."
+            )
         low, high = value_range
         if not low < high or high <= 0:
             raise UserError(
-                f"value_range must be two numbers, the smaller first and the larger above 0, "
-                f"not {value_range}."
+                "The setting value_range must be two numbers, the smaller first and the larger "
+                f"above 0, not {value_range}."
             )
         if backend not in ("auto", "torch", "opencv"):
             raise UserError(f"Unknown view backend {backend!r}: choose auto, torch or opencv.")
@@ -235,19 +237,19 @@ class ViewMaker:
                 generator=generator,
             )
 
-        boxes, found = match()
+        boxes, matched = match()
         # Two crops at opposite borders show no common ground: such a sample is drawn again, and at
         # last its second crop is the first one.
         for last in (False,) * _REDRAWS + (True,):
-            if found.all():
+            if matched.all():
                 break
             again = draw()
             if last:
                 again[1] = dataclasses.replace(again[1], box=again[0].box)
-            params = [p.replaced(q, ~found) for p, q in zip(params, again, strict=True)]
+            params = [p.replaced(q, ~matched) for p, q in zip(params, again, strict=True)]
             new_boxes, now = match()
-            boxes = torch.where(found.view(1, -1, 1, 1), boxes, new_boxes)
-            found = found | now
+            boxes = torch.where(matched.view(1, -1, 1, 1), boxes, new_boxes)
+            matched = matched | now
         return params, boxes
 
     def _choose(self, images: torch.Tensor) -> OpenCVViews | TorchViews:

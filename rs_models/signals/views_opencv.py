@@ -23,6 +23,9 @@ from .view_settings import View
 
 _MAX_BANDS = 4  # cv2.transform and torch's vectorised uint8 resize take no more
 _VALUE_RANGE = (0.0, 255.0)  # OpenCV saturates uint8 here, which is the clamp after the colour map
+_threads_lock = threading.Lock()
+_threads_users = 0
+_threads_before = 1
 
 
 def supports(images: torch.Tensor, value_range: tuple[float, float]) -> bool:
@@ -190,11 +193,6 @@ def _gaussian_kernels(sigmas: torch.Tensor) -> list[np.ndarray | None]:
         row[reach - radius : reach + radius + 1] if radius else None
         for row, radius in zip(weights, radii.tolist(), strict=True)
     ]
-
-
-_threads_lock = threading.Lock()
-_threads_users = 0
-_threads_before = 1
 
 
 @contextlib.contextmanager

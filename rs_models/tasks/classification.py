@@ -98,8 +98,8 @@ def no_settings(settings: Mapping[str, Any], task: str) -> None:
     """
     if settings:
         raise UserError(
-            f"head_settings ({', '.join(settings)}) are for segmentation and detection: the head "
-            f"of {task} is one layer. Leave them out."
+            f"The head_settings ({', '.join(settings)}) are for segmentation and detection: the "
+            f"head of {task} is one layer. Leave them out."
         )
 
 

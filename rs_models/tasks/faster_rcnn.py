@@ -60,7 +60,7 @@ class FasterRcnnConfig(NestedBackboneConfig):
         """A pyramid needs several resolutions."""
         kind = backbones.family_or_none(self.backbone_config)
         if kind is not None and not kind.has_stages:
-            raise ValueError("a feature pyramid needs a ResNet or a Swin")
+            raise ValueError("A feature pyramid needs a ResNet or a Swin.")
 
 
 @dataclass

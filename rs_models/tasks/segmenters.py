@@ -67,14 +67,16 @@ class SegmentationConfig(NestedBackboneConfig):
         allowed = (None, *(kind.strides if kind else (8, 16, 32)))
         if self.output_stride not in allowed:
             raise ValueError(
-                f"output_stride is {self.output_stride}; it must be 8, 16 or 32 for a ResNet, and "
-                "left out for other backbones"
+                f"The setting output_stride is {self.output_stride}; it must be 8, 16 or 32 for a "
+                "ResNet, and left out for other backbones."
             )
 
     def validate_labels(self) -> None:
         """One class leaves nothing to learn: its cross entropy is always 0."""
         if self.id2label is not None and len(self.id2label) < 2:
-            raise ValueError(f"num_labels is {len(self.id2label)}; segmentation needs at least 2")
+            raise ValueError(
+                f"The setting num_labels is {len(self.id2label)}; segmentation needs at least 2."
+            )
 
 
 @strict
@@ -103,7 +105,9 @@ class DeepLabV3PlusConfig(SegmentationConfig):
     def validate_decoder_dropout(self) -> None:
         """The decoder has two places for dropout."""
         if len(self.decoder_dropout) != 2:
-            raise ValueError(f"decoder_dropout has {len(self.decoder_dropout)} values, not 2")
+            raise ValueError(
+                f"The setting decoder_dropout has {len(self.decoder_dropout)} values, not 2."
+            )
 
 
 @strict
@@ -131,7 +135,7 @@ class SegmentationModel(OverBackbone, PreTrainedModel):
 
     def logits(self, pixel_values: Tensor) -> Tensor:
         """Scores of every class and pixel, (B, C, H, W) -> (B, num_labels, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} defines its own logits")
+        raise NotImplementedError(f"{type(self).__name__} defines its own logits.")
 
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None

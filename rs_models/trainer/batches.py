@@ -103,14 +103,14 @@ class CachedBatches:
         """Checks that the batch can be split, and takes the images to the device if they fit."""
         if batch_size % (accumulation * processes):
             raise UserError(
-                f"batch_size={batch_size} cannot be split over {processes} processes and "
-                f"gradient_accumulation={accumulation}: use a multiple of "
-                f"{accumulation * processes}"
+                f"The setting batch_size={batch_size} cannot be split over {processes} processes "
+                f"and gradient_accumulation={accumulation}: use a multiple of "
+                f"{accumulation * processes}."
             )
         if len(rows) < batch_size:
             raise UserError(
-                f"batch_size={batch_size} is more than the {len(rows)} images of the data: "
-                "use a smaller one"
+                f"The setting batch_size={batch_size} is more than the {len(rows)} images of the "
+                "data: use a smaller one."
             )
         self.cache, self.rows, self.guidance = cache, rows, guidance
         self.places = None if places is None else torch.from_numpy(places)

@@ -209,10 +209,10 @@ class RunConfig:
         whole = []
         for number, overrides in enumerate(self.stages, start=1):
             if not isinstance(overrides, dict):
-                raise UserError(f"stages[{number}] should be a group of settings")
+                raise UserError(f"The setting stages[{number}] should be a group of settings.")
             for key in ("stages", "output_dir", "resume", "dry_run", "trackers", "precision"):
                 if key in overrides:
-                    raise UserError(f"stages[{number}].{key} belongs to the whole run")
+                    raise UserError(f"The setting stages[{number}].{key} belongs to the whole run.")
             values = dataclasses.asdict(self)
             values["stages"] = []
             if number > 1 and "init_from" not in overrides:
@@ -251,15 +251,21 @@ class RunConfig:
         check_ranges(self)
         resolve_bands(self.bands)
         if self.max_steps is None and self.epochs <= 0:
-            raise UserError(f"epochs={self.epochs}: set epochs above 0, or max_steps")
+            raise UserError(
+                f"The run has no length at epochs={self.epochs}: set epochs above 0, or max_steps."
+            )
         if self.data.streaming and self.max_steps is None:
-            raise UserError("data.streaming=true does not know the set's length: set max_steps")
+            raise UserError(
+                "The setting data.streaming=true does not know the set's length: set max_steps."
+            )
         if self.data.streaming and self.data.sampling != "natural":
-            raise UserError("data.sampling=class_balanced needs a cached set: data.streaming=false")
+            raise UserError(
+                "The setting data.sampling=class_balanced needs a cached set: data.streaming=false."
+            )
         if self.data.streaming and self.data.place is not None:
-            raise UserError("data.place needs a cached set: data.streaming=false")
+            raise UserError("The setting data.place needs a cached set: data.streaming=false.")
         if "name" not in self.method:
-            raise UserError("method has no name: write method.name=tov")
+            raise UserError("The method has no name: write method.name=tov.")
 
 
 def _placeless(name: str) -> str:

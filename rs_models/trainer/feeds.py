@@ -120,15 +120,17 @@ def column_numbers(cache: ImageCache, rows: Any, setting: str, column: str) -> n
         return cache.labels.numpy()
     if column not in rows.column_names:
         raise UserError(
-            f"data.{setting}={column!r} is not a column of the data; it has "
-            f"{', '.join(rows.column_names)}"
+            f"The setting data.{setting}={column!r} is not a column of the data; it has "
+            f"{', '.join(rows.column_names)}."
         )
     skipped = {row for row, _ in cache.skipped}
     values = [v for row, v in enumerate(rows[column]) if row not in skipped]
     try:
         _, numbers = np.unique(np.asarray(values), return_inverse=True)
     except TypeError as error:
-        raise UserError(f"data.{setting}={column!r} has rows without a value") from error
+        raise UserError(
+            f"The setting data.{setting}={column!r} has rows without a value."
+        ) from error
     return numbers
 
 
@@ -140,12 +142,12 @@ def data_info(
 ) -> DataInfo:
     """Value range, and the mean and deviation that the run normalises with."""
     if (config.image_mean is None) != (config.image_std is None):
-        raise UserError("set image_mean and image_std together, or neither")
+        raise UserError("Set image_mean and image_std together, or neither.")
     if config.image_mean is not None and config.image_std is not None:
         mean, std = config.image_mean, config.image_std
         for key, values in (("image_mean", mean), ("image_std", std)):
             if len(values) != len(bands):
-                raise UserError(f"{key} has {len(values)} values for {len(bands)} bands")
+                raise UserError(f"{key} has {len(values)} values for {len(bands)} bands.")
     elif bands == RGB and value_range[1] == 255:
         config_class, _ = method_classes(method_name(config))
         mean, std = list(config_class.image_mean), list(config_class.image_std)  # the released ones

@@ -86,5 +86,5 @@ def labels_of(cache: ImageCache) -> torch.Tensor:
         UserError: It has none.
     """
     if cache.labels is None:
-        raise UserError("evaluation needs labels: set evaluation.name to a labelled data set")
+        raise UserError("The evaluation needs labels: set evaluation.name to a labelled data set.")
     return cache.labels

@@ -275,8 +275,8 @@ def refuse_missing_trackers(config: RunConfig) -> None:
     for tracker in config.trackers:
         if not installed[tracker]():
             raise UserError(
-                f"trackers names {tracker!r}, which is not installed: pip install {tracker}, or "
-                "leave it out (metrics.jsonl is always written)."
+                f"The setting trackers names {tracker!r}, which is not installed: pip install "
+                f"{tracker}, or leave it out (metrics.jsonl is always written)."
             )
 
 

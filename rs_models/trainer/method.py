@@ -46,7 +46,7 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
     free = {key: kind for key, kind in free.items() if key not in shared}
     if unknown := sorted(set(settings) - set(free)):
         raise UserError(
-            f"unknown setting method.{unknown[0]}; {name} has: {', '.join(sorted(free))}"
+            f"Unknown setting method.{unknown[0]}; {name} has: {', '.join(sorted(free))}."
         )
     for key, value in settings.items():  # strict configs take no 0 for 0.0
         if free[key] is float and type(value) is int:
@@ -83,8 +83,8 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         raise
     except StrictDataclassError as error:
         # The sentence is in the cause; the error itself tells it over several lines.
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"method {name}: {reason}") from error
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise UserError(f"Method {name}: {reason}.") from error
 
 
 def method_name(config: RunConfig) -> str:

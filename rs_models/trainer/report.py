@@ -61,7 +61,7 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
         "image statistics": "baseline:image-statistics",
     }
     rows = []
-    for shown, name in names.items():
+    for label, name in names.items():
         [result] = run(
             load_encoder(name, size=final.image_size),
             train,
@@ -71,5 +71,5 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
             command=command,
         )
         write(result, Path(config.output_dir) / "results")
-        rows.append((shown, result.mean))
+        rows.append((label, result.mean))
     return rows

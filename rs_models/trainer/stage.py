@@ -138,8 +138,9 @@ def build_stage(
     method.check_batch(config.batch_size // config.gradient_accumulation)
     if config.data.place is not None and method.recipe.transfer is None:
         raise UserError(
-            f"data.place={config.data.place!r} is for scene transfer, which this run does not do: "
-            "leave it out, or use method.name=sticl with method.transfer_probability above 0."
+            f"The setting data.place={config.data.place!r} is for scene transfer, which this run "
+            "does not do: leave it out, or use method.name=sticl with method.transfer_probability "
+            "above 0."
         )
     method.freeze()
     method.train()

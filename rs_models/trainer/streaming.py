@@ -55,8 +55,9 @@ class StreamedBatches:
         parts = accumulation * accelerator.num_processes
         if batch_size % parts:
             raise UserError(
-                f"batch_size={batch_size} cannot be split over {accelerator.num_processes} "
-                f"processes and gradient_accumulation={accumulation}: use a multiple of {parts}"
+                f"The setting batch_size={batch_size} cannot be split over "
+                f"{accelerator.num_processes} processes and gradient_accumulation={accumulation}: "
+                f"use a multiple of {parts}."
             )
         self.rows, self.seed, self.accumulation = rows, seed, accumulation
         self.settings = {
@@ -101,8 +102,8 @@ class StreamedBatches:
                 yield batch, [epoch, stream.rows_read]
             if stream.rows_read < self.settings["batch_size"]:
                 raise UserError(
-                    f"the stream has {stream.rows_read} images for this process, fewer than one "
-                    f"batch of {self.settings['batch_size']}: use a smaller batch_size"
+                    f"The stream has {stream.rows_read} images for this process, fewer than one "
+                    f"batch of {self.settings['batch_size']}: use a smaller batch_size."
                 )
             epoch, skip = epoch + 1, 0
 

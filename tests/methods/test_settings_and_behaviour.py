@@ -240,7 +240,7 @@ def test_a_recipe_of_other_views_is_refused(name, recipe, words):
     ("name", "backbone", "words"),
     [
         ("glcnet", "vit_nano", "works on resnet backbones, not on vit"),
-        ("rsisc-inpainting", "swin_nano", "inpainting needs a ResNet"),
+        ("rsisc-inpainting", "swin_nano", "Inpainting needs a ResNet"),
     ],
 )
 def test_a_backbone_that_cannot_serve_is_refused(name, backbone, words):

@@ -401,7 +401,7 @@ def test_refuses_batches_that_do_not_fit(content, scene, message):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (np.arange(5), r"plan must be \(4,\) integers or \(4, 4\) weights"),
+        (np.arange(5), r"The plan must be \(4,\) integers or \(4, 4\) weights"),
         (np.arange(4.0), r"not \(4,\) of float64"),
         (np.arange(1, 5), "samples from 0 to 3"),
         (np.diag([1.0, 1.0, 0.0, 1.0]), "a row of it sums to 0"),

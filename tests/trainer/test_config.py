@@ -48,7 +48,7 @@ def test_wrong_stages_are_refused(argv, words):
             ["data.streaming=true", "max_steps=3", "data.sampling=class_balanced"],
             "needs a cached set",
         ),
-        (["method={temperature: 0.1}"], "method has no name"),
+        (["method={temperature: 0.1}"], "The method has no name"),
         (["trackers=[mlflow]"], "not 'mlflow'"),
         (["checkpoint_every=0"], "should be above 0"),
     ],

@@ -163,7 +163,7 @@ def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, capsys):
     ("changes", "words"),
     [
         ({"method": {"name": "nope"}}, "method.name='nope' is not a method; known: .*tov"),
-        ({"method": {"name": "tov", "temprature": 1.0}}, "unknown setting method.temprature"),
+        ({"method": {"name": "tov", "temprature": 1.0}}, "Unknown setting method.temprature"),
         ({"method": {"name": "tov", "temperature": -1.0}}, "must be above 0"),
         ({"method": {"name": "tov", "projector_dim": "x"}}, "projector_dim"),
         ({"backbone": "resnet1"}, "resnet1"),

@@ -147,5 +147,5 @@ def test_compiled_students_and_teachers_give_the_same_first_loss(name, tmp_path)
 
 
 def test_settings_of_another_method_are_refused_with_those_there_are(tmp_path):
-    with pytest.raises(UserError, match=r"unknown setting method.queue_size; glcnet has: .*style"):
+    with pytest.raises(UserError, match=r"Unknown setting method.queue_size; glcnet has: .*style"):
         pretrain(tiny(tmp_path, method={"name": "glcnet", "queue_size": 8}))

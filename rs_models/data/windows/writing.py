@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from ...markdown import CardData, markdown_table, render_card
 from ..parquet import write_parquet
 from .settings import Windows, WindowSettings
 
@@ -50,28 +52,64 @@ def write_split(
         result.rows[split] = count
 
 
+@dataclass(frozen=True, kw_only=True)
+class WindowsCard(CardData):
+    """What the card of a data set of windows is filled from.
+
+    Attributes:
+        template: Of this kind of card.
+        size: Side of a window, in pixels.
+        scenes: Name of the scenes' file or folder.
+        labels: Name of the labels' file.
+        field: Property that names the class.
+        rows: Windows of each split, in words.
+        block: Side of a block that belongs to one split as a whole, in windows.
+        seed: Of the splits.
+        masks: Whether the rows have masks.
+        classes: Table of the classes, Markdown.
+    """
+
+    template: ClassVar[str] = "windows_card.md.j2"
+    size: int
+    scenes: str
+    labels: str
+    field: str
+    rows: str
+    block: int
+    seed: int
+    masks: bool
+    classes: str
+
+
 def card(result: Windows, scenes: str | Path, labels: str | Path, settings: WindowSettings) -> str:
     """The data set's card: what it holds, how it was made, and its classes."""
+    from huggingface_hub import DatasetCardData
+
     what = {"segmentation": "image-segmentation", "detection": "object-detection"}[settings.task]
     unit = {"segmentation": "pixels", "detection": "boxes"}[settings.task]
-    files = "\n".join(
-        f"  - split: {split}\n    path: data/{split}-*.parquet" for split in result.rows
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in result.rows]
+    classes = [
+        [str(number), name, *(f"{result.counts[split][name]:,}" for split in result.rows)]
+        for number, name in enumerate(result.classes)
+    ]
+    metadata = DatasetCardData(
+        task_categories=[what],
+        tags=["remote-sensing", "earth-observation"],
+        configs=[{"config_name": "default", "data_files": files}],
     )
-    lines = [f"| number | class | {' | '.join(f'{unit}, {s}' for s in result.rows)} |"]
-    lines.append("|---" * (2 + len(result.rows)) + "|")
-    for number, name in enumerate(result.classes):
-        amounts = " | ".join(f"{result.counts[split][name]:,}" for split in result.rows)
-        lines.append(f"| {number} | {name} | {amounts} |")
-    rows = ", ".join(f"{split} {count}" for split, count in result.rows.items())
-    ignored = (
-        " Pixels of 255 were not labelled, or hold no data." if settings.task != "detection" else ""
-    )
-    return (
-        f"---\ntask_categories:\n- {what}\ntags:\n- remote-sensing\n- earth-observation\nconfigs:\n"
-        f"- config_name: default\n  data_files:\n{files}\n---\n\n# {Path(result.output).name}\n\n"
-        f"Windows of {settings.size} x {settings.size} pixels of {Path(scenes).name}, with classes "
-        f"from the property `{settings.field}` of {Path(labels).name}, made by `rs-models "
-        f"windows`. Rows: {rows}. Splits are by place: each block of {settings.block} x "
-        f"{settings.block} windows belongs to one of them as a whole (seed {settings.seed})."
-        f"{ignored}\n\n" + "\n".join(lines) + "\n"
+    titles = ["number", "class", *(f"{unit}, {split}" for split in result.rows)]
+    return render_card(
+        WindowsCard(
+            metadata=metadata,
+            name=Path(result.output).name,
+            size=settings.size,
+            scenes=Path(scenes).name,
+            labels=Path(labels).name,
+            field=settings.field,
+            rows=", ".join(f"{split} {count}" for split, count in result.rows.items()),
+            block=settings.block,
+            seed=settings.seed,
+            masks=settings.task == "segmentation",
+            classes=markdown_table(titles, classes),
+        )
     )

@@ -46,19 +46,19 @@ def confusion_matrix(
     import torch
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-    found = torch.as_tensor(np.asarray(predictions)).long().flatten()
+    predicted = torch.as_tensor(np.asarray(predictions)).long().flatten()
     true = torch.as_tensor(np.asarray(references)).long().flatten()
-    if found.shape != true.shape:
-        raise UserError(f"{found.numel()} predictions do not fit {true.numel()} references.")
+    if predicted.shape != true.shape:
+        raise UserError(f"{predicted.numel()} predictions do not fit {true.numel()} references.")
     counted = true != ignore_index if ignore_index is not None else torch.ones_like(true).bool()
-    found, true = found[counted], true[counted]
-    for what, values in (("prediction", found), ("reference", true)):
+    predicted, true = predicted[counted], true[counted]
+    for what, values in (("prediction", predicted), ("reference", true)):
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
             wrong = values[(values < 0) | (values >= num_classes)][0]
             raise UserError(f"The {what} {int(wrong)} is no class: there are {num_classes}.")
-    if not found.numel():
+    if not predicted.numel():
         return np.zeros((num_classes, num_classes), np.int64)
-    return multiclass_confusion_matrix(found, true, num_classes).numpy()
+    return multiclass_confusion_matrix(predicted, true, num_classes).numpy()
 
 
 def scores(confusion: np.ndarray) -> dict[str, Any]:
@@ -75,17 +75,17 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
     """
     matrix = np.asarray(confusion, np.float64)
     total, right = matrix.sum(), np.diag(matrix)
-    true, found = matrix.sum(1), matrix.sum(0)
+    true, predicted = matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = right.sum() / total
-        chance = (true * found).sum() / total**2
+        chance = (true * predicted).sum() / total**2
         kappa = (accuracy - chance) / (1 - chance)
-        union = true + found - right
+        union = true + predicted - right
         there = union > 0
         iou = np.where(there, right / union, np.nan)
-        f1 = np.where(there, 2 * right / (true + found), np.nan)
+        f1 = np.where(there, 2 * right / (true + predicted), np.nan)
         recall = np.where(true > 0, right / true, np.nan)
-        precision = np.where(found > 0, right / found, np.nan)
+        precision = np.where(predicted > 0, right / predicted, np.nan)
     return {
         "overall_accuracy": float(accuracy),
         "average_accuracy": _mean(recall),
@@ -142,17 +142,17 @@ def multilabel_scores(
         multilabel_f1_score,
     )
 
-    found = torch.as_tensor(np.asarray(probabilities), dtype=torch.float32)
+    predicted = torch.as_tensor(np.asarray(probabilities), dtype=torch.float32)
     true = torch.as_tensor(np.asarray(references)).long()
-    if found.shape != true.shape or found.ndim != 2:
+    if predicted.shape != true.shape or predicted.ndim != 2:
         raise UserError(
-            f"Probabilities {tuple(found.shape)} do not fit labels {tuple(true.shape)}."
+            f"Probabilities {tuple(predicted.shape)} do not fit labels {tuple(true.shape)}."
         )
-    classes = found.shape[1]
+    classes = predicted.shape[1]
     there = true.sum(0) > 0
-    each = multilabel_average_precision(found, true, classes, average="none")
-    micro = multilabel_f1_score(found, true, classes, threshold, average="micro")
-    macro = multilabel_f1_score(found, true, classes, threshold, average="macro")
+    each = multilabel_average_precision(predicted, true, classes, average="none")
+    micro = multilabel_f1_score(predicted, true, classes, threshold, average="micro")
+    macro = multilabel_f1_score(predicted, true, classes, threshold, average="macro")
     return {
         "mean_average_precision": float(each[there].mean()),
         "f1_micro": float(micro),

@@ -23,6 +23,102 @@ from ...settings import (
 from ..table import check_name, task
 
 AUTO = "auto"
+# What the papers' released code does, by task. What differs from it in all of them: the best epoch
+# is picked on validation images and never on those reported, draws are random and nested instead of
+# the first files of a folder, pixels labelled 255 are left out, and images have the statistics that
+# the weights were trained with. Image size is the model's own unless set (theirs is 224, or 256 for
+# segmentation; TOV's EuroSAT 64).
+_TOV_VIEWS: dict[str, Any] = {"augment": "flips", "crop_scale": [0.8, 1.0]}
+PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
+    # GeoX-Lab/G-RSIM, TOV_v1: linear classifier on a frozen trunk; FCN_d8, all of it trained.
+    "tov": {
+        "classification": {
+            "labels": "20/class",
+            "tune": "frozen",
+            "optimizer": "adam",
+            "learning_rate": 4e-3,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "epochs": 200,
+            "batch_size": 64,
+            **_TOV_VIEWS,
+        },
+        "segmentation": {
+            "labels": "1%",
+            "head": "fcn",
+            "optimizer": "adam",
+            "learning_rate": 5e-3,
+            "weight_decay": 1e-5,
+            "warmup": 0.0,
+            "epochs": 200,
+            "evaluations": 40,
+            "augment": "flips",
+            "crop_scale": [0.6, 1.0],
+        },
+    },
+    # GeoX-Lab/G-RSIM, T-SS-GLCNet: all of DeepLabV3+. Theirs also shifts hues and stretches by a
+    # tenth; ours changes brightness and contrast.
+    "glcnet": {
+        "segmentation": {
+            "labels": "1%",
+            "optimizer": "adam",
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-5,
+            "schedule": "exponential",
+            "warmup": 0.0,
+            "epochs": 150,
+            "evaluations": 150,
+            "crop_scale": [0.8, 1.0],
+        }
+    },
+    # GeoX-Lab/FALSE: frozen backbone. Theirs has depthwise separable ASPP (rates 12, 24, 36) and an
+    # auxiliary FCN head; ours is GLCNet's DeepLabV3+ at output stride 8. Its rate ends at 1e-4,
+    # ours at 0.
+    "false": {
+        "segmentation": {
+            "labels": "1%",
+            "head_settings": {"output_stride": 8, "atrous_rates": [12, 24, 36]},
+            "tune": "frozen",
+            "optimizer": "sgd",
+            "learning_rate": 0.01,
+            "weight_decay": 5e-4,
+            "schedule": "poly",
+            "warmup": 0.0,
+            "max_steps": 1300,
+            "crop_scale": [0.25, 1.0],
+        }
+    },
+    # GeoX-Lab/G-RSIM, T-SC-STICL: linear classifier on a frozen encoder in evaluation mode.
+    "sticl": {
+        "classification": {
+            "labels": "20/class",
+            "tune": "frozen",
+            "optimizer": "sgd",
+            "learning_rate": 0.01,
+            "weight_decay": 0.0,
+            "schedule": "steps",
+            "warmup": 0.0,
+            "epochs": 150,
+            "batch_size": 256,
+            "augment": "flips",
+            "crop_scale": [0.08, 1.0],
+        }
+    },
+    # ErenTuring/RSISC_SSL_Paradigm, mode 41: everything but the classifier frozen.
+    "rsisc": {
+        "classification": {
+            "labels": "20/class",
+            "tune": "frozen",
+            "optimizer": "adam",
+            "learning_rate": 4e-4,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "epochs": 200,
+            "batch_size": 64,
+            "crop_scale": [0.4, 1.0],
+        }
+    },
+}
 
 
 @dataclass
@@ -183,104 +279,6 @@ class FinetuneConfig:
     json: bool = False
 
 
-# What the papers' released code does, by task. What differs from it in all of them: the best epoch
-# is picked on validation images and never on those reported, draws are random and nested instead of
-# the first files of a folder, pixels labelled 255 are left out, and images have the statistics that
-# the weights were trained with. Image size is the model's own unless set (theirs is 224, or 256 for
-# segmentation; TOV's EuroSAT 64).
-_TOV_VIEWS: dict[str, Any] = {"augment": "flips", "crop_scale": [0.8, 1.0]}
-PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
-    # GeoX-Lab/G-RSIM, TOV_v1: linear classifier on a frozen trunk; FCN_d8, all of it trained.
-    "tov": {
-        "classification": {
-            "labels": "20/class",
-            "tune": "frozen",
-            "optimizer": "adam",
-            "learning_rate": 4e-3,
-            "weight_decay": 0.0,
-            "warmup": 0.0,
-            "epochs": 200,
-            "batch_size": 64,
-            **_TOV_VIEWS,
-        },
-        "segmentation": {
-            "labels": "1%",
-            "head": "fcn",
-            "optimizer": "adam",
-            "learning_rate": 5e-3,
-            "weight_decay": 1e-5,
-            "warmup": 0.0,
-            "epochs": 200,
-            "evaluations": 40,
-            "augment": "flips",
-            "crop_scale": [0.6, 1.0],
-        },
-    },
-    # GeoX-Lab/G-RSIM, T-SS-GLCNet: all of DeepLabV3+. Theirs also shifts hues and stretches by a
-    # tenth; ours changes brightness and contrast.
-    "glcnet": {
-        "segmentation": {
-            "labels": "1%",
-            "optimizer": "adam",
-            "learning_rate": 1e-4,
-            "weight_decay": 1e-5,
-            "schedule": "exponential",
-            "warmup": 0.0,
-            "epochs": 150,
-            "evaluations": 150,
-            "crop_scale": [0.8, 1.0],
-        }
-    },
-    # GeoX-Lab/FALSE: frozen backbone. Theirs has depthwise separable ASPP (rates 12, 24, 36) and an
-    # auxiliary FCN head; ours is GLCNet's DeepLabV3+ at output stride 8. Its rate ends at 1e-4,
-    # ours at 0.
-    "false": {
-        "segmentation": {
-            "labels": "1%",
-            "head_settings": {"output_stride": 8, "atrous_rates": [12, 24, 36]},
-            "tune": "frozen",
-            "optimizer": "sgd",
-            "learning_rate": 0.01,
-            "weight_decay": 5e-4,
-            "schedule": "poly",
-            "warmup": 0.0,
-            "max_steps": 1300,
-            "crop_scale": [0.25, 1.0],
-        }
-    },
-    # GeoX-Lab/G-RSIM, T-SC-STICL: linear classifier on a frozen encoder in evaluation mode.
-    "sticl": {
-        "classification": {
-            "labels": "20/class",
-            "tune": "frozen",
-            "optimizer": "sgd",
-            "learning_rate": 0.01,
-            "weight_decay": 0.0,
-            "schedule": "steps",
-            "warmup": 0.0,
-            "epochs": 150,
-            "batch_size": 256,
-            "augment": "flips",
-            "crop_scale": [0.08, 1.0],
-        }
-    },
-    # ErenTuring/RSISC_SSL_Paradigm, mode 41: everything but the classifier frozen.
-    "rsisc": {
-        "classification": {
-            "labels": "20/class",
-            "tune": "frozen",
-            "optimizer": "adam",
-            "learning_rate": 4e-4,
-            "weight_decay": 0.0,
-            "warmup": 0.0,
-            "epochs": 200,
-            "batch_size": 64,
-            "crop_scale": [0.4, 1.0],
-        }
-    },
-}
-
-
 def preset(protocol: str | None, task_name: str) -> dict[str, Any]:
     """Settings of a paper's protocol.
 
@@ -312,20 +310,22 @@ def check(config: FinetuneConfig) -> None:
     kind = task(config.task)
     if str(config.labels).endswith("/class") and not kind.one_class:
         raise UserError(
-            f"labels={config.labels} needs one class an image, which {config.task} does not have: "
-            "use a share such as 1%, or a number of images."
+            f"The setting labels={config.labels} needs one class an image, which {config.task} "
+            "does not have: use a share such as 1%, or a number of images."
         )
     if config.self_training.weight > 0 and not kind.one_class:
         raise UserError(
-            f"self_training needs one class an image, which {config.task} does not have: leave it "
-            "out."
+            f"The setting self_training needs one class an image, which {config.task} does not "
+            "have: leave it out."
         )
     if config.crop_scale[0] > config.crop_scale[1]:
-        raise UserError(f"crop_scale is {config.crop_scale}: give [smallest, largest] area.")
+        raise UserError(
+            f"The setting crop_scale is {config.crop_scale}: give [smallest, largest] area."
+        )
     if config.class_weights != "none" and not kind.weighs_classes:
         raise UserError(
-            f"class_weights={config.class_weights} needs one class an image or pixel, which "
-            f"{config.task} does not have."
+            f"The setting class_weights={config.class_weights} needs one class an image or pixel, "
+            f"which {config.task} does not have."
         )
 
 
@@ -336,14 +336,16 @@ def parse_labels(labels: str | int) -> tuple[str, float]:
         UserError: What stands for none of them.
     """
     text = str(labels).strip().lower()
-    found = re.fullmatch(r"(all)|([1-9]\d*)/class|(\d*\.?\d+)%|([1-9]\d*)", text)
-    if found is None or (found[3] and not 0 < float(found[3]) <= 100):
-        raise UserError(f"labels is {labels!r}: write 20/class, 1%, a number of images, or all.")
-    if found[1]:
+    match = re.fullmatch(r"(all)|([1-9]\d*)/class|(\d*\.?\d+)%|([1-9]\d*)", text)
+    if match is None or (match[3] and not 0 < float(match[3]) <= 100):
+        raise UserError(
+            f"The setting labels is {labels!r}: write 20/class, 1%, a number of images, or all."
+        )
+    if match[1]:
         return "all", 1.0
-    if found[2]:
-        return "class", float(found[2])
-    return ("share", float(found[3]) / 100) if found[3] else ("images", float(found[4]))
+    if match[2]:
+        return "class", float(match[2])
+    return ("share", float(match[3]) / 100) if match[3] else ("images", float(match[4]))
 
 
 def protocol_name(config: FinetuneConfig) -> str:

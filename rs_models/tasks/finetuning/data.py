@@ -280,7 +280,7 @@ def _class_names(feature: Any, given: list[str] | None, name: str) -> list[str] 
     names = list(feature.names) if feature is not None else None
     if given is not None and names is not None and len(given) < len(names):
         raise UserError(
-            f"data.classes names {len(given)} classes, but {name} has {len(names)} "
+            f"The setting data.classes names {len(given)} classes, but {name} has {len(names)} "
             f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): name them all, or leave "
             "it out."
         )

@@ -63,21 +63,21 @@ def build(plan: Plan, rows: np.ndarray) -> Network:
 
 
 def _preprocessing(plan: Plan, rows: np.ndarray) -> Preprocessing:
-    known, bands = plan.start.preprocessing, plan.bands
-    if known is not None and known.bands == tuple(bands):
-        return known
+    trained, bands = plan.start.preprocessing, plan.bands
+    if trained is not None and trained.bands == tuple(bands):
+        return trained
     value_range, mean, std = statistics(plan.train, rows, bands)
-    if known is not None:  # bands that the weights have not seen take the data's statistics
-        if known.value_range != value_range:
+    if trained is not None:  # bands that the weights have not seen take the data's statistics
+        if trained.value_range != value_range:
             raise UserError(
-                f"{plan.start.name} was trained on stored values up to {known.value_range[1]:g}, "
+                f"{plan.start.name} was trained on stored values up to {trained.value_range[1]:g}, "
                 f"but the images hold them up to {value_range[1]:g}: convert the data."
             )
-        place = {band: i for i, band in enumerate(known.bands)}
+        place = {band: i for i, band in enumerate(trained.bands)}
         have = [place.get(band) for band in bands]
-        mean = tuple(mean[i] if k is None else known.image_mean[k] for i, k in enumerate(have))
-        std = tuple(std[i] if k is None else known.image_std[k] for i, k in enumerate(have))
-    train_size = known.train_size if known is not None else plan.size
+        mean = tuple(mean[i] if k is None else trained.image_mean[k] for i, k in enumerate(have))
+        std = tuple(std[i] if k is None else trained.image_std[k] for i, k in enumerate(have))
+    train_size = trained.train_size if trained is not None else plan.size
     return Preprocessing(resolve_bands(list(bands)), value_range, mean, std, train_size)
 
 

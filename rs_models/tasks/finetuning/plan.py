@@ -55,8 +55,8 @@ class Plan:
         check(config)
         check_trackers(config.report_to)
         task, data, start = task_of(config.task), config.data, find_start(config)
-        known = start.preprocessing
-        bands = resolve_bands(data.bands or (known.bands if known else "rgb"))
+        trained = start.preprocessing
+        bands = resolve_bands(data.bands or (trained.bands if trained else "rgb"))
         train = open_split(data, data.train_split, task, bands)
         test = train
         if data.place is None:
@@ -82,8 +82,8 @@ class Plan:
             if split is not None:
                 check_labels(split, range(len(split)), count)
         size = config.image_size
-        if size is None and task.whole_image and known is not None:
-            size = known.train_size
+        if size is None and task.whole_image and trained is not None:
+            size = trained.train_size
         if size is None:
             size = min(train.image(int(labelled[0])).shape[:2])
         classes = train.classes or [f"class {number}" for number in range(count)]

@@ -53,7 +53,9 @@ def find_start(config: FinetuneConfig) -> Start:
         backbones.backbone_config(backbone)  # refuses an unknown name
         return Start(backbone, "random", config.name or name, None, None, None)
     if name.startswith(PREFIX):
-        raise UserError(f"model={name} has no weights to fine-tune: use {_RANDOM}<backbone>.")
+        raise UserError(
+            f"The setting model={name} has no weights to fine-tune: use {_RANDOM}<backbone>."
+        )
     source = resolve(name)
     folder = Path(source)
     if folder.is_dir():
@@ -78,7 +80,7 @@ def _whole_network(config: FinetuneConfig, source: str, settings: dict[str, Any]
             f"{config.task}: give the backbone, which a run keeps in `export`."
         )
     if config.head_settings:
-        raise UserError(f"head_settings are those of {config.model}: leave them out.")
+        raise UserError(f"The head_settings are those of {config.model}: leave them out.")
     record = settings.get("rs_models") or (settings.get("backbone_config") or {}).get("rs_models")
     if record is None:
         raise UserError(f"{config.model} does not say how its images are normalised (rs_models).")

@@ -273,7 +273,7 @@ def check_trackers(names: Sequence[str]) -> None:
     absent = [name for name in names if name not in (*there, "none")]
     if absent:
         raise UserError(
-            f"report_to names {', '.join(absent)}, which "
+            f"The setting report_to names {', '.join(absent)}, which "
             f"{'is' if len(absent) == 1 else 'are'} not installed (installed: "
             f"{', '.join(there) or 'none'}): install it, or leave it out."
         )

@@ -52,14 +52,14 @@ class RsSegmentation(evaluate.Metric):
             self.add_batch(predictions=predictions, references=references)
         counted = getattr(self, "_counted", None)
         if counted is None:
-            raise ValueError("nothing was added: give predictions and references")
+            raise ValueError("Nothing was added: give predictions and references.")
         if num_labels is None:
-            raise ValueError("give num_labels")
+            raise ValueError("Give num_labels.")
         if ignore_index is not None:
             counted[ignore_index] = 0
         rest = counted[num_labels:].sum() + counted[:, num_labels:].sum()
         if rest:
-            raise ValueError(f"{rest} pixels have a class number above {num_labels - 1}")
+            raise ValueError(f"{rest} pixels have a class number above {num_labels - 1}.")
         del self._counted
         return scores(counted[:num_labels, :num_labels])
 
