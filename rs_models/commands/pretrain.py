@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """
     config = parse(RunConfig, argv, usage=USAGE)
     from ..trainer import TrainingStopped, pretrain
-    from ..trainer.report import show_results
+    from ..trainer.results import show_results
 
     command = f"accelerate launch training/pretrain.py {shlex.join(argv)}".strip()
     try:

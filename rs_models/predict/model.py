@@ -23,7 +23,7 @@ from ..evaluation.features import weights_hash
 from ..evaluation.loading import load_encoder, processor_record
 from ..preprocessing import Preprocessing, recorded
 from ..tasks.classification import classify
-from ..tasks.segmentation_scores import scores_of
+from ..tasks.segmentation_logits import logits_of
 from ..zoo import pinned_revision, resolve
 
 _TASKS: dict[str, Any] = {
@@ -188,7 +188,7 @@ def from_model(
         precision: "no" or "bf16".
     """
     forwards: dict[str, Callable[[Tensor], Any]] = {
-        "segmentation": lambda x: scores_of(model, x),
+        "segmentation": lambda x: logits_of(model, x),
         "classification": lambda x: classify(model, x),
         "detection": lambda x: model(pixel_values=x),
     }

@@ -16,7 +16,7 @@ from ..data.names import IGNORE
 from ..errors import UserError
 from ..evaluation.metrics import confusion_matrix
 from . import upernet
-from .segmentation_scores import scores_of
+from .segmentation_logits import logits_of
 from .segmenters import DeepLabV3PlusForSemanticSegmentation, FcnForSemanticSegmentation
 from .task import Column, ConfusionTask, Row, label_classes
 
@@ -90,13 +90,13 @@ class Segmentation(ConfusionTask):
 
     def outputs(self, model: nn.Module, pixel_values: Tensor) -> dict[str, Tensor]:
         """Scores of the classes, `logits` (B, K, H, W)."""
-        return {"logits": scores_of(model, pixel_values)}
+        return {"logits": logits_of(model, pixel_values)}
 
     def loss(
         self, model: nn.Module, pixel_values: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Tensor:
         """Cross entropy over the labelled pixels, 0 where there is none."""
-        logits = scores_of(model, pixel_values).float()
+        logits = logits_of(model, pixel_values).float()
         total = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE, reduction="sum")
         labelled = labels[labels != IGNORE]
         # Not torch's mean, which is NaN for a batch without any labelled pixel.

@@ -27,6 +27,7 @@ from ..settings import (
     differences,
     merge,
 )
+from .trackers import Tracker
 
 # The file that a run leaves its settings in, and that travels with the weights.
 RECIPE = "run.yaml"
@@ -183,7 +184,7 @@ class RunConfig:
     checkpoint_every: Positive = 1.0
     keep_last: Count = 2
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = field(default_factory=list)
+    trackers: list[Tracker] = field(default_factory=list)
     resume: bool = False
     dry_run: bool = False
     stop_on_collapse: bool = True

@@ -32,6 +32,7 @@ from .metrics import MetricsLog, cut_back
 from .optim import set_rate, set_weight_decay
 from .stage import Stage, build_stage
 from .stopping import StopRequest
+from .trackers import refuse_missing
 
 # k-NN during training, a line each.
 KNN_LOG = "knn.jsonl"
@@ -55,7 +56,7 @@ def pretrain(config: RunConfig) -> Path | None:
     """
     config.check()
     stages = config.expand()
-    refuse_missing_trackers(config)
+    refuse_missing(config.trackers)
     set_threads()
     # An earlier run of this Python process (a notebook, a study) may have had another precision.
     AcceleratorState._reset_state(reset_partial_state=False)
@@ -261,23 +262,6 @@ def evaluate_during(stage: Stage, accelerator: Accelerator, bar: tqdm) -> None:
             stage.best_knn = accuracy
             export(stage.method, stage.folder / "export-best", provenance=stage.provenance())
     accelerator.wait_for_everyone()
-
-
-def refuse_missing_trackers(config: RunConfig) -> None:
-    """Tells of trackers that are not installed, which accelerate leaves out without a word."""
-    from accelerate import utils
-
-    installed = {
-        "tensorboard": utils.is_tensorboard_available,
-        "trackio": utils.is_trackio_available,
-        "wandb": utils.is_wandb_available,
-    }
-    for tracker in config.trackers:
-        if not installed[tracker]():
-            raise UserError(
-                f"The setting trackers names {tracker!r}, which is not installed: pip install "
-                f"{tracker}, or leave it out (metrics.jsonl is always written)."
-            )
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 _MULTIPLE = 32  # what networks with merging windows, and UperNet's pyramid, need
 
 
-def scores_of(model: Any, x: Tensor) -> Tensor:
+def logits_of(model: Any, x: Tensor) -> Tensor:
     """Scores of every class and pixel.
 
     Args:
