@@ -659,7 +659,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
 
 def test_the_module_runs():
     shown = subprocess.run(
-        [sys.executable, "-m", "rs_models.convert_upstream", "--help"],
+        [sys.executable, "-m", "rs_models.cli", "convert-upstream", "--help"],
         capture_output=True,
         text=True,
         check=True,
