@@ -45,10 +45,15 @@ _PUBLIC = {
 }
 _RENAMED = {"load_data": "load", "load_backbone": "load", "export_backbone": "export"}
 
+# Packages that are there as attributes after `import rs_models`, imported on first use.
+_ROOMS = ("backbones", "data", "evaluation", "export", "labelling", "predict", "publish", "tasks")
+
 __all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'rs_models' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), _RENAMED.get(name, name))

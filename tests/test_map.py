@@ -159,6 +159,16 @@ def test_public_names_exist():
         _ = rs_models.nonsense
 
 
+def test_packages_are_attributes_after_the_import():
+    code = (
+        "import rs_models\nprint(rs_models.backbones.pooled.__name__, rs_models.data.load.__name__)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert shown.stdout.split() == ["pooled", "load"]
+
+
 def test_no_call_opens_pickled_weights_or_remote_code():
     """`from_pretrained` reads a `.bin` where there is no safetensors file, unless it is told."""
     exempt = {"config_class", "AutoConfig", "AutoImageProcessor", "PreTrainedConfig"}

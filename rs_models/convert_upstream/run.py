@@ -18,7 +18,7 @@ from ..version import __version__
 from .defaults import bands_of, epochs_of, statistics, value_range_of
 from .files import check_output, read_checkpoint
 from .keys import beside, find_layout, grouped, listed, method_of, split, tensors_at
-from .layouts import FINE_TUNED, UPSTREAM
+from .layouts import FINE_TUNED, UPSTREAM, Upstream
 from .networks import build
 from .report import Conversion
 from .segmentation import segmentation_network, write_segmentation
@@ -84,9 +84,8 @@ def convert(
     if facts.stride < (backbones.family(model).plain_stride or 0):
         backbones.dilate(model, facts.stride, first_block_dilated=True)
     named = bands_of(bands, model.config.num_channels, file, facts)
-    trained_as = layout.trained_as or method
-    if any(FINE_TUNED.search(key) for key in tensors):
-        trained_as += "_finetuned"
+    tuned = any(FINE_TUNED.search(key) for key in tensors)
+    trained_as = (layout.trained_as or method) + ("_finetuned" if tuned else "")
     provenance: dict[str, Any] = {
         "method": trained_as,
         "bands": list(named),
@@ -105,15 +104,11 @@ def convert(
         network, used = segmentation_network(model, tensors, prefix, file)
     dropped = tuple(key for key in dropped if key not in used)
     source = {
-        "file": file.name,
-        "sha256": sha256(file),
-        "repository": facts.repository,
-        "method": method,
+        **_origin(file, facts, method),
         "container": container,
         "prefix": prefix,
         "dropped": grouped(dropped, layout.heads),
         "unmatched": list(unmatched),
-        "licence_question": facts.licence,
     }
     model.config.rs_models_source = source
     try:
@@ -136,3 +131,14 @@ def convert(
         beside=beside(content, container),
         source=source,
     )
+
+
+def _origin(file: Path, facts: Upstream, method: str) -> dict[str, Any]:
+    """Where a checkpoint came from."""
+    return {
+        "file": file.name,
+        "sha256": sha256(file),
+        "repository": facts.repository,
+        "method": method,
+        "licence_question": facts.licence,
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import backbones
 from ..errors import UserError
+from ..files import replaced, write_text
 
 _TIMM_KEYS = ("architecture", "num_features", "model_args", "num_classes", "pretrained_cfg")
 _KEPT = ("preprocessor_config.json", "run.yaml")
@@ -50,21 +50,16 @@ def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
     for key in _TIMM_KEYS:
         config.pop(key, None)
     config["dtype"] = "float32"
-    output.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with replaced(output) as partial:
+        for file in output.iterdir() if output.is_dir() else ():
+            if file.is_file():
+                shutil.copyfile(file, partial / file.name)
         save_file(halves, partial / "model.safetensors", metadata={"format": "pt"})
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (partial / "config.json").write_text(text, encoding="utf-8")
+        write_text(partial / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
         for name in _KEPT:
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
         _check(source, partial, config)
-        for file in partial.iterdir():
-            file.chmod(0o644)
-            file.replace(output / file.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output
 
 

@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel
 
+from rs_models import TovConfig, TovForPreTraining
+from rs_models.commands.export import main
 from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.export.slim import slim
+from rs_models.settings import run_script
 from rs_models.zoo import CLONE, ZOO, resolve
 from tests.conftest import ROOT
 from tests.evaluation.test_features import provenance
@@ -38,6 +41,22 @@ def test_half_the_size_and_the_same_features(tmp_path):
     with torch.no_grad():
         a, b = (model(x).pooler_output for model in (whole, small))
     assert (a - b).abs().max() < 0.01 * a.abs().max()
+
+
+def test_the_command_halves_an_exported_backbone_and_a_methods_checkpoint(tmp_path, capsys):
+    whole = tmp_path / "whole"
+    export(nano("resnet_nano"), whole, provenance=provenance())
+    assert run_script(main, [str(whole), str(tmp_path / "small"), "--half"]) == 0
+    assert load_file(tmp_path / "small" / "model.safetensors").popitem()[1].dtype == torch.float16
+    record = provenance()
+    statistics = {key: record[key] for key in ("image_mean", "image_std")}
+    config = TovConfig(backbone_config=nano("resnet_nano").config, **statistics)
+    config.rs_models = record
+    TovForPreTraining(config).save_pretrained(tmp_path / "run" / "pretraining")
+    assert run_script(main, [str(tmp_path / "run"), str(tmp_path / "out"), "--half"]) == 0
+    assert AutoModel.from_pretrained(tmp_path / "out", use_safetensors=True).dtype == torch.float32
+    assert run_script(main, [str(whole), str(tmp_path / "out"), "--half"]) == 2
+    assert "exists: choose another folder" in capsys.readouterr().err
 
 
 def test_what_cannot_be_halved_is_refused(tmp_path):

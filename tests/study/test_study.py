@@ -171,7 +171,7 @@ def test_a_worker_that_dies_costs_its_job_alone(tmp_path):
 
     def kill():
         log = tmp_path / "long" / "log.txt"
-        while not (log.is_file() and "step/s" in log.read_text(errors="ignore")):
+        while not (log.is_file() and "images/s" in log.read_text(errors="ignore")):
             time.sleep(0.2)
         for pid in _children():
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
