@@ -27,7 +27,7 @@ def class_labels(rows: Any, name: str, others: Sequence[Any] = ()) -> Any:
 
     Args:
         rows: `datasets.Dataset` with a `label` column.
-        name: The data's name, for messages.
+        name: Of the data, for messages.
         others: The label columns of the other splits, as `datasets.Dataset` or Arrow arrays, so
             that a class has one number everywhere.
 

@@ -227,9 +227,9 @@ def _labels(rows: Any, source: Any, split: str, stored: str, name: str) -> Any:
     Args:
         rows: One split.
         source: Where they come from.
-        split: Standard name of the split.
+        split: Its standard name.
         stored: The data's own name of the label column.
-        name: The data's name, for messages.
+        name: Of the data, for messages.
     """
     from datasets import ClassLabel, Dataset
 
@@ -322,10 +322,10 @@ def _name_bands(
     """Gives an array column its band names, and checks that the bands asked for are there.
 
     Args:
-        rows: Rows with an `image` column.
+        rows: With an `image` column.
         have: Band names of the image, where the registry knows them.
         want: Bands asked for; they also name the bands of an array that nothing else names.
-        name: The data's name, for messages.
+        name: Of the data, for messages.
     """
     from datasets import Array3D, Image
 

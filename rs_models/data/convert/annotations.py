@@ -14,7 +14,7 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
     """The objects of an image.
 
     Args:
-        layout: The data set's layout.
+        layout: Of the data set.
         path: Annotation file.
         size: (width, height) of the image.
 

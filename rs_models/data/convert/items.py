@@ -30,10 +30,10 @@ class Item:
 
     Attributes:
         key: Name that does not depend on where the data lie, "airport/airport_1.jpg".
-        path: File of the image.
+        path: Of the image.
         fields: Groups of the layout's expression: `name`, `cls`, `split`, `scene`.
         partner: Mask or annotation.
-        label: Class number of a scene.
+        label: Class number, of scenes.
     """
 
     key: str
@@ -64,8 +64,8 @@ def take_stock(layout: Layout, files: Sequence[tuple[str, Path]]) -> Inventory:
     """Matches files with a layout: classes, partners, duplicates.
 
     Args:
-        layout: The data set's layout.
-        files: Names and paths, as `source.gather` gives them.
+        layout: Of the data set.
+        files: From `source.gather`.
     """
     images = _matched(layout.images, files)
     stock = Inventory([], list(layout.classes))

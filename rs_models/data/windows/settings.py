@@ -19,7 +19,7 @@ class WindowSettings:
         background: Class of pixels in no polygon; None ignores them.
         point_size: Side in pixels of the square that a point stands for.
         bands: Numbers of the bands to keep, from 1; None is the first three.
-        seed: Seed of the split.
+        seed: Of the split.
     """
 
     field: str
@@ -37,11 +37,11 @@ class Windows:
     """What was made.
 
     Attributes:
-        output: Folder that was written.
-        classes: Class names in the order of their numbers.
-        rows: Split -> number of windows.
+        output: Folder.
+        classes: In the order of their numbers.
+        rows: Split -> windows.
         counts: Split -> class -> pixels of masks, or boxes.
-        left_out: Reason -> number of windows or features.
+        left_out: Reason -> windows or features.
     """
 
     output: str
