@@ -24,21 +24,21 @@ class Layout:
     """One data set.
 
     Attributes:
-        name: As the command takes it.
-        title: As its owners write it.
+        name: Name that the command takes.
+        title: Name that the owners write.
         task: "scenes" (class folders), "segmentation" or "detection".
         licence: SPDX-like identifier of the Hub; "other" where the terms are the owners' own.
         terms: The terms in a sentence.
-        homepage: Of the owners; empty where we know of none that lasts.
+        homepage: The owners' page; empty where we know of none that lasts.
         citation: Paper to cite.
         images: Regular expression of the end of an image's path; groups `name`, and `cls`, `split`,
             `scene` where the layout has them.
         partners: Regular expression of mask or annotation paths, same groups; empty for scenes.
-        classes: In the order of their numbers; empty takes the folders' names in sorted order.
-        num_classes: Of a layout whose class names are taken from the folders.
+        classes: Class names in the order of their numbers; empty takes the sorted folder names.
+        num_classes: Number of classes of a layout whose class names are taken from the folders.
         renamed: Folder name -> class name.
-        bands: Of the image, in the files' order.
-        stored_bands: Order in which they are stored here; None keeps the files'.
+        bands: Bands of the image, in the files' order.
+        stored_bands: Bands in the order in which they are stored here; None keeps the files'.
         mask: Value or colour in the mask -> class number, `IGNORE` for none.
         mask_threshold: Channels of a colour mask are 255 from this value on, else 0; None compares
             exactly.
