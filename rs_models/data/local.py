@@ -147,7 +147,7 @@ def _open_parquet(files: Sequence[Path], split: str, streaming: bool) -> Any:
     names = [str(file) for file in files]
     _check_columns(files)
     try:
-        return load_dataset("parquet", data_files={split: names}, split=split, streaming=streaming)
+        return load_dataset("parquet", data_files={split: names}, split=split, streaming=streaming)  # nosec B615: local files
     except (OSError, ValueError, DatasetGenerationError, pa.ArrowException) as error:
         cause = error.__cause__ or error
         raise UserError(

@@ -286,7 +286,7 @@ def _local_files(folder: Path) -> dict[str, tuple[int, str, str]]:
 
 def _hashes(path: Path) -> tuple[int, str, str]:
     size = path.stat().st_size
-    git, sha256 = hashlib.sha1(b"blob %d\0" % size), hashlib.sha256()
+    git, sha256 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
     for block in _blocks(path):
         git.update(block)
         sha256.update(block)

@@ -25,7 +25,7 @@ def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     """
     source = recipe_path(path)
     try:
-        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)  # nosec B506: a SafeLoader
     except OSError as error:
         raise UserError(f"Cannot read the settings {path}: {error.strerror}.") from error
     except RecursionError as error:
@@ -76,7 +76,7 @@ def yaml_value(key: str, text: str) -> Any:
         UserError: What is no YAML.
     """
     try:
-        return yaml.load(text, _Loader) if text else None
+        return yaml.load(text, _Loader) if text else None  # nosec B506: a SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"Cannot read the value of {key}: {text[:80]!r}.") from error
 

@@ -83,7 +83,7 @@ class Client:
                 where, data, {"Content-Type": "application/json", "User-Agent": "rs_models"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:  # nosec B310: http(s) only
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 if error.code not in (408, 429) and error.code < 500:

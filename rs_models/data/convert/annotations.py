@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import ElementTree
 
 from .layouts import Layout
 
@@ -34,7 +36,7 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
         found |= {"polygon": [], "difficult": []}
     try:
         objects = list(readers[layout.annotation](layout, path))
-    except (ValueError, KeyError, IndexError, AttributeError, ElementTree.ParseError) as error:
+    except (ValueError, KeyError, IndexError, AttributeError, ParseError) as error:
         raise BadFile(f"its annotation {path.name} cannot be read ({error})") from error
     width, height = size
     for name, (x0, y0, x1, y1), more in objects:
