@@ -16,7 +16,7 @@ LEFT = {"methods", "trainer", "signals"}
 # Nothing below the commands knows of what only they start.
 TOP = {"commands", "cli", "study", "demos"}
 # The ground: it knows of nothing but the ground.
-GROUND = {"assets", "bands", "errors", "files", "markdown", "papers", "plots", "provenance"}
+GROUND = {"assets", "bands", "errors", "files", "cards", "papers", "plots", "provenance"}
 GROUND |= {"schedules", "settings", "version", "zoo", "preprocessing", "rasters"}
 # What a room of the package must know nothing of, beside the rooms above it.
 FORBIDDEN = {

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files import claim, read_job, write_json, write_text
+from .card import is_ours, table_card
 from .locations import Listing
 from .pile import Pile, open_pile
 from .shards import DTYPES, Shard, Writer, shards_of
-from .tablecard import is_ours, table_card
 
 if TYPE_CHECKING:
     from .features import Encoder

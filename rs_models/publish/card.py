@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..cards import CardData, render_card
 from ..errors import UserError
 from ..evaluation.results import Result, table
-from ..markdown import CardData, render_card
 from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
 from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
+from ..cards import claims_table, markdown_table
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
-from ..markdown import claims_table, markdown_table
 from ..papers import PAPERS, Paper, bibtex
 from ..zoo import ZOO, method_of
 

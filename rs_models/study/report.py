@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cards import claim_difference, claims_table, markdown_table
 from ..evaluation.results import Result, read_all
 from ..files import write_bytes, write_text
-from ..markdown import claim_difference, claims_table, markdown_table
 from ..papers import PAPERS
 from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
 from .figures import figures

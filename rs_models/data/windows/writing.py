@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...markdown import CardData, markdown_table, render_card
+from ...cards import CardData, markdown_table, render_card
 from ..parquet import write_parquet
 from .settings import Windows, WindowSettings
 

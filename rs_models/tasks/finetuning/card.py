@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...cards import CardData, markdown_table, render_card
 from ...evaluation.results import Result, table
-from ...markdown import CardData, markdown_table, render_card
 from ..table import task
 
 _OURS = ("DeepLabV3Plus", "Fcn", "FasterRcnn")

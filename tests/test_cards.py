@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import DatasetCardData
 
 from rs_models.assets import asset
+from rs_models.cards import CardData, markdown_table, render_card, size_category
 from rs_models.data.convert.card import DatasetCard
 from rs_models.data.windows.writing import WindowsCard
-from rs_models.evaluation.tablecard import EmbeddingsCard
-from rs_models.markdown import CardData, markdown_table, render_card, size_category
+from rs_models.evaluation.card import EmbeddingsCard
 from rs_models.publish.card import ModelCard
 from rs_models.tasks.finetuning.card import FinetunedCard
 from tests.conftest import ROOT

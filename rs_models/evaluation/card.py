@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..markdown import CardData, markdown_table, render_card, size_category
+from ..cards import CardData, markdown_table, render_card, size_category
 
 # Tells a card of ours, which is rendered anew, from one that a person wrote.
 _MARK = "<!-- rendered by rs-models embed -->"
