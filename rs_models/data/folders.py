@@ -78,7 +78,7 @@ def divide(root: Path, files: Sequence[Path]) -> Layout:
 
     Args:
         root: The data set's folder.
-        files: Its images.
+        files: The data set's images.
 
     Raises:
         UserError: What cannot be told apart, by its folders' names.
