@@ -62,7 +62,7 @@ class Layout:
     Attributes:
         splits: Split -> its images with the class of each; None where the folder has no classes.
         named: Whether folders name the splits; else all images are `train`.
-        classes: Of all splits, in natural order.
+        classes: Classes of all splits, in natural order.
     """
 
     splits: dict[str, dict[Path, str | None]]

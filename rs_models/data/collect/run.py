@@ -44,8 +44,8 @@ class CollectConfig:
         tile: Side in pixels.
         sampling: `balanced` draws as many of each guidance class, `random` as they come.
         seed: Seed of the positions.
-        asset: Of STAC items: the one to read, or several with commas where each is a band of its
-            own (`red,green,blue`); null is `visual`, `image`, `data`, or the only GeoTIFF.
+        asset: Asset of STAC items: the one to read, or several with commas where each is a band of
+            its own (`red,green,blue`); null is `visual`, `image`, `data`, or the only GeoTIFF.
         bbox: What a STAC API is asked for: west, south, east, north in degrees.
         dates: What a STAC API is asked for: a date, or two with a slash (`2024-05-01/2024-09-30`).
         collections: What a STAC API is asked for: names of its collections.
