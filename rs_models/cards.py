@@ -33,7 +33,7 @@ def render_card(card: CardData) -> str:
     """A card as a README.md: the metadata, then the template filled with the other fields.
 
     Args:
-        card: Of any kind.
+        card: Card of any kind.
 
     Returns:
         The same text for the same input.

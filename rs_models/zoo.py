@@ -36,7 +36,7 @@ class ZooModel:
 
     Attributes:
         name: `<method>-<backbone>[-<data>]`, without namespace.
-        method: That trained it, a key of `papers.PAPERS`.
+        method: Method that trained it, a key of `papers.PAPERS`.
         backbone: Name of the architecture, as for `backbones.build`.
         recipe: Config that trains it, in `training/configs`.
         data: What it learns from.
@@ -239,7 +239,7 @@ def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
 
     Args:
         repo_id: "<org>/<name>".
-        revision: That was asked for.
+        revision: Revision that was asked for.
 
     Returns:
         40 hex digits; None for what is not in the cache.

@@ -66,7 +66,7 @@ class AsppEncoder(nn.Module):
         *,
         norm_momentum: float = 0.1,
     ) -> None:
-        """Build the branches and the fusion."""
+        """Builds the branches and the fusion."""
         super().__init__()
         self.in_channels, self.channels = in_channels, channels
         self.rates, self.norm_momentum = tuple(rates), norm_momentum
@@ -135,7 +135,7 @@ class DeepLabV3PlusDecoder(nn.Module):
         dropout: tuple[float, float] = (0.0, 0.0),
         norm_momentum: float = 0.1,
     ) -> None:
-        """Build the reduction, the two 3x3 convolutions and the output layer."""
+        """Builds the reduction, the two 3x3 convolutions and the output layer."""
         super().__init__()
         self.channels, self.low_channels_out = channels, low_channels_out
         self.reduce = conv_norm_relu(low_channels, low_channels_out, 1, norm_momentum=norm_momentum)
@@ -176,7 +176,7 @@ class FcnDecoder(nn.Module):
     """
 
     def __init__(self, in_channels: int, num_outputs: int, *, norm_momentum: float = 0.1) -> None:
-        """Build the three convolutions."""
+        """Builds the three convolutions."""
         super().__init__()
 
         def conv_norm(inputs: int, outputs: int) -> nn.Sequential:

@@ -78,7 +78,7 @@ class Family:
         """Does in place what the native class does not know of a model that was built or loaded.
 
         Args:
-            model: Of this family.
+            model: A model of this family.
             output_stride: As the record of its weights says; None where there is none.
         """
 

@@ -31,7 +31,7 @@ class NestedBackboneConfig(PreTrainedConfig):
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Build the nested config: a copy, so that no config of a model in use changes."""
+        """Builds the nested config: a copy, so that no config of a model in use changes."""
         given = self.backbone_config
         if given is None:
             given = self.default_backbone()

@@ -35,7 +35,7 @@ def standard_objects(
 
     Args:
         rows: `datasets.Dataset` with an `objects` column.
-        name: Of the data, for messages.
+        name: The data's name, for messages.
         others: The `objects` columns of the other splits, as lists, so that a category has one
             number everywhere.
         box_format: What four numbers of a box are: corner and sides, or two corners.

@@ -62,7 +62,7 @@ class Layout:
     Attributes:
         splits: Split -> its images with the class of each; None where the folder has no classes.
         named: Whether folders name the splits; else all images are `train`.
-        classes: Of all splits, in natural order.
+        classes: Classes of all splits, in natural order.
     """
 
     splits: dict[str, dict[Path, str | None]]
@@ -78,7 +78,7 @@ def divide(root: Path, files: Sequence[Path]) -> Layout:
 
     Args:
         root: The data set's folder.
-        files: Its images.
+        files: The data set's images.
 
     Raises:
         UserError: What cannot be told apart, by its folders' names.

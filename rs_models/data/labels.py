@@ -27,7 +27,7 @@ def class_labels(rows: Any, name: str, others: Sequence[Any] = ()) -> Any:
 
     Args:
         rows: `datasets.Dataset` with a `label` column.
-        name: Of the data, for messages.
+        name: The data's name, for messages.
         others: The label columns of the other splits, as `datasets.Dataset` or Arrow arrays, so
             that a class has one number everywhere.
 

@@ -65,7 +65,7 @@ def class_masks(rows: Any, name: str, mask_values: Mapping[Any, Any] | None) -> 
 
     Args:
         rows: `datasets.Dataset` with a `mask` column of images.
-        name: Of the data, for messages.
+        name: The data's name, for messages.
         mask_values: Stored value (17, "255,0,0" or "#ff0000") -> class number; null or "ignore" for
             none. None takes the stored values.
 
@@ -292,6 +292,6 @@ def unused_classes(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
 
     Args:
         numbers: Class numbers that occur.
-        names: Of the classes.
+        names: Names of the classes, by number.
     """
     return [name for number, name in enumerate(names) if number not in set(numbers)]

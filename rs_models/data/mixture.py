@@ -31,7 +31,7 @@ def write_mixture(
     Args:
         folder: To write; it must not exist.
         sets: Data set as `load` takes it -> n: every n-th image of it, 1 for all.
-        split: Of every set.
+        split: Split of every set.
         tile: Cut images of at least twice this side in pixels into tiles of it; None cuts nothing.
 
     Returns:

@@ -1,7 +1,7 @@
 """Known data sets: where they are on the Hub, their columns, bands and splits.
 
-Facts were read from the repositories' cards. ``revision`` is None where no commit has been checked
-yet; the commit that was loaded is then recorded in every result (``sources.resolve_revision``).
+Facts were read from the repositories' cards. `revision` is None where no commit has been checked
+yet; the commit that was loaded is then recorded in every result (`sources.resolve_revision`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class KnownSet:
 
     Attributes:
         hub_id: Hub repository with Parquet files.
-        splits: split name -> rows.
-        licence: as stated by the repository or the authors.
-        revision: pinned commit, or None.
-        columns: our column name -> the repository's.
-        bands: bands of ``image`` in stored order.
-        note: what to know before using it.
+        splits: Split name -> rows.
+        licence: As stated by the repository or the authors.
+        revision: Pinned commit, or None.
+        columns: Our column name -> the repository's.
+        bands: Bands of `image` in stored order.
+        note: What to know before using it.
     """
 
     hub_id: str
@@ -97,7 +97,7 @@ KNOWN: dict[str, KnownSet] = {
 
 
 def find(name: str) -> KnownSet | None:
-    """Return the entry for a Hub id or its last part, in any case; None when there is none."""
+    """The entry for a Hub id or its last part, in any case; None when there is none."""
     key = name.lower()
     for known, entry in KNOWN.items():
         if key in (known.lower(), known.lower().split("/")[-1]):

@@ -1,4 +1,4 @@
-"""Bring images to one size."""
+"""Brings images to one size."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to ``size`` (bilinear, antialiased) and cut out the centre square.
+    """Resizes the shorter side to `size` (bilinear, antialiased) and cuts out the centre square.
 
     Args:
         image: (H, W, C), uint8 or uint16.
-        size: pixels.
+        size: Side of the result in pixels.
 
     Returns:
         (size, size, C) of the same type.
@@ -25,7 +25,7 @@ def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (H, W, C) with PIL, whose filter grows with the scale (no aliasing)."""
+    """Resizes (H, W, C) with PIL, whose filter grows with the scale (no aliasing)."""
     import PIL.Image
 
     def resized(plane: PIL.Image.Image) -> np.ndarray:

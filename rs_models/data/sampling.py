@@ -22,22 +22,22 @@ SamplingMode = Literal["natural", "class_balanced"]
 def few_shot_draw(
     labels: ArrayLike, n: int, seed: int, *, class_names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw ``n`` rows of every class.
+    """Draws `n` rows of every class.
 
     For one seed the draws are nested: the 5 rows of a class are among its 20, and those among its
     50.
 
     Args:
         labels: (N,) class indices; negative ones mark rows without a label and are never drawn.
-        n: rows per class.
-        seed: one seed, one nested family of draws.
-        class_names: names for the error message.
+        n: Rows per class.
+        seed: One seed, one nested family of draws.
+        class_names: Names for the error message.
 
     Returns:
         Sorted int64 row indices, (classes * n,).
 
     Raises:
-        UserError: when a class has fewer than ``n`` rows.
+        UserError: A class has fewer than `n` rows.
     """
     values = np.asarray(labels)
     drawn = []
@@ -55,14 +55,14 @@ def few_shot_draw(
 
 
 def share_draw(labels: ArrayLike, share: float, seed: int) -> np.ndarray:
-    """Draw the same share of every class, at least one row each.
+    """Draws the same share of every class, at least one row each.
 
     For one seed the draws are nested, in each other and in those of `few_shot_draw`.
 
     Args:
         labels: (N,) class indices; negative ones mark rows without a label and are never drawn.
-        share: from above 0 to 1.
-        seed: one seed, one nested family of draws.
+        share: From above 0 to 1.
+        seed: One seed, one nested family of draws.
 
     Returns:
         Sorted int64 row indices.
@@ -78,7 +78,7 @@ def share_draw(labels: ArrayLike, share: float, seed: int) -> np.ndarray:
 
 
 def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarray:
-    """Draw a long-tailed subset: class sizes fall exponentially from the first class to the last.
+    """Draws a long-tailed subset: class sizes fall exponentially from the first class to the last.
 
     The usual benchmark of imbalance (Cui et al., CVPR 2019, arXiv 1901.05555): where the smallest
     class has n rows, class k of K keeps n * imbalance ** (-k / (K - 1)). Which is which is drawn.
@@ -86,7 +86,7 @@ def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarr
     Args:
         labels: (N,) class indices; negative ones are never drawn.
         imbalance: Size of the largest class over that of the smallest, 1 or more.
-        seed: Of the classes' order and of the rows.
+        seed: Seed of the classes' order and of the rows.
 
     Returns:
         Sorted int64 row indices; every class has one row or more.
@@ -111,7 +111,7 @@ def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarr
 
 
 def feature_balanced_draw(features: ArrayLike, n: int, *, clusters: int, seed: int) -> np.ndarray:
-    """Draw rows evenly over k-means clusters of their features (TOV's feature-guided resampling).
+    """Draws rows evenly over k-means clusters of their features (TOV's feature-guided resampling).
 
     What repeats in a collection falls into few clusters, and a plain draw is full of it; drawing
     cluster by cluster covers what there is and stays balanced without any label. Features are
@@ -121,7 +121,7 @@ def feature_balanced_draw(features: ArrayLike, n: int, *, clusters: int, seed: i
         features: (N, D) floats.
         n: Rows to draw, at most N.
         clusters: Number of clusters, at most N; more of them cover finer.
-        seed: Of the clusters' starts and of the draw.
+        seed: Seed of the clusters' starts and of the draw.
 
     Returns:
         (n,) sorted int64 row indices. Clusters that are smaller than their share give all they
@@ -134,9 +134,11 @@ def feature_balanced_draw(features: ArrayLike, n: int, *, clusters: int, seed: i
 
     x = np.asarray(features, np.float64)
     if x.ndim != 2 or not np.isfinite(x).all():
-        raise UserError("features must be finite numbers, one row an image.")
+        raise UserError("Features must be finite numbers, one row an image: leave out what is not.")
     if not 1 <= n <= len(x) or not 1 <= clusters <= len(x):
-        raise UserError(f"{n} rows of {clusters} clusters are asked for, but there are {len(x)}.")
+        raise UserError(
+            f"{n} rows of {clusters} clusters are asked for, but there are {len(x)}: ask for fewer."
+        )
     x = x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
     _, member = kmeans2(x, clusters, iter=30, minit="++", missing="warn", seed=seed)
     rng = np.random.default_rng(seed)
@@ -149,20 +151,20 @@ def feature_balanced_draw(features: ArrayLike, n: int, *, clusters: int, seed: i
 
 
 def image_draw(n: int, count: int, seed: int) -> np.ndarray:
-    """Draw images that have no single class: masks, boxes, several labels.
+    """Draws images that have no single class: masks, boxes, several labels.
 
     For one seed the draws are nested.
 
     Args:
-        n: rows there are.
-        count: rows to draw.
-        seed: one seed, one nested family of draws.
+        n: Number of rows there are.
+        count: Number of rows to draw.
+        seed: One seed, one nested family of draws.
 
     Returns:
         Sorted int64 row indices, (count,).
 
     Raises:
-        UserError: when there are fewer than ``count`` rows.
+        UserError: There are fewer than `count` rows.
     """
     if count > n:
         raise UserError(f"{count} labelled images are asked for, but there are {n}: ask for fewer.")
@@ -170,7 +172,7 @@ def image_draw(n: int, count: int, seed: int) -> np.ndarray:
 
 
 def hash_indices(indices: ArrayLike) -> str:
-    """Return a hash (16 hex digits) of row indices in their order, to name a draw."""
+    """A hash (16 hex digits) of row indices in their order, to name a draw."""
     data = np.ascontiguousarray(np.asarray(indices), dtype="<i8").tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -183,10 +185,10 @@ def epoch_indices(
     seed: int,
     epoch: int,
 ) -> np.ndarray:
-    """Return the rows of one epoch in the order in which they are used.
+    """The rows of one epoch in the order in which they are used.
 
-    ``natural``: a permutation of all rows, so classes come in proportion to their size.
-    ``class_balanced``: ``n`` draws with replacement, each of a class chosen uniformly and then of a
+    `natural`: a permutation of all rows, so classes come in proportion to their size.
+    `class_balanced`: `n` draws with replacement, each of a class chosen uniformly and then of a
     row of that class chosen uniformly; every class has the same expected number of draws (n /
     classes), however rare it is. Within a class rows are used up before one repeats, so that a
     large class is covered as evenly as its share allows. Rows with a negative label (none known)
@@ -196,17 +198,17 @@ def epoch_indices(
     index, or slices of each global batch, per process.
 
     Args:
-        n: rows in the data set, and the length of the epoch.
-        labels: (n,) guidance labels, needed for ``class_balanced``.
+        n: Rows in the data set, and the length of the epoch.
+        labels: (n,) guidance labels, needed for `class_balanced`.
         mode: "natural" or "class_balanced".
-        seed: the run's seed.
-        epoch: the epoch's number.
+        seed: The run's seed.
+        epoch: The epoch's number.
 
     Returns:
         (n,) int64.
 
     Raises:
-        UserError: for an unknown mode, missing labels, or labels of another length.
+        UserError: Unknown mode, missing labels, or labels of another length.
     """
     rng = np.random.default_rng([seed, epoch])
     if mode == "natural":
@@ -234,7 +236,7 @@ def epoch_indices(
 
 
 def _classes(labels: np.ndarray) -> np.ndarray:
-    """Return the class indices that occur, without the negative ones."""
+    """The class indices that occur, without the negative ones."""
     classes = np.unique(labels)
     classes = classes[classes >= 0]
     if len(classes) == 0:

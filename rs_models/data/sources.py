@@ -227,9 +227,9 @@ def _labels(rows: Any, source: Any, split: str, stored: str, name: str) -> Any:
     Args:
         rows: One split.
         source: Where they come from.
-        split: Its standard name.
+        split: Standard name of the split.
         stored: The data's own name of the label column.
-        name: Of the data, for messages.
+        name: The data's name, for messages.
     """
     from datasets import ClassLabel, Dataset
 
@@ -322,10 +322,10 @@ def _name_bands(
     """Gives an array column its band names, and checks that the bands asked for are there.
 
     Args:
-        rows: With an `image` column.
+        rows: Rows with an `image` column.
         have: Band names of the image, where the registry knows them.
         want: Bands asked for; they also name the bands of an array that nothing else names.
-        name: Of the data, for messages.
+        name: The data's name, for messages.
     """
     from datasets import Array3D, Image
 

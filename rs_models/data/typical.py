@@ -33,7 +33,7 @@ def typical_draw(
         features: (N, D), compared by their directions.
         n: Rows to draw.
         known: Rows that have a label already; none of them is drawn.
-        seed: Of the clusters' starts.
+        seed: Seed of the clusters' starts.
 
     Returns:
         (n,) int64 row indices, the first drawn first.
@@ -45,7 +45,9 @@ def typical_draw(
     taken = np.zeros(len(vectors), bool)
     taken[np.asarray(known, np.int64)] = True
     if not 1 <= n <= (~taken).sum():
-        raise UserError(f"{n} rows are asked for, but {(~taken).sum()} have no label.")
+        raise UserError(
+            f"{n} rows are asked for, but {(~taken).sum()} have no label: ask for fewer."
+        )
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     clusters = min(int(taken.sum()) + n, _MOST_CLUSTERS, len(unit))
     assigned = clustered(unit, clusters, seed)

@@ -27,7 +27,7 @@ def measure(name: str, data: str) -> tuple[Result, ...]:
     """Few-label accuracy and retrieval of a model: learned from `train`, asked for on `test`.
 
     Args:
-        name: Of the encoder.
+        name: Name of the encoder.
         data: Labelled images.
 
     Raises:

@@ -34,7 +34,7 @@ class Index:
     Attributes:
         thumbs: (N, S, S, 3) uint8, at the model's training size.
         labels: (N,) class numbers.
-        names: Of the classes.
+        names: Names of the classes.
         features: (N, D) float32.
         directions: (N, D) the features at length one.
     """
@@ -101,7 +101,7 @@ def add_class(own: OwnClasses, model: str, name: str, pictures: list[np.ndarray]
     Args:
         own: So far; those of another model are dropped, since its features are others.
         model: Whose features are taken.
-        name: Of the class.
+        name: Name of the class.
         pictures: (H, W, 3) uint8 examples.
 
     Raises:
@@ -134,7 +134,7 @@ def classify(
         picture: (H, W, 3) uint8.
         own: The user's classes.
         which: "built-in", "own" or "both".
-        data: Of the built-in classes.
+        data: Data of the built-in classes.
 
     Raises:
         UserError: Own classes of another model, or fewer than two classes.

@@ -50,7 +50,7 @@ def signal(method: str, model: str, seed: int = 3) -> signals_shown.Shown:
     Args:
         method: A key of `papers.PAPERS`.
         model: For FALSE's embeddings and LaST's attention.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     if method == "false":
         batch = [scene(CLASSES[n % 6], 50 + n) for n in range(12)]

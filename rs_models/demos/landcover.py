@@ -41,7 +41,7 @@ class LinearSegmenter(nn.Module):
     """
 
     def __init__(self, backbone: Any, weight: Tensor, bias: Tensor) -> None:
-        """Keep the three."""
+        """Keeps what it was made of."""
         super().__init__()
         self.backbone = backbone
         self.register_buffer("weight", weight.T[:, :, None, None].contiguous())
@@ -94,7 +94,7 @@ def fit(embedder: Predictor, *, scenes: int = SCENES, seed: int = 0) -> Predicto
     Args:
         embedder: A backbone of red, green and blue.
         scenes: Synthetic scenes to learn from.
-        seed: Of the scenes and of the places drawn from them.
+        seed: Seed of the scenes and of the places drawn from them.
 
     Returns:
         A segmentation model of `LAND_COVER`.

@@ -122,7 +122,7 @@ def launch(page: Any, **settings: Any) -> Any:
 
     Args:
         page: The blocks.
-        settings: Of `Blocks.launch`, in place of ours.
+        settings: Settings of `Blocks.launch`, in place of ours.
     """
     import gradio as gr
 

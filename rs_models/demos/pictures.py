@@ -73,7 +73,7 @@ def overlay(
     Args:
         picture: (H, W, 3) uint8.
         mask: (H, W) class numbers.
-        colours: Of the classes.
+        colours: Colours of the classes.
         opacity: From 0, the picture, to 1, the mask.
         nodata: Class number of pixels that stay as they are.
 
@@ -127,7 +127,7 @@ def draw_boxes(
         boxes: x0, y0, x1, y1 in pixels.
         labels: Short texts for their corners.
         colours: In turn.
-        width: Of the line in pixels; None fits the picture.
+        width: Width of the line in pixels; None fits the picture.
     """
     from PIL import Image, ImageDraw, ImageFont
 

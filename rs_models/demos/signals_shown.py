@@ -53,7 +53,7 @@ def rsisc(image: np.ndarray, seed: int = 0) -> Shown:
 
     Args:
         image: (H, W, 3) uint8.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     source = squares([image], _SOURCE)
     method = _method("rsisc")
@@ -96,7 +96,7 @@ def tov(image: np.ndarray, seed: int = 0) -> Shown:
 
     Args:
         image: (H, W, 3) uint8.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     source = squares([image], _SOURCE)
     maker = _maker(_method("tov"))
@@ -124,7 +124,7 @@ def false(
     Args:
         images: 3 to 24 pictures (H, W, 3) uint8.
         encoder: Whose pooled features stand for the embeddings (training has a projector between).
-        seed: Of the views.
+        seed: Seed of the views.
         scope: `batch` or `row`; None is the method's default.
         threshold: Least cosine of an anchor with its own positive; None is the default.
 
@@ -191,7 +191,7 @@ def sticl(image: np.ndarray, scene: np.ndarray, seed: int = 0) -> Shown:
     Args:
         image: (H, W, 3) uint8.
         scene: (H', W', 3) uint8, another place or season.
-        seed: Of the sampled colours and of the views.
+        seed: Seed of the sampled colours and of the views.
     """
     method = _method("sticl")
     both = squares([image, scene], 256)  # the released code's size
@@ -233,7 +233,7 @@ def glcnet(image: np.ndarray, seed: int = 0) -> Shown:
 
     Args:
         image: (H, W, 3) uint8.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     method = _method("glcnet")
     source = squares([image], _SOURCE)
@@ -263,7 +263,7 @@ def last(image: np.ndarray, encoder: Encoder, seed: int = 0) -> Shown:
     Args:
         image: (H, W, 3) uint8.
         encoder: A ViT's attention is shown; of others how like each place is to the whole.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     method = _method("last")
     source = squares([image], _SOURCE)

@@ -30,7 +30,7 @@ def read_picture(path: str | os.PathLike[str] | None, *, max_side: int = MAX_SID
     """Reads an uploaded image.
 
     Args:
-        path: Of the file; None where nothing was uploaded.
+        path: Path of the file; None where nothing was uploaded.
         max_side: Pixels that a side may have.
 
     Returns:

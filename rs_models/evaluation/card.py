@@ -29,16 +29,16 @@ class EmbeddingsCard(CardData):
     """What the card of an embeddings table is filled from.
 
     Attributes:
-        template: Of this kind of card.
-        mark: That tells a card of ours.
+        template: Template of this kind of card.
+        mark: Mark that tells a card of ours.
         rows: Number of vectors.
         width: Numbers of a vector.
-        dtype: Of the stored numbers.
+        dtype: Data type of the stored numbers.
         data: The data set, as it was named.
-        split: Of the data set, and of the table.
-        model: That made the vectors.
-        revision: Of the model.
-        bands: That the model saw, in their order.
+        split: Split of the data set, and of the table.
+        model: Model that made the vectors.
+        revision: Revision of the model.
+        bands: Bands that the model saw, in their order.
         size: Side of the images that the model saw, in pixels.
         columns: Table of the columns, Markdown.
     """

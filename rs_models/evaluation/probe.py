@@ -121,7 +121,7 @@ def measure(
 
     Args:
         config: Settings.
-        command: That measures it again, for the results.
+        command: Command that measures it again, for the results.
         progress: Show progress bars.
 
     Returns:

@@ -105,7 +105,7 @@ def run(
         seeds: Draws of the few-shot protocols.
         data: Name of the data set for the results; None gives its revision.
         data_revision: Commit on the Hub; None gives a hash of the counted images.
-        command: That measures it again, for the results.
+        command: Command that measures it again, for the results.
         batch_size: Images at a time.
         device: Where to compute; None means a GPU where there is one.
         precision: "no" (float32) or "bf16", for the encoder.

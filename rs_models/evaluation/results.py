@@ -67,7 +67,7 @@ class Result:
         interval: 95% bootstrap interval of the mean over the test images.
         versions: Packages and their versions.
         date: When it was measured, ISO 8601, UTC.
-        command: That measures it again.
+        command: Command that measures it again.
         scores: Other scores of the same runs, a list a name, one a seed: from 0 to 1, kappa from
             -1.
     """
@@ -118,7 +118,7 @@ class Result:
         Args:
             correct: (draws, M) bool, or floats from 0 to 1; of draws with other test images each, a
                 list of (M_i,).
-            command: That measures it again.
+            command: Command that measures it again.
             metric: What they measure.
             scores: Other scores of the same runs.
             **keys: `model`, `model_revision`, `data`, `data_revision`, `protocol`, `settings`.
@@ -143,7 +143,7 @@ class Result:
 
         Args:
             values: One a seed.
-            command: That measures it again.
+            command: Command that measures it again.
             **keys: The other fields, but mean, std, versions and date.
         """
         content = {

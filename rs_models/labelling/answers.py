@@ -39,7 +39,7 @@ def write_rows(
     Args:
         output: A `.csv`, or one of `VECTORS` where the table has the tiles' footprints.
         index: The table.
-        rows: Of the table, in the order to write.
+        rows: Rows of the table, in the order to write.
         columns: Name -> values, one a row; they stand behind `tile`.
 
     Returns:

@@ -42,7 +42,7 @@ class Head:
         weight: (D, K), for vectors as they are in the table.
         bias: (K,).
         c: Inverse strength of its regularisation, chosen among `C_GRID`.
-        temperature: That its scores are divided by.
+        temperature: Temperature that its scores are divided by.
         held_out: (n, K) scores of the labelled tiles, each from a classifier without it.
         classes: (n,) what they are labelled.
     """
@@ -101,7 +101,7 @@ class Answers:
     """What a table's tiles are, as far as the labels tell.
 
     Attributes:
-        names: Of the classes.
+        names: Names of the classes.
         probabilities: (N, K), calibrated.
         confidence: Below this probability a tile's class is "unsure".
         accuracy: Estimated share of right answers, in percent, on labelled tiles left out in turn.
@@ -197,7 +197,7 @@ def calibration_error(probabilities: np.ndarray, classes: np.ndarray, bins: int 
     Args:
         probabilities: (n, K), rows that sum to one.
         classes: (n,) true classes.
-        bins: Of the confidence.
+        bins: Number of bins of the confidence.
     """
     sure = probabilities.max(1)
     right = probabilities.argmax(1) == classes
@@ -285,7 +285,7 @@ def _fit(
         y: (n,).
         masks: (F, n), 1 for the rows that a fold learns from.
         c: Weight of the summed cross-entropy against half the squared norm of the weights.
-        classes: K.
+        classes: Number of classes K.
         start: Weights and biases to start from.
 
     Returns:

@@ -67,7 +67,7 @@ class Index:
 
         Args:
             vectors: (N, D) embeddings.
-            names: Of the tiles; None calls them by their numbers.
+            names: Names of the tiles; None calls them by their numbers.
         """
         import pyarrow as pa
 

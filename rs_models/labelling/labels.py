@@ -26,7 +26,7 @@ class Labels:
     Attributes:
         rows: (n,) rows of the table, in growing order, each once.
         classes: (n,) class numbers.
-        names: Of the classes, by number.
+        names: Names of the classes, by number.
     """
 
     rows: np.ndarray

@@ -40,7 +40,7 @@ def propagate(
     Args:
         embeddings: (N, D) vectors of any length, compared by their cosines.
         labels: (N,) class numbers, -1 for tiles without a label.
-        neighbours: Of each tile in the graph.
+        neighbours: Number of neighbours of each tile in the graph.
         alpha: Share of a tile's score that comes from its neighbours, below 1.
         graph: What `neighbour_graph` gives for these embeddings, where it is wanted several times.
 
@@ -77,7 +77,7 @@ def neighbour_graph(embeddings: np.ndarray, neighbours: int) -> csr_array:
 
     Args:
         embeddings: (N, D).
-        neighbours: Of each tile.
+        neighbours: Number of neighbours of each tile.
 
     Returns:
         (N, N) sparse, its largest eigenvalue 1 or less.

@@ -21,8 +21,8 @@ def search(
     Args:
         index: The table.
         like: Names of tiles of the table, or image files.
-        unlike: Likewise named, to differ from; with any of these a logistic regression between
-            both orders the tiles.
+        unlike: Names of tiles or image files to differ from; with any of these a logistic
+            regression between both orders the tiles.
         k: Tiles to find.
 
     Returns:

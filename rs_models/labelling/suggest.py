@@ -30,7 +30,7 @@ def suggest(
         index: The table.
         n: Tiles to suggest.
         labels: So far; None while there are none.
-        seed: Of the clusters' starts; the same seed gives the same tiles.
+        seed: Seed of the clusters' starts; the same seed gives the same tiles.
 
     Returns:
         (n,) rows without a label, fewer where no more are left.

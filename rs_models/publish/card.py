@@ -31,12 +31,12 @@ class ModelCard(CardData):
     """What the card of a pretrained model is filled from.
 
     Attributes:
-        template: Of this kind of card.
+        template: Template of this kind of card.
         repo_id: "<org>/<name>" of the card's repository.
         backbone_id: Repository of the backbone alone, the same where the card is the backbone's.
         pretraining: Whether the repository holds the whole method.
         tag: Version that the examples load.
-        paper: Of the method.
+        paper: Paper of the method.
         first_author: Family name.
         architecture: The backbone, in words.
         learns: What this run learned from.
@@ -53,9 +53,9 @@ class ModelCard(CardData):
         protocols: What each protocol measures, a sentence each.
         draws: How often few-label protocols were drawn.
         table: The results, Markdown.
-        domains: Of each data set whether pretraining saw its images, a sentence each.
+        domains: For each data set, whether pretraining saw its images, a sentence each.
         measured_on: Data sets of the results.
-        terms: Of the training images, data set by data set.
+        terms: Terms of the training images, data set by data set.
         bibtex: Entry of the paper.
     """
 
@@ -99,7 +99,7 @@ def model_card(
 
     Args:
         folder: A run's folder, a model's, or a folder of facts.
-        results: Of any models; those of this one and of the free baselines are shown.
+        results: Results of any models; those of this one and of the free baselines are shown.
         repo_id: "<org>/<name>"; results carry the name (without "-pretraining").
         pretraining: Whether the repository holds the whole method.
         tag: Version that the examples load.

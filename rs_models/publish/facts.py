@@ -125,7 +125,7 @@ def principal_components(source: str, data: str, split: str = "test") -> dict[st
     Args:
         source: Model folder or id.
         data: Labelled data set, as for `rs_models.data.load`.
-        split: Of it.
+        split: Split of the data set.
 
     Returns:
         `data`, `classes`, `labels` (N,), `points` (N, 2), `explained` (2 shares of the variance);

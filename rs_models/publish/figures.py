@@ -21,9 +21,9 @@ def figures(facts: Facts, name: str, results: Sequence[Result]) -> dict[str, byt
     """All pictures that the facts and results allow.
 
     Args:
-        facts: Of the model.
-        name: Of the model in the results.
-        results: Of the model and of baselines.
+        facts: Facts of the model.
+        name: Name of the model in the results.
+        results: Results of the model and of baselines.
 
     Returns:
         File name -> PNG, the same bytes for the same input.

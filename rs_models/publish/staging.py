@@ -64,7 +64,7 @@ def stage_model(
     Args:
         source: As for `model_folder`.
         target: Empty folder.
-        repo_id: That it will have.
+        repo_id: Repository id that it will have.
         results: Measured results; the card shows those of this model.
         pretraining: Whether to stage the whole method instead of the backbone.
         tag: Version that the card's examples load.

@@ -48,7 +48,8 @@ class Plan:
         repo_type: "model", "dataset" or "space".
         endpoint: Address of the Hub.
         user: Whose token it is.
-        private: Of the repository; None where it does not exist and the Hub's default holds.
+        private: Whether the repository is private; None where it does not exist and the Hub's
+            default holds.
         head: Newest commit of the main branch; None where there is no repository yet.
         changes: Files, by path.
         tag: The version; None without one.
@@ -99,8 +100,8 @@ class Published:
     Attributes:
         repo_id: "<org>/<name>".
         url: Page of the repository, or of the pull request.
-        commit: That holds the files.
-        tag: That names it; None without one.
+        commit: Commit that holds the files.
+        tag: Tag that names it; None without one.
         changed: Whether a commit was made.
     """
 
@@ -208,8 +209,8 @@ def publish(
             collection.
         collection: Title of a collection of the namespace that gets the repository; made where
             there is none.
-        message: Of the commit.
-        space_sdk: Of a new Space, "gradio".
+        message: Message of the commit.
+        space_sdk: SDK of a new Space, "gradio".
 
     Returns:
         What was done.

@@ -23,11 +23,11 @@ class Difference:
 
     Attributes:
         measure: `<data>/<protocol>`.
-        seeds: That both have.
-        values: One a seed, in points.
-        mean: Of them.
-        low: Of Student's 95% interval.
-        high: Its upper end.
+        seeds: Seeds that both have.
+        values: One difference a seed, in points.
+        mean: Mean of the differences.
+        low: Lower end of Student's 95% interval.
+        high: Upper end of Student's 95% interval.
         p: Chance of so large a difference if there were none, two-sided.
     """
 

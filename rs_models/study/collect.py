@@ -32,7 +32,7 @@ def write(
         jobs: All of them.
         claims: All of them.
         failed: `<cell>/<seed>` -> why.
-        command: That does the study again.
+        command: Command that does the study again.
     """
     from .report import write_report
 

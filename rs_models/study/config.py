@@ -85,7 +85,7 @@ class StudyConfig:
     """A study.
 
     Attributes:
-        name: Of the study.
+        name: Name of the study.
         output_dir: Folder of the runs; what is there is not done again.
         results_dir: Folder that gets `results/`, `claims.json` and `study.json`.
         report: Markdown file to write; its pictures go to `figures/` beside it. Null writes none.
@@ -128,9 +128,10 @@ class Job:
 
     Attributes:
         cell: Its name.
-        seed: Of pretraining.
-        folder: Of the run.
-        settings: Of `training/pretrain.py`, without `output_dir`; None where nothing is trained.
+        seed: Seed of pretraining.
+        folder: Folder of the run.
+        settings: Settings of `training/pretrain.py`, without `output_dir`; None where nothing is
+            trained.
         model: What is measured instead.
         evaluations: Name -> settings with every `$NAME` replaced.
     """

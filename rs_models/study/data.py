@@ -14,7 +14,7 @@ def prepare(data: dict[str, Any], folder: str | os.PathLike[str]) -> dict[str, s
 
     Args:
         data: As in `StudyConfig.data`.
-        folder: That gets the subsets.
+        folder: Folder that gets the subsets.
 
     Raises:
         UserError: A subset of nothing, or of data without labels.

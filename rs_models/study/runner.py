@@ -22,7 +22,7 @@ def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int
 
     Args:
         config: The study.
-        command: That does it again, for the results and the report.
+        command: Command that does it again, for the results and the report.
 
     Returns:
         How many jobs failed or are left; 0 when the study is whole.

@@ -21,7 +21,7 @@ class Guide(Protocol):
     """Class of each point of a grid.
 
     Attributes:
-        names: Of the classes, by number from 0.
+        names: Names of the classes, by number from 0.
     """
 
     names: list[str]
@@ -31,9 +31,9 @@ class Guide(Protocol):
 
         Args:
             transform: Affine from the grid's cells to `crs`.
-            crs: Of the grid.
-            height: In cells.
-            width: In cells.
+            crs: Coordinate system of the grid.
+            height: Cells of the grid from top to bottom.
+            width: Cells of the grid from left to right.
         """
         ...
 
@@ -78,7 +78,9 @@ class _Raster:
             try:
                 known = {int(number): str(name) for number, name in classes.items()}
             except ValueError as error:
-                raise UserError(f"classes of a raster guide are numbers: {error}.") from error
+                raise UserError(
+                    f"The classes of a raster guide are numbers ({error}): write them as such."
+                ) from error
         if not known:
             raise UserError(f"The guide {path} holds no classes.")
         self.names = sorted(set(known.values()))

@@ -23,9 +23,9 @@ class Candidate:
     """A tile that may be read.
 
     Attributes:
-        scene: Index.
-        row: Of its upper left pixel.
-        column: Likewise.
+        scene: Index of the scene.
+        row: Row of the tile's upper left pixel.
+        column: Column of the tile's upper left pixel.
         label: Guidance class, from 0.
         purity: Share of the tile that the class covers.
     """
@@ -54,11 +54,11 @@ def draw(
     frequent one of the guide in it.
 
     Args:
-        scenes: Rasters.
+        scenes: Rasters that tiles are drawn from.
         guide: Says what is where; None makes all one class, `unguided`.
         tile: Side in pixels.
         sampling: "balanced" tries class by class in turn, "random" as they come.
-        seed: Of the order.
+        seed: Seed of the order.
         min_purity: Smallest share of a tile that its class covers.
         bands: Numbers of the bands to keep; None is the first three.
         any_resolution: Whether the scenes' pixels may differ in size.
@@ -112,10 +112,10 @@ class Profile:
     """What a scene's header says.
 
     Attributes:
-        height: In pixels.
-        width: In pixels.
-        count: Bands.
-        dtype: Type of its values.
+        height: Height in pixels.
+        width: Width in pixels.
+        count: Number of bands.
+        dtype: Type of the stored values.
         transform: From pixels to `crs`.
         crs: Coordinate system.
         metres: Side of a pixel in metres, roughly; 0 where it is not known.

@@ -23,6 +23,7 @@ from .scenes import Scene, find_scenes
 from .stac import Search
 from .tiles import LOOK_SIDE, Reader, Tile, judge, look_alike
 
+Degrees = Annotated[float, Range(least=-180, most=180)]
 _STATE, _JOB, _LOOKS = "state.json", "job.json", ".looks"
 
 
@@ -42,12 +43,12 @@ class CollectConfig:
         n: Tiles to collect.
         tile: Side in pixels.
         sampling: `balanced` draws as many of each guidance class, `random` as they come.
-        seed: Of the positions.
-        asset: Of STAC items: the one to read, or several with commas where each is a band of its
-            own (`red,green,blue`); null is `visual`, `image`, `data`, or the only GeoTIFF.
-        bbox: Asked of a STAC API: west, south, east, north in degrees.
-        dates: Asked of a STAC API: a date, or two with a slash (`2024-05-01/2024-09-30`).
-        collections: Asked of a STAC API: names of its collections.
+        seed: Seed of the positions.
+        asset: Asset of STAC items: the one to read, or several with commas where each is a band of
+            its own (`red,green,blue`); null is `visual`, `image`, `data`, or the only GeoTIFF.
+        bbox: What a STAC API is asked for: west, south, east, north in degrees.
+        dates: What a STAC API is asked for: a date, or two with a slash (`2024-05-01/2024-09-30`).
+        collections: What a STAC API is asked for: names of its collections.
         any_resolution: Take scenes whose pixels differ in size.
         bands: Numbers (from 1) of the bands to keep; null is the first three.
         max_scene_cloud: Leave out STAC items with more cloud than this, in percent.
@@ -57,7 +58,7 @@ class CollectConfig:
         duplicates: Keep tiles that look alike.
         workers: Readers at a time.
         rate: Tiles a second at most, of all readers together; null is no limit.
-        retries: Of a failed read, each after twice the wait.
+        retries: How often a failed read is repeated, each time after twice the wait.
         shard: Tiles of a Parquet file; a stop loses at most so many.
         json: Print the report as JSON.
     """
@@ -72,7 +73,7 @@ class CollectConfig:
     sampling: Literal["balanced", "random"] = "balanced"
     seed: Seed = 0
     asset: str | None = None
-    bbox: Annotated[list[float], Length(least=4, most=4)] | None = None
+    bbox: Annotated[list[Degrees], Length(least=4, most=4)] | None = None
     dates: str | None = None
     collections: list[str] | None = None
     any_resolution: bool = False
@@ -94,13 +95,13 @@ class Collected:
     """What a collection made.
 
     Attributes:
-        output: Folder.
-        tiles: Kept, in all.
+        output: Folder that was written.
+        tiles: Tiles kept, in all.
         classes: Guidance class -> tiles.
         rejected: Reason -> positions.
-        seconds: Of reading and judging, over all calls.
+        seconds: Time of reading and judging, over all calls.
         read: Positions that were looked at.
-        bytes: Of the Parquet files.
+        bytes: Size of the Parquet files.
     """
 
     output: str

@@ -34,8 +34,8 @@ class Scene:
 
     Attributes:
         href: Path or address.
-        date: ISO 8601; empty where it is not known.
-        name: For the rows: of the STAC item or of the file.
+        date: Date in ISO 8601; empty where it is not known.
+        name: Name of the STAC item or of the file, for the rows.
         parts: Paths or addresses of the bands where each is a file of its own; empty where `href`
             holds all.
     """
@@ -87,7 +87,7 @@ def find_scenes(
             key or band name ("red,green,blue", "B04,B03,B02"); None is the first of visual, image
             and data that there is, or the only GeoTIFF.
         max_cloud: Largest `eo:cloud_cover` (percent) of an item.
-        retries: Of a request that fails, each after twice the wait.
+        retries: How often a request that fails is repeated, each time after twice the wait.
         rate: Requests a second at most.
         search: What an API is asked for.
 

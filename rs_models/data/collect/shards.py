@@ -21,10 +21,10 @@ def write_shard(
     Three bands of bytes become PNG images, anything else arrays (H, W, C).
 
     Args:
-        path: Of the file.
-        tiles: Its rows.
-        names: Of the guidance classes.
-        scenes: That the tiles were drawn from.
+        path: File to write.
+        tiles: Tiles that become its rows.
+        names: Names of the guidance classes.
+        scenes: Scenes that the tiles were drawn from.
     """
     from datasets import Array3D, ClassLabel, Dataset, Features, Image, Value
 

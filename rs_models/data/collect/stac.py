@@ -61,7 +61,7 @@ class Client:
         """Nothing is asked yet.
 
         Args:
-            retries: Of a request that fails, each after twice the wait.
+            retries: Number of retries of a request that fails, each after twice the wait.
             rate: Requests a second at most.
         """
         self.retries, self.pause, self.last = retries, 1 / rate if rate else 0.0, 0.0
@@ -177,7 +177,7 @@ def group(item: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A group of an item; an empty one where it says something else.
 
     Args:
-        item: Of STAC.
+        item: A STAC item.
         key: "properties" or "assets", say.
     """
     value = item.get(key)

@@ -24,11 +24,11 @@ class Tile:
     """One tile.
 
     Attributes:
-        pixels: (H, W, C) as stored.
-        valid: (H, W) bool.
-        latitude: Of the centre, WGS 84.
-        longitude: Of the centre, WGS 84.
-        at: Where it was drawn.
+        pixels: Stored values (H, W, C).
+        valid: Which pixels hold data, (H, W) bool.
+        latitude: Latitude of the centre, WGS 84.
+        longitude: Longitude of the centre, WGS 84.
+        at: Position that was drawn.
     """
 
     pixels: np.ndarray
@@ -43,9 +43,10 @@ class Reader:
 
     Args:
         tile: Side in pixels.
-        bands: Numbers from 1; None is the first three (or all, where there are fewer).
+        bands: Numbers of the bands to keep, from 1; None is the first three (or all, where there
+            are fewer).
         rate: Tiles a second at most, of all threads together.
-        retries: Of a failed read, each after twice the wait.
+        retries: How often a failed read is repeated, each time after twice the wait.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
     """The objects of an image.
 
     Args:
-        layout: Of the data set.
+        layout: The data set's layout.
         path: Annotation file.
         size: (width, height) of the image.
 

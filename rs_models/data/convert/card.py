@@ -23,20 +23,20 @@ class DatasetCard(CardData):
     """What the card of a converted data set is filled from.
 
     Attributes:
-        template: Of this kind of card.
+        template: File name of the template.
         layout: The data set, as the command takes it.
         citation: Paper to cite.
-        homepage: Of the owners; empty where none is known.
+        homepage: The owners' page; empty where none is known.
         note: What else to know; may be empty.
-        bands: In the order in which they are stored.
-        window: Side that tiles were cut to; None where they were not.
+        bands: Bands in the order in which they are stored.
+        window: Side that tiles were cut to; None where none were cut.
         masks: Whether the rows have masks.
-        splits: Names, in their order.
+        splits: Names of the splits, in their order.
         rows: Table of the splits' rows, Markdown.
         rule: How the splits were made.
-        seed: Of the splits; None where nothing was drawn.
+        seed: Seed of the splits; None where nothing was drawn.
         classes: Table of the classes, Markdown.
-        terms: Of use, in a sentence.
+        terms: Terms of use, in a sentence.
     """
 
     template: ClassVar[str] = "dataset_card.md.j2"
@@ -66,7 +66,7 @@ def dataset_card(
     """README.md with the metadata that the Hub reads.
 
     Args:
-        layout: Of the data set.
+        layout: The data set's layout.
         classes: In the order of their numbers.
         info: `datasets.DatasetInfo` with features and splits.
         told: Contents of splits.json.

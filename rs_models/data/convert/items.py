@@ -30,10 +30,10 @@ class Item:
 
     Attributes:
         key: Name that does not depend on where the data lie, "airport/airport_1.jpg".
-        path: Of the image.
+        path: File of the image.
         fields: Groups of the layout's expression: `name`, `cls`, `split`, `scene`.
         partner: Mask or annotation.
-        label: Class number, of scenes.
+        label: Class number of a scene.
     """
 
     key: str
@@ -64,8 +64,8 @@ def take_stock(layout: Layout, files: Sequence[tuple[str, Path]]) -> Inventory:
     """Matches files with a layout: classes, partners, duplicates.
 
     Args:
-        layout: Of the data set.
-        files: From `source.gather`.
+        layout: The data set's layout.
+        files: Names and paths, as `source.gather` gives them.
     """
     images = _matched(layout.images, files)
     stock = Inventory([], list(layout.classes))

@@ -29,11 +29,11 @@ class Converted:
     """What a conversion made.
 
     Attributes:
-        output: Folder.
+        output: Folder that was written.
         rows: Split -> rows.
         problems: Files left out, and other things amiss.
         expected: Images in all, as the owners state it; None where they do not.
-        images: That were found usable.
+        images: Number of images that could be used.
     """
 
     output: str
@@ -61,11 +61,11 @@ def convert(
     into place.
 
     Args:
-        name: Of the layout, a key of `LAYOUTS`.
+        name: Name of the layout, a key of `LAYOUTS`.
         sources: Archives or folders, one or several.
         output: Folder to write.
         strict: Stop when anything is amiss instead of leaving it out and counting it.
-        seed: Of a split that is drawn.
+        seed: Seed of a split that is drawn.
         splits: `splits.json` of an earlier conversion to follow.
         window: Side in pixels that images with masks are cut to; None is the layout's.
         shard_bytes: Size of a Parquet file, roughly.

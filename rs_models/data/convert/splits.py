@@ -27,9 +27,9 @@ def assign(
     """Splits of a data set's items, and how they came about.
 
     Args:
-        layout: Of the data set.
-        items: By key.
-        seed: Of a drawn split.
+        layout: The data set's layout.
+        items: The data set's images, sorted by key.
+        seed: Seed of a split that is drawn.
         stored: File of an earlier conversion (`splits.json`) to follow.
 
     Returns:

@@ -1,8 +1,8 @@
 """The drawing board of the synthetic scenes: materials, heights, noise, and light.
 
-A scene is drawn as three planes at twice the final resolution: ``material`` (an index into a
-palette that gives colour, near infrared and land cover together), ``tone`` (relative brightness)
-and ``height``. Light turns them into an image: slopes are shaded, things with height cast shadows,
+A scene is drawn as three planes at twice the final resolution: `material` (an index into a
+palette that gives colour, near infrared and land cover together), `tone` (relative brightness)
+and `height`. Light turns them into an image: slopes are shaded, things with height cast shadows,
 and the exposure is set by the scene as a camera would.
 
 World coordinates are in units of 1/64 of the image side before zoom, with the origin in the middle;
@@ -27,10 +27,10 @@ class Canvas:
     """One scene while it is drawn.
 
     Attributes:
-        rng: the scene's random generator.
-        size: side of the finished image in pixels.
-        zoom: pixels per unit relative to size / 64; larger shows less ground.
-        angle: of the world, in radians.
+        rng: The scene's random generator.
+        size: Side of the finished image in pixels.
+        zoom: Pixels per unit relative to size / 64; larger shows less ground.
+        angle: Turn of the world against the image, in radians.
     """
 
     rng: np.random.Generator
@@ -43,7 +43,7 @@ class Canvas:
     _base: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Lay out the coordinates and a blank ground."""
+        """Lays out the coordinates and a blank ground."""
         self.side = self.size * SUPERSAMPLING
         self.unit = self.side / 64 * self.zoom  # fine pixels per unit
         self.half = (
@@ -60,7 +60,7 @@ class Canvas:
     # Materials
 
     def base(self, name: str) -> int:
-        """Return the palette index of a material in this scene: a mixture of two of its colours."""
+        """The palette index of a material in this scene: a mixture of two of its colours."""
         if name not in self._base:
             choices = np.array(COLOURS[name])
             first, second = self.rng.integers(len(choices), size=2)
@@ -71,7 +71,7 @@ class Canvas:
         return self._base[name]
 
     def add(self, cover: str, colour: np.ndarray) -> int:
-        """Add a colour (red, green, blue, near infrared) and return its palette index."""
+        """Adds a colour (red, green, blue, near infrared) and returns its palette index."""
         self._palette.append(tuple(colour))
         self._covers.append(LAND_COVER.index(cover))
         return len(self._palette) - 1
@@ -79,7 +79,7 @@ class Canvas:
     def choices(
         self, cover: str, colours: tuple[tuple[float, ...], ...], spread: float = 0.06
     ) -> np.ndarray:
-        """Add several colours, each varied a little, and return their palette indices."""
+        """Adds several colours, each varied a little, and returns their palette indices."""
         varied = np.clip(
             np.array(colours) + self.rng.normal(0, spread, (len(colours), 1)), 0.03, 0.97
         )
@@ -93,11 +93,12 @@ class Canvas:
     # Fields over the whole image
 
     def noise(self, wavelength: float, octaves: int = 1) -> np.ndarray:
-        """Return smooth noise, (side, side), standard deviation about 1.
+        """Smooth noise, (side, side), standard deviation about 1.
 
         Args:
-            wavelength: of the coarsest octave, in units.
-            octaves: each has half the wavelength and 0.6 of the weight of the one before.
+            wavelength: Wavelength of the coarsest octave, in units.
+            octaves: Number of octaves; each has half the wavelength and 0.6 of the weight of the
+                one before.
         """
         total = np.zeros((self.side, self.side), dtype=np.float32)
         weight, power = 1.0, 0.0
@@ -119,7 +120,7 @@ class Canvas:
         height: float | np.ndarray = 0.0,
         tone: float = 0.0,
     ) -> None:
-        """Replace the ground where a (side, side) mask is true."""
+        """Replaces the ground where a (side, side) mask is true."""
         np.copyto(self.material, np.asarray(material, dtype=np.uint8), where=where)
         np.copyto(self.height, np.asarray(height, dtype=np.float32), where=where)
         np.copyto(self.tone, np.float32(tone), where=where)
@@ -133,14 +134,15 @@ class Canvas:
         where: np.ndarray | None = None,
         density: float = 1.0,
     ) -> None:
-        """Grow crowns on a grid.
+        """Grows crowns on a grid.
 
         Args:
-            spacing: of the grid, in units.
+            spacing: Spacing of the grid, in units.
             jitter: 0 keeps the grid, 1 moves crowns by up to half the spacing.
-            radius: smallest and largest, in units.
-            where: crowns whose middle lies outside are kept too, but cut at its border.
-            density: part of the grid that carries a crown.
+            radius: Smallest and largest radius of a crown, in units.
+            where: Mask of the ground to plant; crowns whose middle lies outside are kept too, but
+                cut at its border.
+            density: Part of the grid that carries a crown.
         """
         rng = self.rng
         table = rng.uniform(-0.5, 0.5, (2, 64, 64)).astype(np.float32) * np.float32(
@@ -175,7 +177,7 @@ class Canvas:
     def window(
         self, u: float, v: float, reach: float
     ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
-        """Return the pixels around a point and their offsets from it; None when outside."""
+        """The pixels around a point and their offsets from it; None when outside."""
         x, y = self.pixel(u, v)
         r = reach * self.unit + 1
         left, right = max(0, int(x - r)), min(self.side, int(x + r) + 1)
@@ -199,19 +201,19 @@ class Canvas:
         tone: float = 0.0,
         category: str | None = None,
     ) -> None:
-        """Put a rectangular thing on the ground: a house, a hall, a car.
+        """Puts a rectangular thing on the ground: a house, a hall, a car.
 
         Args:
-            u: middle along u.
-            v: middle along v.
-            length: along its own axis, in units.
-            width: across, in units.
-            material: palette index.
-            height: of the eaves, in units.
-            gable: rise of the ridge above the eaves.
-            turn: of its axis against u, in radians.
-            tone: relative brightness.
-            category: records a box of this category.
+            u: Middle along u.
+            v: Middle along v.
+            length: Length along the thing's own axis, in units.
+            width: Width across that axis, in units.
+            material: Palette index of the thing.
+            height: Height of the eaves, in units.
+            gable: Rise of the ridge above the eaves.
+            turn: Turn of the thing's axis against u, in radians.
+            tone: Relative brightness.
+            category: Category of the box that is recorded; None records none.
         """
         found = self.window(u, v, (length + width) / 2)
         if found is None:
@@ -232,7 +234,7 @@ class Canvas:
             self.box(u, v, length, width, turn, category)
 
     def pixel(self, u: float, v: float) -> tuple[float, float]:
-        """Return the fine pixel coordinates (x, y) of a point of the world."""
+        """The fine pixel coordinates (x, y) of a point of the world."""
         x = (u * self._cos - v * self._sin) * self.unit + self.side / 2
         y = (u * self._sin + v * self._cos) * self.unit + self.side / 2
         return float(x), float(y)
@@ -240,7 +242,7 @@ class Canvas:
     def box(
         self, u: float, v: float, length: float, width: float, turn: float, category: str
     ) -> None:
-        """Record the upright box around a turned rectangle, if half of it is visible.
+        """Records the upright box around a turned rectangle, if half of it is visible.
 
         The box is cut at the image's border.
         """
@@ -264,7 +266,7 @@ class Canvas:
     # Light
 
     def render(self) -> tuple[np.ndarray, np.ndarray]:
-        """Light the scene.
+        """Lights the scene.
 
         Returns:
             Image (size, size, 4), uint8 (red, green, blue, near infrared), and land cover (size,
@@ -290,14 +292,14 @@ class Canvas:
         return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), cover
 
     def _shade(self, sun: float) -> np.ndarray:
-        """Return the brightness of slopes towards and away from the sun, 1 on flat ground."""
+        """The brightness of slopes towards and away from the sun, 1 on flat ground."""
         dy, dx = np.gradient(self.height * self.unit)
         return 1 + 0.35 * np.tanh(
             (dx * np.float32(np.cos(sun)) + dy * np.float32(np.sin(sun))) * -0.8
         )
 
     def _shadow(self, sun: float, slope: float) -> np.ndarray:
-        """Return the brightness under cast shadows, 1 in the sun."""
+        """The brightness under cast shadows, 1 in the sun."""
         deepest = np.zeros_like(self.height)
         reach = min(float(self.height.max()) / slope * self.unit, self.side / 3)
         for distance in np.arange(1.0, reach + 1, 1.5 if reach < 12 else 2.0):
@@ -309,7 +311,7 @@ class Canvas:
         return 1 - np.float32(self.rng.uniform(0.4, 0.6)) * dark
 
     def _expose(self, image: np.ndarray) -> np.ndarray:
-        """Set brightness, contrast and colour cast, whatever the scene shows."""
+        """Sets brightness, contrast and colour cast, whatever the scene shows."""
         rng = self.rng
         mean = image.mean((0, 1))
         deviation = image[..., :3].std() + 0.02
@@ -325,7 +327,7 @@ class Canvas:
 
 @lru_cache(maxsize=256)
 def _interpolation(side: int, cells: int) -> np.ndarray:
-    """Return the (side, cells) matrix that interpolates linearly between ``cells`` values."""
+    """The (side, cells) matrix that interpolates linearly between `cells` values."""
     position = (np.arange(side) + 0.5) / side * (cells - 1)
     low = np.minimum(position.astype(int), cells - 2)
     weights = np.zeros((side, cells), dtype=np.float32)
@@ -336,7 +338,7 @@ def _interpolation(side: int, cells: int) -> np.ndarray:
 
 
 def _shifted(plane: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    """Return the plane moved by (dx, dy), zero where nothing came from."""
+    """The plane moved by (dx, dy), zero where nothing came from."""
     height, width = plane.shape
     moved = np.zeros_like(plane)
     if abs(dx) < width and abs(dy) < height:

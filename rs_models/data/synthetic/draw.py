@@ -26,23 +26,23 @@ VERSION = "synthetic-1"
 
 CLASSES = tuple(SCENES)
 ROWS = {"train": 2048, "validation": 512, "test": 1024}
-"""Rows of each split where ``num`` is not given."""
+"""Rows of each split where `num` is not given."""
 
 
 def draw_scene(
     label: int, seed: int | Sequence[int], size: int = 64
 ) -> tuple[np.ndarray, np.ndarray, dict[str, list]]:
-    """Draw one scene.
+    """Draws one scene.
 
     Args:
-        label: class index into ``CLASSES``.
-        seed: anything ``numpy.random.default_rng`` takes.
-        size: side in pixels; the ground shown does not depend on it.
+        label: Class index into `CLASSES`.
+        seed: Anything `numpy.random.default_rng` takes.
+        size: Side in pixels; the ground shown does not depend on it.
 
     Returns:
         Image (size, size, 4) uint8 (red, green, blue, near infrared), land cover (size, size) uint8
-        (see ``LAND_COVER``), and objects {"bbox": [[x, y, w, h], ...] in pixels, "category": [...]}
-        (see ``OBJECTS``).
+        (see `LAND_COVER`), and objects {"bbox": [[x, y, w, h], ...] in pixels, "category": [...]}
+        (see `OBJECTS`).
     """
     rng = np.random.default_rng(seed)
     canvas = Canvas(
@@ -65,22 +65,22 @@ def load_synthetic(
     seed: int = 0,
     bands: Sequence[str] = SENSORS["rgb"],
 ) -> datasets.Dataset:
-    """Draw a split, or read it where it has been drawn before (see ``RS_MODELS_CACHE``).
+    """Draws a split, or reads it where it has been drawn before (see `RS_MODELS_CACHE`).
 
     Labels go round robin, so classes are balanced; splits and seeds never share a scene.
 
     Args:
         split: "train", "validation" or "test".
-        size: side in pixels.
-        num: rows; None takes ``ROWS``.
-        seed: of the whole set.
-        bands: canonical names; with "nir" the rows have a ``nir`` column.
+        size: Side in pixels.
+        num: Rows; None takes `ROWS`.
+        seed: Seed of the whole set.
+        bands: Canonical names; with "nir" the rows have a `nir` column.
 
     Returns:
         Rows with image, label, mask, objects, and nir if asked for.
 
     Raises:
-        UserError: for an unknown split, a band that is not drawn, or a size or number that cannot
+        UserError: Unknown split, a band that is not drawn, or a size or number that cannot
             be.
     """
     from datasets import Dataset
@@ -90,13 +90,13 @@ def load_synthetic(
     unknown = set(bands) - set(SENSORS["rgbn"])
     if unknown:
         raise UserError(
-            f"synthetic scenes have no band {', '.join(sorted(unknown))}: they have red, green, "
-            "blue, nir."
+            f"Synthetic scenes have no band {', '.join(sorted(unknown))}: they have red, green, "
+            "blue, nir; ask for those."
         )
     num = ROWS[split] if num is None else num
     if num < 1 or not 16 <= size <= 1024:
         raise UserError(
-            f"synthetic needs num >= 1 and size from 16 to 1024, not num={num}, size={size}."
+            f"Synthetic scenes need num >= 1 and size from 16 to 1024, not num={num}, size={size}."
         )
     with_nir = "nir" in bands
     key = hashlib.sha256(repr((VERSION, split, size, num, seed, with_nir)).encode()).hexdigest()[
@@ -112,10 +112,10 @@ def load_synthetic(
 
 
 def parse_name(name: str) -> dict[str, int]:
-    """Return the settings in a name such as "synthetic:num=640,size=64,seed=1".
+    """The settings in a name such as "synthetic:num=640,size=64,seed=1".
 
     Raises:
-        UserError: for an unknown key or a value that is not a whole number.
+        UserError: Unknown key or a value that is not a whole number.
     """
     settings = {}
     for part in filter(None, name.partition(":")[2].split(",")):
@@ -164,7 +164,7 @@ def _features(with_nir: bool) -> datasets.Features:
 
 
 def _read(path: os.PathLike, fingerprint: str) -> datasets.Dataset:
-    """Read a small Parquet file into memory, with its fingerprint and without another cache."""
+    """Reads a small Parquet file into memory, with its fingerprint and without another cache."""
     import pyarrow.parquet as pq
     from datasets import Dataset
     from datasets.table import InMemoryTable

@@ -346,12 +346,12 @@ def water(c: Canvas, where: np.ndarray) -> None:
 
 
 def ground_noise(c: Canvas, strength: float) -> None:
-    """Vary the brightness of the ground at all scales."""
+    """Varies the brightness of the ground at all scales."""
     c.tone += strength * c.noise(16, 5)
 
 
 def wavy(c: Canvas, amplitude: float) -> np.ndarray:
-    """Return the signed distance (roughly) from a winding line through the scene."""
+    """The signed distance (roughly) from a winding line through the scene."""
     rng = c.rng
     bend = np.sin(c.u / rng.uniform(7, 16) + rng.uniform(0, 6)) + 0.4 * np.sin(
         c.u / 5 + rng.uniform(0, 6)

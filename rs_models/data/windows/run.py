@@ -35,7 +35,7 @@ def make_windows(
         scenes: GeoTIFF, or a folder of them.
         labels: Vector file; later features lie over earlier ones.
         output: Folder to write.
-        settings: How to cut.
+        settings: How the scenes are cut.
         area: Vector file of what was labelled: outside nothing is learned. None takes the windows
             that hold labels.
 

@@ -19,7 +19,7 @@ class WindowSettings:
         background: Class of pixels in no polygon; None ignores them.
         point_size: Side in pixels of the square that a point stands for.
         bands: Numbers of the bands to keep, from 1; None is the first three.
-        seed: Of the split.
+        seed: Seed of the split.
     """
 
     field: str
@@ -37,11 +37,11 @@ class Windows:
     """What was made.
 
     Attributes:
-        output: Folder.
-        classes: In the order of their numbers.
-        rows: Split -> windows.
+        output: Folder that was written.
+        classes: Class names in the order of their numbers.
+        rows: Split -> number of windows.
         counts: Split -> class -> pixels of masks, or boxes.
-        left_out: Reason -> windows or features.
+        left_out: Reason -> number of windows or features.
     """
 
     output: str

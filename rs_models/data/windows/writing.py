@@ -57,14 +57,14 @@ class WindowsCard(CardData):
     """What the card of a data set of windows is filled from.
 
     Attributes:
-        template: Of this kind of card.
+        template: Template of this kind of card.
         size: Side of a window, in pixels.
         scenes: Name of the scenes' file or folder.
         labels: Name of the labels' file.
         field: Property that names the class.
         rows: Windows of each split, in words.
         block: Side of a block that belongs to one split as a whole, in windows.
-        seed: Of the splits.
+        seed: Seed of the splits.
         masks: Whether the rows have masks.
         classes: Table of the classes, Markdown.
     """

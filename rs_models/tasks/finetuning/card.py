@@ -20,7 +20,7 @@ class FinetunedCard(CardData):
     """What the card of a fine-tuned model is filled from.
 
     Attributes:
-        template: Of this kind of card.
+        template: Template of this kind of card.
         architecture: Class of the network.
         ours: Whether `import rs_models` must register that class first.
         auto_class: Class of transformers that loads it.
@@ -33,12 +33,12 @@ class FinetunedCard(CardData):
         answer: Name of the file that a prediction gives.
         table: The results, Markdown.
         trainings: How many the result is of.
-        seed: Of the first training, whose weights these are.
-        score: Of the first training, in the result's metric.
+        seed: Seed of the first training, whose weights these are.
+        score: Score of the first training, in the result's metric.
         test_images: How many were looked at.
         by_class: The first training's scores of each class, Markdown; empty where there are none.
         validation: What early stopping looked at.
-        command: That trains it again.
+        command: Command that trains it again.
     """
 
     template: ClassVar[str] = "finetuned_card.md.j2"

@@ -32,7 +32,7 @@ class Split:
     Attributes:
         rows: Undecoded rows.
         name: Name of the split, for messages.
-        task: That its labels are read for.
+        task: Task that its labels are read for.
         reader: Reader of the images.
         column: Column of the labels.
         labels: (N,) class of each image, where the task has exactly one an image.
@@ -206,7 +206,7 @@ def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
 
     Args:
         split: Split of the images.
-        rows: Which of them.
+        rows: Rows of the images.
         num_classes: Number of classes K.
 
     Raises:

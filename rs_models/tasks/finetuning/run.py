@@ -49,7 +49,7 @@ def finetune(config: FinetuneConfig, *, command: str = "rs_models.finetune") -> 
 
     Args:
         config: Settings.
-        command: That measures it again, for the result.
+        command: Command that measures it again, for the result.
 
     Returns:
         The result; None of a dry run.
@@ -71,7 +71,7 @@ class Run:
     Attributes:
         plan: What is fine-tuned on what.
         config: Its settings.
-        command: That measures it again.
+        command: Command that measures it again.
         output: Folder of the run.
     """
 
