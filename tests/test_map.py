@@ -184,3 +184,15 @@ def test_no_call_opens_pickled_weights_or_remote_code():
                 seen += 1
             assert node.func.attr != "load" or ast.unparse(node.func.value) != "pickle", file
     assert seen >= 1
+
+
+def test_modules_and_functions_stay_short():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= LONGEST_MODULE, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if ast.get_docstring(node) is not None:
+                    lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{path.name}: {node.name} has {lines} lines"

@@ -160,10 +160,13 @@ def _collected(chunks: Iterator[Any], place: Place) -> tuple[np.ndarray, dict[st
     for shapes in chunks:
         points = np.column_stack(place.on_map(*shapes.corners.T))
         lengths = np.diff(shapes.ring_starts, append=len(points))
-        rings = shapely.linearrings(points, indices=np.repeat(np.arange(len(lengths)), lengths))
+        rings: Any = shapely.linearrings(
+            points, indices=np.repeat(np.arange(len(lengths)), lengths)
+        )
         of_polygon = np.diff(shapes.polygon_starts, append=len(rings))
         polygons = shapely.polygons(rings, indices=np.repeat(np.arange(len(shapes)), of_polygon))
-        geometries.append(shapely.orient_polygons(polygons))
+        oriented: Any = shapely.orient_polygons(polygons)
+        geometries.append(oriented)
         columns.append(_plain(shapes.columns))
     if not columns:
         return np.zeros(0, object), {}
