@@ -64,10 +64,11 @@ def read_boxes(layout: Layout, path: Path, size: tuple[int, int]) -> dict[str, l
 
 def _voc(layout: Layout, path: Path) -> Any:
     known = {name.lower(): name for name in layout.classes}
-    for item in ElementTree.parse(path).getroot().iter("object"):
-        name = item.find("name").text.strip()  # type: ignore[union-attr]
+    root: Any = ElementTree.parse(path).getroot()
+    for item in root.iter("object"):
+        name = item.find("name").text.strip()
         box = item.find("bndbox")
-        corners = [float(box.find(key).text) for key in ("xmin", "ymin", "xmax", "ymax")]  # type: ignore[union-attr,arg-type]
+        corners = [float(box.find(key).text) for key in ("xmin", "ymin", "xmax", "ymax")]
         yield known.get(name.lower(), name), corners, {}
 
 
