@@ -254,7 +254,7 @@ OURS = (
     + """
 import rs_models
 from transformers import AutoModelForPreTraining
-from rs_models.evaluation.features import load_encoder
+from rs_models.evaluation.loading import load_encoder
 method = AutoModelForPreTraining.from_pretrained("rs/quickstart-pretraining", use_safetensors=True)
 encoder = load_encoder("rs/quickstart")
 rows = rs_models.load_data("rs/rsscn7-mini", "test")
