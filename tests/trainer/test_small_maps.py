@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rs_models import backbones
-from rs_models.trainer import loop, pretrain, small_maps
+from rs_models.trainer import pretrain, small_maps, stage
 from rs_models.trainer.small_maps import SmallMapConv2d, SmallMapConvolution, spans, use_small_maps
 from tests.trainer.helpers import tiny
 
@@ -129,7 +129,7 @@ def test_a_network_learns_the_same():
 def test_the_setting_decides_and_the_export_is_plain(tmp_path, monkeypatch, small):
     chosen = []
     monkeypatch.setattr(
-        loop, "use_small_maps", lambda network: chosen.append(use_small_maps(network))
+        stage, "use_small_maps", lambda network: chosen.append(use_small_maps(network))
     )
     export = pretrain(tiny(tmp_path / "out", small_maps=small, max_steps=1))
     assert len(chosen) == small
