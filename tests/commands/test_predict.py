@@ -88,7 +88,7 @@ def test_two_processes_share_the_scenes(tmp_path, model):
     arguments = [str(tmp_path / "in"), "--model", str(model), "--tile", "64", "--json"]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     done = subprocess.run(
-        [*launch, "-m", "rs_models.predict", *arguments, "--output", str(tmp_path / "two")],
+        [*launch, "-m", "rs_models.cli", "predict", *arguments, "--output", str(tmp_path / "two")],
         cwd=ROOT,
         capture_output=True,
         text=True,
