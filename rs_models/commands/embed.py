@@ -67,9 +67,9 @@ def main(argv: Sequence[str]) -> int:
     settings = {k: v for k, v in vars(options).items() if k not in ("source", "model", "output")}
     as_json = settings.pop("json")
     done = embed(options.source, options.model, options.output, **settings)
-    from accelerate import PartialState
+    from ..evaluation.processes import processes
 
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         if as_json:
             print(json.dumps(dataclasses.asdict(done), indent=2))
         else:

@@ -78,14 +78,14 @@ def main(argv: Sequence[str]) -> int:
         UserError: As `predict`, for a single scene; of many, each failure is told and counted.
     """
     options = parser().parse_args(argv)
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    from ..evaluation.processes import processes
     from ..predict.model import load_predictor
     from ..predict.run import predict
 
     scenes = _scenes(options.scenes)
-    state = PartialState()
+    state = processes()
     with state.main_process_first():
         predictor = load_predictor(
             options.model,

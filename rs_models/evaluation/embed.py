@@ -21,6 +21,7 @@ from ..files import claim, read_job, write_json, write_text
 from .card import is_ours, table_card
 from .locations import Listing
 from .pile import Pile, open_pile
+from .processes import processes
 from .shards import DTYPES, Shard, Writer, shards_of
 
 if TYPE_CHECKING:
@@ -136,11 +137,9 @@ def embed(
         UserError: Unknown model, data or column, missing bands, another value range, files that
             were changed, or an output that holds another job or is being written to.
     """
-    from accelerate import PartialState
-
     if dtype not in DTYPES:
         raise UserError(f"Embeddings are stored as {', '.join(DTYPES)}, not as {dtype!r}.")
-    state, output = PartialState(), Path(output)
+    state, output = processes(), Path(output)
     named = model if isinstance(model, str) else model.name or ""
     encoder = _encoder(model, size)
     side = size or encoder.train_size
