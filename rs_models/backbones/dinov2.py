@@ -97,7 +97,7 @@ class Dinov2(ViT):
     def timm_settings(self, config: Any) -> dict[str, Any]:
         """Timm's small one, with arguments for other sizes."""
         if config.use_swiglu_ffn:
-            raise UserError("timm's giant DINOv2 is not converted: export with timm=False.")
+            raise UserError("The giant DINOv2 of timm is not converted: export with timm=False.")
         given = {
             "patch_size": config.patch_size,
             "embed_dim": config.hidden_size,

@@ -71,7 +71,7 @@ class ResNet(Family):
     def dilate(self, model: PreTrainedModel, output_stride: int, first: bool) -> None:
         """Turns the strides of the last stages into dilations."""
         if output_stride not in self.strides:
-            raise UserError(f"output_stride is {output_stride}: use 8, 16 or 32.")
+            raise UserError(f"The setting output_stride is {output_stride}: use 8, 16 or 32.")
         # A block's stride sits in its first convolution, or in the 3x3 of a bottleneck ("v1.5").
         config = model.config
         in_first = config.layer_type == "basic" or config.downsample_in_bottleneck
@@ -120,7 +120,8 @@ class ResNet(Family):
             or config.downsample_in_bottleneck
         ):
             raise UserError(
-                "timm has no ResNet with this stem or with strides in the first 1x1: export with "
+                "The library timm has no ResNet with this stem or with strides in the first 1x1: "
+                "export with "
                 "timm=False."
             )
         expansion = _EXPANSION if config.layer_type == "bottleneck" else 1

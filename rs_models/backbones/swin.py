@@ -104,7 +104,7 @@ class Swin(Family):
         """Timm's tiny Swin, with arguments for other sizes."""
         if config.use_absolute_embeddings:
             raise UserError(
-                "timm's Swin has no absolute position embeddings: export with timm=False."
+                "The Swin of timm has no absolute position embeddings: export with timm=False."
             )
         given = {
             "patch_size": config.patch_size,

@@ -115,13 +115,16 @@ def mapping(mask_values: Mapping[Any, Any] | None) -> dict[str, int]:
             pairs[_key(key)] = IGNORE if number in (None, "ignore") else int(number)
         except (TypeError, ValueError):
             raise UserError(
-                f"mask_values has {key!r}: {number!r}; write a stored value (17, '255,0,0' or "
+                f"The setting mask_values has {key!r}: {number!r}; write a stored value (17, "
+                "'255,0,0' or "
                 "'#ff0000') and its class number (0, 1, ...; null for no class)."
             ) from None
         if not 0 <= pairs[_key(key)] <= IGNORE:
-            raise UserError(f"mask_values has the class number {number}: use 0 to 254, or null.")
+            raise UserError(
+                f"The setting mask_values has the class number {number}: use 0 to 254, or null."
+            )
     if len({"," in key for key in pairs}) > 1:
-        raise UserError("mask_values has numbers and colours: use one kind.")
+        raise UserError("The setting mask_values has numbers and colours: use one kind.")
     return pairs
 
 

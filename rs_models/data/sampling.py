@@ -95,7 +95,7 @@ def long_tailed_draw(labels: ArrayLike, imbalance: float, seed: int) -> np.ndarr
         UserError: An imbalance below 1, or no labels.
     """
     if not imbalance >= 1:
-        raise UserError(f"imbalance is {imbalance}: it must be 1 or more.")
+        raise UserError(f"The setting imbalance is {imbalance}: it must be 1 or more.")
     values = np.asarray(labels)
     classes = _classes(values)
     order = np.random.default_rng(seed).permutation(len(classes))

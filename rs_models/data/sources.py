@@ -192,7 +192,7 @@ def _standard_columns(rows: Any, columns: Mapping[str, str], name: str) -> Any:
     features = _features(rows)
     for ours, theirs in columns.items():
         if ours not in COLUMNS:
-            raise UserError(f"columns has the key {ours!r}: use {', '.join(COLUMNS)}.")
+            raise UserError(f"The setting columns has the key {ours!r}: use {', '.join(COLUMNS)}.")
         if theirs not in features:
             raise UserError(
                 f"{name} has no column {theirs!r} for {ours!r}: it has {', '.join(features)}."

@@ -159,17 +159,25 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
     known = {}
     for key, value in config.cells.items():
         if not isinstance(key, str):
-            raise UserError(f"cells.{key}: write the name in quotes, '{key}', for it is no text.")
+            raise UserError(
+                f"The setting cells.{key}: write the name in quotes, '{key}', for it is no text."
+            )
         if not isinstance(value, dict | type(None)):
-            raise UserError(f"cells.{key} should be a group of settings, not {value!r}.")
+            raise UserError(
+                f"The setting cells.{key} should be a group of settings, not {value!r}."
+            )
         known[key] = build(Cell, value or {}, f"cells.{key}.")
     whole: dict[str, Cell] = {}
 
     def resolved(name: str, seen: tuple[str, ...] = ()) -> Cell:
         if name not in known:
-            raise UserError(f"cells.{seen[-1]}.like={name} is no cell: {', '.join(known)}")
+            raise UserError(
+                f"The setting cells.{seen[-1]}.like={name} is no cell: {', '.join(known)}"
+            )
         if name in seen:
-            raise UserError(f"cells {' -> '.join((*seen, name))} are like each other in a circle")
+            raise UserError(
+                f"The setting cells {' -> '.join((*seen, name))} are like each other in a circle."
+            )
         if name not in whole:
             cell = known[name]
             settings: dict[str, Any] = {}
@@ -181,14 +189,18 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
 
     for name in known:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
-            raise UserError(f"cells.{name}: a name has small letters, digits, - _ and . only")
+            raise UserError(
+                f"The setting cells.{name}: a name has small letters, digits, - _ and . only."
+            )
         cell = resolved(name)
         if cell.model is not None and (cell.set or known[name].like):
-            raise UserError(f"cells.{name}: give a model to measure, or settings to train one")
+            raise UserError(
+                f"The setting cells.{name}: give a model to measure, or settings to train one."
+            )
         for evaluation in cell.evaluate:
             if evaluation not in config.evaluations:
                 raise UserError(
-                    f"cells.{name}.evaluate names {evaluation!r}; there are: "
+                    f"The setting cells.{name}.evaluate names {evaluation!r}; there are: "
                     f"{', '.join(config.evaluations)}"
                 )
     return whole
@@ -203,7 +215,9 @@ def floors_of(config: StudyConfig) -> dict[str, str]:
         backbone = cell.set.get("backbone", config.base.get("backbone"))
         floor = cell.random or baselines.get(f"baseline:random-{backbone}")
         if cell.random is not None and cell.random not in cells:
-            raise UserError(f"cells.{name}.random={cell.random} is no cell: {', '.join(cells)}.")
+            raise UserError(
+                f"The setting cells.{name}.random={cell.random} is no cell: {', '.join(cells)}."
+            )
         if floor is not None and (cell.model is None or cell.random is not None):
             floors[name] = floor
     return floors
@@ -219,14 +233,19 @@ def claims_of(config: StudyConfig) -> list[Claim]:
     for i, claim in enumerate(claims):
         for key in ("better", "worse"):
             if getattr(claim, key) not in config.cells:
-                raise UserError(f"claims[{i}].{key}={getattr(claim, key)!r} is no cell")
+                raise UserError(
+                    f"The setting claims[{i}].{key}={getattr(claim, key)!r} is no cell."
+                )
         if claim.paper not in PAPERS:
             raise UserError(
-                f"claims[{i}].paper={claim.paper!r} is none of {', '.join(PAPERS)}: name the one "
-                "whose idea the claim is about"
+                f"The setting claims[{i}].paper={claim.paper!r} is none of {', '.join(PAPERS)}: "
+                "name the one "
+                "whose idea the claim is about."
             )
         if not claim.measures or not all("/" in measure for measure in claim.measures):
-            raise UserError(f"claims[{i}].measures: give one or more <data>/<protocol>")
+            raise UserError(
+                f"The setting claims[{i}].measures: give one or more <data>/<protocol>."
+            )
     return claims
 
 
@@ -287,10 +306,10 @@ def check_report(report: str | None) -> None:
         return
     path = Path(report)
     if path.is_dir():
-        raise UserError(f"report={report} is a folder: name a Markdown file in it.")
+        raise UserError(f"The setting report={report} is a folder: name a Markdown file in it.")
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK) or there.is_relative_to("/proc"):
-        raise UserError(f"report={report} cannot be written: choose another place.")
+        raise UserError(f"The setting report={report} cannot be written: choose another place.")
 
 
 def filled(value: Any, data: dict[str, str]) -> Any:
@@ -317,11 +336,15 @@ def _evaluation(name: str, value: Any) -> Evaluation:
     from ..tasks.finetuning.config import check as check_finetuning
 
     if not isinstance(value, dict):
-        raise UserError(f"evaluations.{name} should be a group of settings, not {value!r}")
+        raise UserError(
+            f"The setting evaluations.{name} should be a group of settings, not {value!r}"
+        )
     evaluation = build(Evaluation, value, f"evaluations.{name}.")
     kinds = [key for key, settings in vars(evaluation).items() if settings is not None]
     if len(kinds) != 1:
-        raise UserError(f"evaluations.{name}: give one of probe, finetune and geometry")
+        raise UserError(
+            f"The setting evaluations.{name}: give one of probe, finetune and geometry."
+        )
     if evaluation.probe is not None:
         probe = build(ProbeConfig, copy.deepcopy(evaluation.probe), f"evaluations.{name}.probe.")
         where = ("places",) if probe.data.place else ()
@@ -330,5 +353,5 @@ def _evaluation(name: str, value: Any) -> Evaluation:
         prefix = f"evaluations.{name}.finetune."
         check_finetuning(build(FinetuneConfig, copy.deepcopy(evaluation.finetune), prefix))
     if evaluation.geometry is not None and set(evaluation.geometry) - {"data", "images", "split"}:
-        raise UserError(f"evaluations.{name}.geometry knows data, split and images")
+        raise UserError(f"The setting evaluations.{name}.geometry knows data, split and images.")
     return evaluation

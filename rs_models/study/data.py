@@ -24,10 +24,12 @@ def prepare(data: dict[str, Any], folder: str | os.PathLike[str]) -> dict[str, s
         if isinstance(value, str):
             continue
         if not isinstance(value, dict) or set(value) - {"from", "imbalance", "seed"}:
-            raise UserError(f"data.{name} should be a name, or {{from, imbalance, seed}}")
+            raise UserError(
+                f"The setting data.{name} should be a name, or {{from, imbalance, seed}}"
+            )
         source = found.get(str(value.get("from", "")).removeprefix("$"))
         if source is None:
-            raise UserError(f"data.{name}.from names none of {', '.join(found)}")
+            raise UserError(f"The setting data.{name}.from names none of {', '.join(found)}")
         imbalance, seed = float(value.get("imbalance", 20)), int(value.get("seed", 0))
         target = Path(folder) / f"{name}-{imbalance:g}-{seed}"
         if not (target / _FILE).is_file():

@@ -36,7 +36,7 @@ def devices(workers: int | None) -> list[dict[str, Any]]:
     import torch
 
     if workers is not None and workers < 1:
-        raise UserError(f"workers is {workers}: it must be 1 or more.")
+        raise UserError(f"The setting workers is {workers}: it must be 1 or more.")
     gpus = torch.cuda.device_count()
     count = workers or max(1, gpus)
     if gpus:

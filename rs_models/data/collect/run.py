@@ -222,9 +222,11 @@ def _fill(
 def _check(config: CollectConfig) -> None:
     check_ranges(config)
     if not config.scenes:
-        raise UserError("scenes is not set: name a folder of GeoTIFFs or a STAC catalogue.")
+        raise UserError(
+            "The setting scenes is not set: name a folder of GeoTIFFs or a STAC catalogue."
+        )
     if config.guide is None and config.min_purity:
-        raise UserError("min_purity needs a guide, which says what a tile shows.")
+        raise UserError("The setting min_purity needs a guide, which says what a tile shows.")
 
 
 def _quotas(config: CollectConfig, names: list[str]) -> dict[int, int]:

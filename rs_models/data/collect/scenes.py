@@ -128,7 +128,7 @@ def _scene(item: dict[str, Any], base: str, asset: str | None) -> Scene:
         ]
         parts = tuple(resolved(base, assets[key]["href"]) for key in keys)
         if not parts:
-            raise UserError("asset is empty: name an asset, or several with commas.")
+            raise UserError("The setting asset is empty: name an asset, or several with commas.")
         return Scene(parts[0], date, name, parts if len(parts) > 1 else ())
     rasters = [
         key
@@ -193,7 +193,7 @@ def check_alike(
             )
         if bands is not None and not all(1 <= band <= profile.count for band in bands):
             raise UserError(
-                f"bands={list(bands)} are not all in the scene {scene.href}, which has "
+                f"The setting bands={list(bands)} are not all in the scene {scene.href}, which has "
                 f"{profile.count}: count them from 1."
             )
         if (profile.dtype, profile.count) != (first.dtype, first.count):
