@@ -65,8 +65,8 @@ def load(
         ServiceError: The Hub or the network fails.
 
     Example:
-        >>> rows = load("synthetic:num=8,size=32", "val")
-        >>> rows[0]["image"].size
+        >>> row = load("synthetic:num=8,size=32", "val")[0]
+        >>> row["image"].size
         (32, 32)
     """
     name, split = os.fspath(name_or_path), standard_split(split)
