@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=0, help="of a drawn split (default 0)")
     options.add_argument("--splits", help="splits.json of an earlier conversion to follow")
     options.add_argument("--window", type=int, help="side that images with masks are cut to")
+    options.add_argument("--per-class", type=int, help="keep this many scenes of each class")
+    options.add_argument("--note", default="", help="a sentence for the card, on these files")
     options.add_argument(
         "--push", action="store_true", help="publish the result, see rs-models push"
     )
@@ -76,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
         )
     if options.window is not None and options.window < 1:
         raise UserError(f"--window {options.window} should be 1 or more.")
+    if options.per_class is not None and options.per_class < 1:
+        raise UserError(f"--per-class {options.per_class} should be 1 or more.")
     done = convert(
         options.name,
         options.sources,
@@ -84,6 +88,8 @@ def main(argv: Sequence[str]) -> int:
         seed=options.seed,
         splits=options.splits,
         window=options.window,
+        per_class=options.per_class,
+        note=options.note,
     )
     for problem in done.problems[:20]:
         print(f"left out: {problem}", file=sys.stderr)

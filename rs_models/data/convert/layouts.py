@@ -15,7 +15,7 @@ from ..registry import EUROSAT_MS_BANDS
 from . import class_names
 
 Task = Literal["scenes", "segmentation", "detection"]
-_JPG, _PNG, _TIF = r"\.jpe?g", r"\.png", r"\.tiff?"
+_JPG, _PNG, _TIF, _ANY = r"\.jpe?g", r"\.png", r"\.tiff?", r"\.(?:jpe?g|png|tiff?)"
 _CLASS = r"(?P<cls>[^/]+)/(?P<name>[^/]+)"
 
 
@@ -128,7 +128,7 @@ LAYOUTS: dict[str, Layout] = {
             homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
             citation="Yang and Newsam, Bag-of-Visual-Words and Spatial Extensions for Land-Use "
             "Classification, ACM SIGSPATIAL GIS 2010",
-            images=_CLASS + _TIF,
+            images=_CLASS + _ANY,
             classes=class_names.UCM,
             total=2_100,
             archives=("UCMerced_LandUse.zip",),

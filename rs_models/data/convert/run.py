@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def convert(
     seed: int = 0,
     splits: str | os.PathLike[str] | None = None,
     window: int | None = None,
+    per_class: int | None = None,
+    note: str = "",
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
 ) -> Converted:
@@ -68,6 +70,8 @@ def convert(
         seed: Seed of a split that is drawn.
         splits: `splits.json` of an earlier conversion to follow.
         window: Side in pixels that images with masks are cut to; None is the layout's.
+        per_class: Number of scenes of a class that are kept, drawn by `seed`; None keeps all.
+        note: Sentences for the card: what was done to the files before.
         shard_bytes: Size of a Parquet file, roughly.
         progress: Show a progress bar.
 
@@ -78,9 +82,7 @@ def convert(
         UserError: Unknown name, an output that exists, unusable sources, nothing that fits the
             layout, or with `strict` anything amiss.
     """
-    if name not in LAYOUTS:
-        raise UserError(f"{name!r} is no data set that is known: {', '.join(LAYOUTS)}.")
-    layout, output = LAYOUTS[name], Path(output)
+    layout, output = _layout(name, per_class, note), Path(output)
     if output.exists():
         raise UserError(f"{output} exists: choose another folder, or remove it.")
     with replaced(output) as partial:
@@ -90,7 +92,7 @@ def convert(
             raise UserError(_nothing(layout, sources, stock))
         if strict:
             _refuse(stock.problems)
-        chosen, told = assign(layout, stock.items, seed=seed, stored=splits)
+        chosen, told = assign(layout, stock.items, seed=seed, stored=splits, per_class=per_class)
         cut = window or layout.window if layout.task == "segmentation" else None
         done = Converted(str(output), problems=stock.problems, expected=layout.total)
         writer = _Writer(partial, layout, stock, cut, strict, shard_bytes, progress)
@@ -106,7 +108,11 @@ def convert(
         hashes = {path.name: sha256(path) for path in sorted(partial.glob("data/*.parquet"))}
         _write_json(
             partial / "checksums.json",
-            {"archives": checksums(sources), "shards": hashes, "images": stock.checksums},
+            {
+                "archives": checksums(sources),
+                "shards": hashes,
+                "images": _images(stock, chosen if per_class else None),
+            },
         )
         _write_json(
             partial / "report.json",
@@ -123,6 +129,29 @@ def convert(
         (partial / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(scratch, ignore_errors=True)
     return done
+
+
+def _layout(name: str, per_class: int | None, note: str) -> Layout:
+    """The row of a data set, with what is particular to this conversion.
+
+    Raises:
+        UserError: An unknown name, or a number of images that makes no sense for it.
+    """
+    if name not in LAYOUTS:
+        raise UserError(f"{name!r} is no data set that is known: {', '.join(LAYOUTS)}.")
+    layout = LAYOUTS[name]
+    if per_class is not None:
+        if layout.task != "scenes":
+            raise UserError(f"{layout.title} has no class an image: leave out --per-class.")
+        layout = replace(layout, title=f"{layout.title}, a slice", total=None)
+    return replace(layout, note=" ".join(filter(None, [layout.note, note])))
+
+
+def _images(stock: Inventory, chosen: dict[str, list[Item]] | None) -> dict[str, str]:
+    """Hashes of the image files, of a slice those that were kept."""
+    if chosen is None:
+        return stock.checksums
+    return {item.key: stock.checksums[item.key] for items in chosen.values() for item in items}
 
 
 def _nothing(layout: Layout, sources: Sequence[Any], stock: Inventory) -> str:

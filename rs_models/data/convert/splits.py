@@ -23,6 +23,7 @@ def assign(
     *,
     seed: int = 0,
     stored: str | os.PathLike[str] | None = None,
+    per_class: int | None = None,
 ) -> tuple[dict[str, list[Item]], dict[str, Any]]:
     """Splits of a data set's items, and how they came about.
 
@@ -31,6 +32,8 @@ def assign(
         items: The data set's images, sorted by key.
         seed: Seed of a split that is drawn.
         stored: File of an earlier conversion (`splits.json`) to follow.
+        per_class: Number of images of a class that are kept, shared among the splits as all of
+            them are; None keeps all.
 
     Returns:
         Split -> items in order, and the contents of splits.json: `rule`, `seed` (None unless
@@ -58,6 +61,12 @@ def assign(
         chosen = [item for item in items if of.get(item.key) == split]
         if chosen:
             splits[split] = chosen
+    if per_class is not None:
+        splits = _slice(splits, per_class, seed)
+        rule += (
+            f"; {per_class} images of each class were kept, by a hash of seed {seed} and their "
+            "names, with the splits' shares"
+        )
     told = {
         split: {"sha256": digest([item.key for item in chosen]), "files": [i.key for i in chosen]}
         for split, chosen in splits.items()
@@ -65,16 +74,30 @@ def assign(
     return splits, {"rule": rule, "seed": used, "splits": told}
 
 
+def _slice(splits: dict[str, list[Item]], per_class: int, seed: int) -> dict[str, list[Item]]:
+    """A number of images of each class, with as many of each split as its share in all images."""
+    total = sum(map(len, splits.values()))
+    kept = {}
+    ends = [0]
+    for items in splits.values():
+        ends.append(ends[-1] + len(items))
+    for (split, items), start, end in zip(splits.items(), ends, ends[1:], strict=False):
+        count = round(per_class * end / total) - round(per_class * start / total)
+        keys = {
+            item.key
+            for group in _by_class(items).values()
+            for item in _shuffled(group, seed)[:count]
+        }
+        if keys:
+            kept[split] = [item for item in items if item.key in keys]
+    return kept
+
+
 def _drawn(items: Sequence[Item], seed: int) -> dict[str, str]:
     """A split for each name that depends on nothing but the names of its class and the seed."""
-    groups: dict[int | None, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.label, []).append(item)
     of = {}
-    for group in groups.values():
-        order = sorted(
-            group, key=lambda item: hashlib.sha256(f"{seed} {item.key}".encode()).digest()
-        )
+    for group in _by_class(items).values():
+        order = _shuffled(group, seed)
         ends, share = [], 0.0
         for fraction in FRACTIONS.values():
             share += fraction
@@ -82,6 +105,17 @@ def _drawn(items: Sequence[Item], seed: int) -> dict[str, str]:
         for place, item in enumerate(order):
             of[item.key] = next(s for s, end in zip(FRACTIONS, ends, strict=True) if place < end)
     return of
+
+
+def _by_class(items: Sequence[Item]) -> dict[int | None, list[Item]]:
+    groups: dict[int | None, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.label, []).append(item)
+    return groups
+
+
+def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
+    return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {item.key}".encode()).digest())
 
 
 def _stored(path: str | os.PathLike[str], items: Sequence[Item]) -> dict[str, str]:

@@ -18,7 +18,9 @@ from rs_models.commands import convert_dataset
 from rs_models.data import load
 from rs_models.data.convert import LAYOUTS, convert
 from rs_models.errors import UserError
+from rs_models.files import sha256
 from rs_models.settings import run_script
+from tests.conftest import ROOT
 from tests.data.convert.tiny import (
     BOX,
     DETECTION,
@@ -372,3 +374,47 @@ def test_the_command(tmp_path, capsys):
     assert run_script(convert_dataset.main, ["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(LAYOUTS) == 18
     assert run_script(convert_dataset.main, ["rsscn7"]) == 2
+
+
+def test_a_slice_keeps_as_many_of_each_class_with_the_splits_shares(tmp_path):
+    done, out = converted("rsscn7", tmp_path, per_class=5)
+    assert done.rows == {"train": 21, "validation": 7, "test": 7}, done.rows
+    assert done.expected is None
+    for again in (4, 3):
+        convert("rsscn7", [tmp_path / "source"], tmp_path / str(again), per_class=again)
+        fewer = json.loads((tmp_path / str(again) / "splits.json").read_text())["splits"]
+        all_files = json.loads((out / "splits.json").read_text())["splits"]
+        counts: dict[str, int] = {}
+        for split, kept in fewer.items():
+            assert set(kept["files"]) <= set(all_files[split]["files"])
+            for key in kept["files"]:
+                counts[key.split("/")[0]] = counts.get(key.split("/")[0], 0) + 1
+        assert set(counts.values()) == {again} and len(counts) == 7
+    card = (tmp_path / "3" / "README.md").read_text()
+    assert "a slice" in card and "3 images of each class were kept" in card
+    images = json.loads((tmp_path / "3" / "checksums.json").read_text())["images"]
+    assert set(images) == {key for kept in fewer.values() for key in kept["files"]}
+
+
+def test_only_scenes_are_sliced_by_class(tmp_path):
+    make("levir", tmp_path / "source")
+    with pytest.raises(UserError, match="has no class an image"):
+        convert("levir", [tmp_path / "source"], tmp_path / "out", per_class=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "classes", "side"),
+    [("rs/ucmerced", (630, 105, 315), 21, 128), ("rs/eurosat-slice", (360, 60, 180), 10, 64)],
+)
+def test_the_sets_of_a_clone_load_by_id_as_they_were_converted(name, rows, classes, side):
+    folder = ROOT / "hub" / "datasets" / name
+    hashes = json.loads((folder / "checksums.json").read_text())["shards"]
+    assert {p.name: sha256(p) for p in folder.glob("data/*.parquet")} == hashes
+    files: set[str] = set()
+    for split, count in zip(("train", "validation", "test"), rows, strict=True):
+        data = load(name, split)
+        assert len(data) == count and len(data.features["label"].names) == classes
+        assert len(set(data["label"])) == classes
+        assert data[0]["image"].size == (side, side)
+        assert not files & set(data["file_name"])
+        files |= set(data["file_name"])
