@@ -18,13 +18,17 @@ _EPILOG = """examples:
   rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
   rs-models predict scenes/ --model outputs/finetune/model --output maps/
   rs-models predict scene.tif --model rs/tov-resnet50 --output features.tif
+  rs-models predict scene.tif --model rs/tov-resnet50 --head labels.gpkg --classes kind \
+    --output map.tif
   rs-models predict scene.tif --model DIR --bands red,green,blue,nir --output map.tif
   accelerate launch --num_processes 4 -m rs_models.cli predict scenes/ --model DIR --output maps/
 
 What the model is stands in its config: a segmentation or classification model gives a map of
-classes (or --kind probabilities), a detector boxes as GeoJSON, a backbone its embeddings. Started
-again after a stop, it goes on where it was. Exit codes: 0 done, 1 some scenes failed, or network or
-server, 2 bad input."""
+classes (or --kind probabilities), a detector boxes as GeoJSON, a backbone its embeddings, or with
+--head a map of classes that it learns from a few polygons or points: where the map is wrong, draw
+more of them and run the same command again. Started again after a stop, it goes on where it was.
+Exit codes: 0 done, 1 some scenes failed, or network or server, 2 bad input."""
+_VALUES = ("sensor", "stretch", "scale", "offset")  # how a scene's bands and values are read
 _SCENES = {".tif", ".tiff", ".vrt", ".jp2", ".img"}
 
 
@@ -40,6 +44,15 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--model", required=True, help="folder or Hub id")
     options.add_argument(
         "--output", required=True, help=".tif (boxes: .geojson, .gpkg, ...), or a folder"
+    )
+    options.add_argument(
+        "--head", metavar="LABELS", help="polygons or points that a backbone learns classes from"
+    )
+    options.add_argument(
+        "--classes", metavar="FIELD", help="with --head: property that names the class (class)"
+    )
+    options.add_argument(
+        "--point-size", type=int, help="with --head: side in pixels that a point stands for (1)"
     )
     options.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
     options.add_argument("--bands", help="names of the file's bands in order, if it has none")
@@ -85,36 +98,26 @@ def main(argv: Sequence[str]) -> int:
     from ..predict.run import predict
 
     scenes = _scenes(options.scenes)
-    state = processes()
-    with state.main_process_first():
-        predictor = load_predictor(
-            options.model,
-            task="embedding" if options.kind == "embeddings" else None,
-            precision=options.precision,
-        )
     if isinstance(options.polygons, str) and len(scenes) > 1 and "." in options.polygons[1:]:
         raise UserError(
             f"--polygons {options.polygons} is one file, and there are {len(scenes)} scenes: name "
             "its suffix alone."
         )
-    names: tuple[str, ...] = (
-        "bands",
-        "tile",
-        "overlap",
-        "batch_size",
-        "threshold",
-        "polygons",
-        "min_area",
-    )
-    names += ("sensor", "stretch", "scale", "offset")
-    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
-    settings |= {
-        "kind": options.kind,
-        "resume": not options.restart,
-        "skip_corrupt": options.skip_corrupt,
-        "device": options.device or (str(state.device) if state.num_processes > 1 else None),
-    }
+    if options.head is None and (options.classes or options.point_size):
+        raise UserError("--classes and --point-size are of --head: name the labels with it.")
+    state = processes()
+    with state.main_process_first():
+        predictor = load_predictor(
+            options.model,
+            task="embedding" if options.kind == "embeddings" or options.head else None,
+            precision=options.precision,
+        )
     pairs = _outputs(scenes, options.output, boxes=predictor.task == "detection")
+    settings = _settings(options, str(state.device) if state.num_processes > 1 else None)
+    head = _head(options, predictor, scenes, settings) if options.head else None
+    predictor = head.predictor if head is not None else predictor
+    if head is not None and state.is_main_process and not options.json:
+        print(head.text())
     predictions: list[dict[str, Any]] = []
     failed: list[str] = []
     for number, (scene, output) in enumerate(pairs):
@@ -133,15 +136,49 @@ def main(argv: Sequence[str]) -> int:
         predictions, failed = gather_object(predictions), gather_object(failed)
     if state.is_main_process:
         if options.json:
-            print(json.dumps({"made": predictions, "failed": failed}, indent=2))
+            told = {"made": predictions, "failed": failed}
+            if head is not None:
+                told["head"] = head.record()
+            print(json.dumps(told, indent=2))
         else:
             for outcome in predictions:
                 print(_told(outcome))
             if predictions:
-                print(_next(predictions[-1], options.model))
+                print(_next(predictions[-1], options))
             if failed:
                 print(f"{len(failed)} of {len(pairs)} scenes failed: {', '.join(failed)}")
     return 1 if failed else 0
+
+
+def _settings(options: argparse.Namespace, device: str | None) -> dict[str, Any]:
+    """Arguments of `predict` by their names."""
+    names = ("bands", "tile", "overlap", "batch_size", "threshold", "polygons", "min_area", "kind")
+    others = ("skip_corrupt", *_VALUES)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in (*names, *others)}
+    return settings | {"resume": not options.restart, "device": options.device or device}
+
+
+def _head(
+    options: argparse.Namespace, embedder: Any, scenes: Sequence[Path], settings: dict[str, Any]
+) -> Any:
+    """What the labels say, learned on the backbone's features."""
+    from ..predict.head import fit_head
+
+    if options.kind in ("embeddings", "boxes"):
+        raise UserError(
+            f"--head learns classes, and --kind is {options.kind}: leave one of them out."
+        )
+    return fit_head(
+        embedder,
+        scenes,
+        options.head,
+        field=options.classes or "class",
+        point_size=1 if options.point_size is None else options.point_size,
+        tile=options.tile,
+        overlap=options.overlap,
+        device=settings["device"],
+        settings={name: settings[name] for name in ("bands", *_VALUES)},
+    )
 
 
 def _scenes(given: Sequence[str]) -> list[Path]:
@@ -201,8 +238,14 @@ def _told(done: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _next(done: dict[str, Any], model: str) -> str:
+def _next(done: dict[str, Any], options: argparse.Namespace) -> str:
     """The command, or program, that one goes on with."""
+    if options.head:
+        return (
+            f"Next: look at it with `qgis {done['scene']} {done['output']} {options.head}`, draw "
+            "areas where it is wrong, and run the same command again."
+        )
+    model = options.model
     if done["kind"] == "classes" and done["polygons"] is None:
         return (
             f"Next: rs-models predict {done['scene']} --model {model} --output {done['output']} "

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import backbones
 from ..bands import SENSORS
@@ -22,6 +21,7 @@ from ..data.synthetic import CLASSES, LAND_COVER, draw_scene
 from ..errors import UserError
 from ..evaluation.linear import fit_probe
 from ..predict import Predictor, load_predictor
+from ..predict.linear_head import LinearSegmenter, maps
 
 SCENES = 192
 """Synthetic scenes that the classifier learns from."""
@@ -29,46 +29,6 @@ _SIDE = 128
 _CELL = 4  # pixels of a place
 _PLACES = 24_000  # places that the classifier learns from
 _C = 0.1
-
-
-class LinearSegmenter(nn.Module):
-    """A frozen backbone's maps, brought to one grid, under a linear classifier.
-
-    Args:
-        backbone: Native.
-        weight: (D, K) over all maps' channels.
-        bias: (K,).
-    """
-
-    def __init__(self, backbone: Any, weight: Tensor, bias: Tensor) -> None:
-        """Keeps what it was made of."""
-        super().__init__()
-        self.backbone = backbone
-        self.register_buffer("weight", weight.T[:, :, None, None].contiguous())
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) -> logits (B, K, H, W)."""
-        weight: Any = self.weight
-        # Linear maps commute with the resize, so the wide maps stay at their own size.
-        shape = tuple(-(-side // _CELL) for side in x.shape[-2:])
-        start, logits = 0, None
-        for part in maps(self.backbone, x):
-            own = F.conv2d(part, weight[:, start : start + part.shape[1]])
-            own = F.interpolate(own, shape, mode="bilinear", align_corners=False)
-            logits = own if logits is None else logits + own
-            start += part.shape[1]
-        assert logits is not None
-        bias: Any = self.bias
-        logits = logits + bias[:, None, None]
-        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def maps(backbone: Any, x: Tensor) -> tuple[Tensor, ...]:
-    """The feature maps that the classifier reads: every stage's, or a ViT's last one."""
-    if not backbones.family(backbone).has_stages:
-        return (backbones.dense(backbone, x),)
-    return backbones.stages(backbone, x)
 
 
 @lru_cache(maxsize=3)
