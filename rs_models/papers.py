@@ -28,25 +28,20 @@ class Baseline:
     arguments: str
 
 
-@dataclass(frozen=True)
-class Paper:
-    """One method.
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What is needed to cite a work.
 
     Attributes:
-        label: The method's name as its authors write it.
+        label: The method's name as its authors write it, or what the work is called here.
         title: Title of the paper.
         authors: "Family, Given", all of them, in order.
         venue: Short name of the journal or conference and its whole name.
         year: Year of publication.
         doi: DOI of the published version; arXiv's (10.48550/arXiv.NUMBER) where it has none.
         arxiv: Number of the free version; None where there is none.
-        code: Address of the authors' code; None where none is published.
-        learns_from: What the labels are replaced by, in a few words.
-        settings: What users turn first, as dotted keys of `training/pretrain.py`, with defaults.
-        recipe: Config at the paper's scale.
-        small_recipe: Config for CPU cores.
-        baselines: Methods of others that are settings of this one.
         conference: Whether it stands in the proceedings of a conference and not in a journal.
+        original: Title in the language it is written in, where that is not English.
     """
 
     label: str
@@ -56,13 +51,8 @@ class Paper:
     year: int
     doi: str
     arxiv: str | None
-    code: str | None
-    learns_from: str
-    settings: dict[str, Any]
-    recipe: str
-    small_recipe: str
-    baselines: tuple[Baseline, ...] = ()
     conference: bool = False
+    original: str | None = None
 
     @property
     def link(self) -> str:
@@ -71,6 +61,52 @@ class Paper:
             f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else f"https://doi.org/{self.doi}"
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class Paper(Reference):
+    """One method.
+
+    Attributes:
+        code: Address of the authors' code; None where none is published.
+        learns_from: What the labels are replaced by, in a few words.
+        settings: What users turn first, as dotted keys of `training/pretrain.py`, with defaults.
+        recipe: Config at the paper's scale.
+        small_recipe: Config for CPU cores.
+        baselines: Methods of others that are settings of this one.
+    """
+
+    code: str | None
+    learns_from: str
+    settings: dict[str, Any]
+    recipe: str
+    small_recipe: str
+    baselines: tuple[Baseline, ...] = ()
+
+
+# The two reviews whose frame the code follows.
+REVIEWS: dict[str, Reference] = {
+    "survey": Reference(
+        label="Survey",
+        title="Self-Supervised Remote Sensing Feature Learning: Learning Paradigms, Challenges, "
+        "and Future Works",
+        authors=("Tao, Chao", "Qi, Ji", "Guo, Mingning", "Zhu, Qing", "Li, Haifeng"),
+        venue=("IEEE TGRS", "IEEE Transactions on Geoscience and Remote Sensing"),
+        year=2023,
+        doi="10.1109/TGRS.2023.3276853",
+        arxiv="2211.08129",
+    ),
+    "review": Reference(
+        label="Review",
+        title="Remote Sensing Image Intelligent Interpretation: From Supervised Learning to "
+        "Self-Supervised Learning",
+        original="遥感影像智能解译:从监督学习到自监督学习",
+        authors=("Tao, Chao", "Yin, Ziwei", "Zhu, Qing", "Li, Haifeng"),
+        venue=("AGCS", "Acta Geodaetica et Cartographica Sinica"),
+        year=2021,
+        doi="10.11947/j.AGCS.2021.20210089",
+        arxiv=None,
+    ),
+}
 
 # Short name -> paper; one row for each row of `methods.METHODS`, in the same order.
 PAPERS: dict[str, Paper] = {
@@ -262,13 +298,13 @@ PAPERS: dict[str, Paper] = {
 }
 
 
-def bibtex(method: str) -> str:
-    """The entry of a method's paper.
+def bibtex(name: str) -> str:
+    """The entry of a method's paper or of a review.
 
     Args:
-        method: A key of `PAPERS`.
+        name: A key of `PAPERS` or `REVIEWS`.
     """
-    paper = PAPERS[method]
+    paper = PAPERS.get(name) or REVIEWS[name]
     fields = {
         "title": f"{{{paper.title}}}",  # inner braces keep the capitals
         "author": " and ".join(paper.authors),
@@ -278,6 +314,8 @@ def bibtex(method: str) -> str:
     }
     if paper.arxiv:
         fields["note"] = f"arXiv:{paper.arxiv}"
+    if paper.original:
+        fields["note"] = f"In Chinese: {paper.original}"
     lines = []
     for key, value in fields.items():
         lead = f"  {key:<7} = {{"
@@ -288,4 +326,4 @@ def bibtex(method: str) -> str:
         )
     family = "".join(filter(str.isalnum, paper.authors[0].partition(",")[0].lower()))
     kind = "inproceedings" if paper.conference else "article"
-    return "\n".join([f"@{kind}{{{family}{paper.year}{method},", *lines, "}"])
+    return "\n".join([f"@{kind}{{{family}{paper.year}{name},", *lines, "}"])

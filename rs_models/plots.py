@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-
-
+_DPI = 160
 MARKERS = "osD^vPX*"
+
+
+def style(number: int) -> dict[str, str]:
+    """Colour and marker of the number-th of several things; no two of the first 64 share both."""
+    rounds, place = divmod(number, len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[(place + rounds) % len(MARKERS)]}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -22,7 +27,7 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     # White, so that it can be read on a dark page too.
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rs_models.methods import METHODS, method_classes
-from rs_models.papers import PAPERS, Paper, bibtex
+from rs_models.papers import PAPERS, REVIEWS, Paper, bibtex
 from rs_models.settings import parse
 from rs_models.trainer.config import RunConfig
 from rs_models.trainer.method import DataInfo, build_method
@@ -54,6 +54,15 @@ def test_facts_are_well_formed(name):
     texts = (paper.label, paper.title, paper.learns_from, *paper.venue)
     assert all(text.strip() == text and text for text in texts)
     assert not any(mark in "".join(texts) for mark in "|\n{}")  # of tables and of BibTeX
+
+
+def test_the_reviews_are_cited_with_the_methods():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    for name, review in REVIEWS.items():
+        assert f"doi = {{{review.doi}}}" in re.sub(" +", " ", bibtex(name))
+        assert review.doi in cited and " ".join(review.title.split()) in cited
+        assert review.doi in (ROOT / "docs" / "survey.md").read_text(encoding="utf-8")
+    assert "In Chinese: 遥感影像" in re.sub(r"\s+", " ", bibtex("review"))
 
 
 def test_a_conference_paper_is_cited_as_one(monkeypatch):

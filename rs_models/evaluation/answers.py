@@ -59,11 +59,13 @@ class Material:
             "source" are the classes of "test".
         classes: Names of the classes, for error messages.
         inputs: What is given beside features.
+        viewed: (N, D) features of the changed test images, for protocols that change them.
     """
 
     splits: Mapping[str, Labelled]
     classes: Sequence[str] | None
     inputs: Inputs
+    viewed: np.ndarray | None = None
 
     @property
     def train(self) -> Labelled:
@@ -82,7 +84,7 @@ class Answers:
 
     Attributes:
         correct: For each run (draw, place), the score of each test image, (M_i,) bool, or floats
-            from 0 to 1.
+            from 0 to 1 (silhouettes from -1).
         settings: What the numbers depend on.
         scores: Other scores, a value a run.
     """

@@ -19,10 +19,12 @@ from .features import Encoder
 
 PREFIX = "baseline:"
 _RANDOM = "random-"
+_CONVOLUTIONS = ("random-convolutions", "kmeans-convolutions")
 _QUANTILES = (0.1, 0.5, 0.9)
 _NUM_FILTERS = 256  # two features each
 _KERNEL = 3
 _PATCHES = 20_000
+_ROUNDS = 10  # of k-means
 # Added to the patches' variances before whitening, in units of their mean: patches of neighbouring
 # pixels are nearly collinear, and pure noise must not be blown up.
 _WHITENING = 1e-2
@@ -33,8 +35,8 @@ class Baseline:
     """A baseline by name; it becomes an encoder for given data.
 
     Attributes:
-        kind: "image-statistics", "random-convolutions", or "random-" and the name of a backbone,
-            e.g. "random-resnet18".
+        kind: "image-statistics", "random-convolutions", "kmeans-convolutions", or "random-" and the
+            name of a backbone, e.g. "random-resnet18".
         size: Pixels that images are brought to; None leaves them as they are.
         seed: Seed of the random weights.
         name: Name in results.
@@ -48,7 +50,7 @@ class Baseline:
     def __post_init__(self) -> None:
         """Refuses a name that stands for nothing."""
         random = (f"{_RANDOM}{name}" for name in backbones.BACKBONES)
-        known = ("image-statistics", "random-convolutions", *random)
+        known = ("image-statistics", *_CONVOLUTIONS, *random)
         if self.kind not in known:
             raise UserError(
                 f"No baseline '{self.kind}': use {PREFIX} and one of {', '.join(known)}."
@@ -70,8 +72,10 @@ class Baseline:
         else:
             measured = band_statistics(cache.images, cache.value_range)
             mean, std = list(measured[0]), list(measured[1])
-            if kind == "random-convolutions":
-                model = RandomConvolutions.from_images(cache, mean, std, seed=self.seed)
+            if kind in _CONVOLUTIONS:
+                model = PatchConvolutions.from_images(
+                    cache, mean, std, seed=self.seed, learned=kind == "kmeans-convolutions"
+                )
             else:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self.seed)
@@ -101,12 +105,13 @@ class ImageStatistics(nn.Module):
         return torch.cat((pixels.mean(2), pixels.std(2, correction=0), *quantiles), dim=1)
 
 
-class RandomConvolutions(nn.Module):
-    """Random convolutional features, after MOSAIKS (Rolf et al., Nature Communications, 2021).
+class PatchConvolutions(nn.Module):
+    """One layer of convolutions whose filters are patches of the images, whitened.
 
-    Filters are patches of the training images at random places, whitened, as in the paper; each
-    gives two features, the means over the image of the rectified response and of the rectified
-    opposite.
+    Either patches at random places, as in MOSAIKS (Rolf et al., Nature Communications, 2021), or
+    the centres of their clusters by k-means (Coates, Lee and Ng, AISTATS 2011), which is what
+    unsupervised feature learning was before networks were deep. Each filter gives two features, the
+    means over the image of the rectified response and of the rectified opposite.
 
     Args:
         weight: (F, C, k, k) filters.
@@ -120,15 +125,22 @@ class RandomConvolutions(nn.Module):
 
     @classmethod
     def from_images(
-        cls, cache: ImageCache, mean: list[float], std: list[float], *, seed: int
-    ) -> RandomConvolutions:
-        """Filters cut from training images.
+        cls,
+        cache: ImageCache,
+        mean: list[float],
+        std: list[float],
+        *,
+        seed: int,
+        learned: bool = False,
+    ) -> PatchConvolutions:
+        """Filters from patches of training images.
 
         Args:
             cache: Training images.
             mean: Mean of each band, after division by the highest value.
             std: Standard deviation of each band, after division by the highest value.
-            seed: Seed of the places.
+            seed: Seed of the places and clusters.
+            learned: Whether the filters are cluster centres instead of patches as they are.
         """
         rng = torch.Generator().manual_seed(seed)
         height, width = cache.image_size
@@ -148,7 +160,16 @@ class RandomConvolutions(nn.Module):
         variance, basis = torch.linalg.eigh(flat.T @ flat / len(flat))
         shrunk = variance + _WHITENING * variance.mean()
         whiten = basis @ torch.diag(shrunk.rsqrt()) @ basis.T
-        chosen = flat[torch.randperm(len(flat), generator=rng)[:_NUM_FILTERS]] @ whiten
+        if learned:
+            from scipy.cluster.vq import kmeans2
+
+            patches_whitened = torch.nn.functional.normalize(flat @ whiten, dim=1).numpy()
+            chosen, _ = kmeans2(
+                patches_whitened, _NUM_FILTERS, iter=_ROUNDS, minit="++", missing="warn", seed=seed
+            )
+            chosen = torch.from_numpy(chosen)
+        else:
+            chosen = flat[torch.randperm(len(flat), generator=rng)[:_NUM_FILTERS]] @ whiten
         unit = torch.nn.functional.normalize(chosen, dim=1)
         # A response to a raw patch is the whitened filter's dot product with the whitened patch.
         return cls((unit @ whiten).float().reshape(-1, *patches.shape[1:]))

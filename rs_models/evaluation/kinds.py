@@ -23,6 +23,7 @@ from .guided import Guided
 from .knn import TEMPERATURE, knn_predict
 from .linear import C_GRID, choose_c, fit_probe, holdout
 from .protocol import Protocol, few_of_a_class
+from .qualities import Invariance, Silhouette
 from .retrieval import average_precision
 from .transfer import leave_one_out, transfer
 
@@ -36,6 +37,10 @@ MORE = (
     "leave-one-out",
     "torchgeo-bench-knn5",
     "torchgeo-bench-linear",
+    "invariance-rotation",
+    "invariance-colour",
+    "invariance-scale",
+    "silhouette",
 )
 _NAME = r"(?P<base>[^@]+)(?P<stages>@stages)?(?:@(?P<pixels>[1-9]\d*))?"
 _NUMBER = r"(?P<number>[1-9]\d*)"
@@ -255,6 +260,8 @@ KINDS: tuple[type[Protocol], ...] = (
     Transfer,
     LeaveOneOut,
     TorchgeoBench,
+    Invariance,
+    Silhouette,
 )
 
 

@@ -58,8 +58,9 @@ class ProbeConfig:
         class_map: Its classes to those of `data`, `{River: RiverLake, ...}`, or `aid-rsscn7`.
         protocols: knn20, knn5, linear, linear-n5, linear-n20, linear-n50, retrieval20; transfer,
             transfer-n20 (with `source`); leave-one-out (with `data.place`); torchgeo-bench-knn5,
-            torchgeo-bench-linear (its split of rows without one); `@stages` for features of all
-            stages, `@224` for another size.
+            torchgeo-bench-linear (its split of rows without one); invariance-rotation,
+            invariance-colour, invariance-scale, silhouette (of the features
+            themselves); `@stages` for features of all stages, `@224` for another size.
         baselines: Measured beside the models, unless one of these is a baseline; `[]` for none.
         output_dir: Folder of the results files.
         readme: Markdown file whose blocks are rendered from `output_dir` afterwards; null: none.

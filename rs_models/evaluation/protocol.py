@@ -52,6 +52,11 @@ class Protocol(ABC):
         """The split whose images are counted."""
         return self.needs[-1]
 
+    @property
+    def view(self) -> str | None:
+        """What is done to the counted images, a key of `qualities.VIEWS`; None for nothing."""
+        return None
+
     def shown(self, source: str | None) -> str:
         """The name in results.
 

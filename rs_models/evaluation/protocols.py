@@ -14,6 +14,9 @@
   trained on those of all others, C from a tenth of these; a value a place.
 - `torchgeo-bench-knn5`, `torchgeo-bench-linear`: on the split that torchgeo-bench makes of AID,
   where `train` holds all rows: 60/20/20 of each class by file name; needs `files`.
+- `invariance-rotation`, `invariance-colour`, `invariance-scale`: share of test images that are
+  found again, by the nearest neighbour, after they were changed. `silhouette`: how far the classes
+  of test images lie apart.
 - `<protocol>@stages`: with features of all stages, at two sizes, whitened by the images that
   are learned from, without their labels.
 - `<protocol>@224`: with images brought to 224 pixels instead of the encoder's `train_size`.
@@ -36,6 +39,7 @@ from ..errors import UserError
 from .answers import Inputs, Labelled, Material
 from .features import Encoder, extract
 from .kinds import MORE, PROTOCOLS, Protocol, check_protocols, protocol
+from .qualities import viewed
 from .readout import RIDGE, Whitening, at_all_stages, sides
 from .results import BOOTSTRAP_SAMPLES, Result
 from .transfer import relabel
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from .baselines import Baseline
 
 __all__ = ["MORE", "PROTOCOLS", "Elsewhere", "check_protocols", "content_hash", "protocol", "run"]
+_VIEWED = "viewed"  # beside the splits
 _SAMPLED = 256  # images that tell one data set from another
 
 
@@ -174,7 +179,9 @@ class _Bench:
     _labels: dict[str, np.ndarray] = field(default_factory=dict)
     _rows: np.ndarray | None = None  # of the source, whose class the map brings over
     _fitted: dict[str, Encoder] = field(default_factory=dict)
-    _features: dict[tuple[str, str, int, bool], np.ndarray] = field(default_factory=dict)
+    _features: dict[tuple[str, str, int, bool, str | None], np.ndarray] = field(
+        default_factory=dict
+    )
     _hashes: dict[str, str] = field(default_factory=dict)
 
     def result(
@@ -264,16 +271,22 @@ class _Bench:
         size = one.pixels or self.fitted(learned).train_size
         used = self.used(one)
         x = {split: self._read(learned, split, size, one.stages) for split in used}
+        if one.view is not None:
+            x[_VIEWED] = self._read(learned, one.counts, size, one.stages, one.view)
         if one.stages:
             whitening = Whitening.fit(x[learned])
             x = {split: whitening(features) for split, features in x.items()}
         splits = {split: Labelled(x[split], self.labels(split)) for split in used}
-        return size, Material(splits, self.classes(one), self.inputs)
+        return size, Material(splits, self.classes(one), self.inputs, x.get(_VIEWED))
 
-    def _read(self, learned: str, split: str, size: int, stages: bool) -> np.ndarray:
-        key = (learned, split, size, stages)
+    def _read(
+        self, learned: str, split: str, size: int, stages: bool, view: str | None = None
+    ) -> np.ndarray:
+        key = (learned, split, size, stages, view)
         if key not in self._features:
             encoder, images = self.fitted(learned), self.images(split)
+            if view is not None:
+                images = viewed(images, view)
             if stages:
                 whole = at_all_stages(encoder)
                 parts = [extract(whole, images, size=side, **self.how) for side in sides(size)]

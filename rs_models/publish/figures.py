@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation.results import Result
-from ..plots import COLOURS, MARKERS, axes_row, new_figure, png
+from ..plots import COLOURS, axes_row, new_figure, png, style
 from .facts import Facts
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
                 labels,
                 means,
                 yerr=stds,
-                color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
+                **style(number),
                 ls="-" if own else "--",
                 lw=2 if own else 1.2,
                 ms=5,
@@ -125,8 +124,7 @@ def features(facts: Facts) -> Figure | None:
         axis.scatter(
             *zip(*points, strict=True),
             s=14,
-            color=COLOURS[number],
-            marker=MARKERS[number],
+            **style(number),
             lw=0,
             alpha=0.8,
             label=found["classes"][label],

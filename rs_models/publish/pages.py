@@ -20,7 +20,7 @@ from ..assets import clone
 from ..cards import claims_table, markdown_table
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
-from ..papers import PAPERS, Paper, bibtex
+from ..papers import PAPERS, REVIEWS, Paper, bibtex
 from ..zoo import ZOO, method_of
 
 PAGE = Path("README.md")
@@ -153,8 +153,9 @@ def methods(results: Sequence[Result]) -> str:
 
 
 def citations(results: Sequence[Result] = ()) -> str:
-    """BibTeX of all methods in one Markdown code block."""
-    return "\n".join(["```bibtex", "\n\n".join(map(bibtex, PAPERS)), "```"])
+    """BibTeX of all methods and of the reviews in one Markdown code block."""
+    entries = map(bibtex, (*PAPERS, *REVIEWS))
+    return "\n".join(["```bibtex", "\n\n".join(entries), "```"])
 
 
 def zoo(results: Sequence[Result]) -> str:

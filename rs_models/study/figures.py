@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation.results import Result
-from ..plots import COLOURS, MARKERS, axes_row, new_figure, png
+from ..papers import PAPERS
+from ..plots import COLOURS, axes_row, new_figure, png, style
+from .claims import HOLDS, REVERSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY = "#8a8a8a"
+_RANDOM = "random"  # the cell that reports compare all others with
 Key = tuple[str, str, str]
 
 
@@ -23,7 +27,7 @@ def figures(
         "claims.png": _claims(claims),
         "few_labels.png": _few_labels(about, results),
         "amount.png": _amount(about, results),
-        "geometry.png": _geometry(results),
+        "geometry.png": _geometry(about, results),
     }
     return {name: png(figure) for name, figure in drawn.items() if figure is not None}
 
@@ -33,25 +37,36 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     shown = [claim for claim in claims if claim["differences"][0]]
     if not shown:
         return None
-    figure = new_figure(8.6, 0.42 * len(shown) + 1.0)
+    names = [_title(claim) for claim in shown]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = new_figure(9.6, 0.15 * lines + 0.1 * len(shown) + 0.9)
     (axis,) = axes_row(figure, 1)
     axis.axvline(0, color="#555555", lw=1)
     ends = []
     for place, claim in enumerate(shown):
         found = claim["differences"][0]
-        clear = found["low"] > 0 or found["high"] < 0
-        colour = COLOURS[0] if found["low"] > 0 else COLOURS[1] if clear else _GREY
+        colour = {HOLDS: COLOURS[0], REVERSED: COLOURS[1]}.get(claim["verdict"], _GREY)
         axis.plot([found["low"], found["high"]], [place, place], color=colour, lw=2)
         axis.plot(found["values"], [place] * len(found["values"]), "|", color=colour, ms=9)
         axis.plot(found["mean"], place, "o", color=colour, ms=6)
         ends += found["values"]
     reach = 1.6 * max(1.0, *map(abs, ends))
     axis.set_xlim(-reach, reach)  # intervals of few seeds may reach far beyond
-    names = [f"{claim['better']} - {claim['worse']} ({claim['measures'][0]})" for claim in shown]
     axis.set_yticks(range(len(shown)), names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("points; bar: 95% interval, dot: mean, ticks: seeds")
+    axis.set_xlabel("points; bar: 95% interval, dot: mean, ticks: seeds; grey: undecided")
     return figure
+
+
+def _title(claim: Mapping[str, Any]) -> str:
+    """The claim in its own words, what decides it, and the verdict."""
+    said = textwrap.fill(claim["says"], 72)
+    return f"{said}\n{PAPERS[claim['paper']].label}, {claim['measures'][0]}: {claim['verdict']}"
+
+
+def _what(about: Mapping[str, Any], cell: str) -> str:
+    """What a cell is, for a legend."""
+    return textwrap.fill(about["cells"].get(cell) or cell, 30)
 
 
 def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure | None:
@@ -68,7 +83,7 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
     curves = {data: found for data, found in curves.items() if found}
     if not curves:
         return None
-    figure = new_figure(6.4 * len(curves), 4.2)
+    figure = new_figure(6.8 * len(curves), 4.4)
     for axis, (data, found) in zip(
         axes_row(figure, len(curves)), sorted(curves.items()), strict=True
     ):
@@ -79,17 +94,18 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
             below = [max(0.0, result.mean - result.interval[0]) for _, result in points]
             above = [max(0.0, result.interval[1] - result.mean) for _, result in points]
             nudged = [shots * 1.012 ** (number - 4) for shots in labels]
+            if cell == _RANDOM:
+                axis.plot(labels, means, color=_GREY, ls="--", lw=1.6, label="random weights")
+                continue
             axis.errorbar(
                 nudged,
                 means,
                 yerr=[below, above],
-                color=_GREY if cell == "random" else COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
-                ls="--" if cell == "random" else "-",
+                **style(number),
                 ms=5,
                 lw=1.4,
                 capsize=2,
-                label=cell,
+                label=_what(about, cell),
             )
         axis.set_xscale("log")
         axis.set_xticks(labels, [str(n) for n in labels])
@@ -107,7 +123,7 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
     epochs = {cell: points for cell, points in about["epochs"].items() if len(points) > 1}
     if not data and not epochs:
         return None
-    figure = new_figure(9.6, 3.6)
+    figure = new_figure(11.0, 4.2)
     left, right = axes_row(figure, 2)
     for number, name in enumerate(data):
         points = [
@@ -120,16 +136,18 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
             [images for images, _ in points],
             [result.mean for _, result in points],
             yerr=[result.std for _, result in points],
-            color=COLOURS[number],
-            marker=MARKERS[number],
+            **style(number),
             capsize=3,
             label=name,
         )
+        floor = results.get((_RANDOM, name, "linear-n20"))
+        if floor is not None:
+            left.axhline(floor.mean, color=style(number)["color"], ls="--", lw=1)
     left.set_xscale("log")
     ticks = sorted(int(images) for images in amounts.values())
     left.set_xticks(ticks, [f"{images:,}" for images in ticks])
     left.minorticks_off()
-    left.set_xlabel("pretraining images, equal steps")
+    left.set_xlabel("pretraining images, equal steps; dashed: random weights")
     left.set_ylabel("linear, 20 labels a class, %")
     left.legend(fontsize=8, frameon=False)
     shown = [cell for cell in about["curves"] if cell in epochs] or sorted(epochs)[:8]
@@ -138,10 +156,9 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
         right.plot(
             at,
             values,
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
+            **style(number),
             ms=4,
-            label=cell,
+            label=_what(about, cell),
         )
     right.set_xlabel("epochs")
     right.set_ylabel("k-NN on validation, %")
@@ -149,29 +166,26 @@ def _amount(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure |
     return figure
 
 
-def _geometry(results: Mapping[Key, Result]) -> Figure | None:
+def _geometry(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figure | None:
     cells = sorted({cell for cell, _, protocol in results if protocol == "alignment"})
     if not cells:
         return None
     data = next(key[1] for key in results if key[2] == "alignment")
-    figure = new_figure(9.6, 3.8)
+    random = results.get((_RANDOM, data, "linear-n20"))
+    figure = new_figure(11.4, 4.4)
     left, right = axes_row(figure, 2)
     for number, cell in enumerate(cells):
-        style = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
-            "ms": 7,
-            "ls": "",
-            "label": cell,
-        }
+        drawn: dict[str, Any] = {**style(number), "ms": 7, "ls": "", "label": _what(about, cell)}
         at = [results[cell, data, key].mean for key in ("uniformity", "alignment")]
-        left.plot(*at, **style)
+        left.plot(*at, **drawn)
         accuracy = results.get((cell, data, "linear-n20"))
         if accuracy is not None:
-            right.plot(results[cell, data, "effective-rank"].mean, accuracy.mean, **style)
+            right.plot(results[cell, data, "effective-rank"].mean, accuracy.mean, **drawn)
+    if random is not None:
+        right.axhline(random.mean, color=_GREY, ls="--", lw=1)
     left.set_xlabel("uniformity (lower: more even)")
     left.set_ylabel("alignment (lower: closer views)")
-    right.set_xlabel("effective rank of the features")
+    right.set_xlabel("effective rank of the features; dashed: random weights")
     right.set_ylabel("linear, 20 labels a class, %")
     # The left plot has every cell; the right one lacks those without an accuracy.
     shown = left.get_legend_handles_labels()

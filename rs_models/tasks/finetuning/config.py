@@ -118,6 +118,21 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
             "crop_scale": [0.4, 1.0],
         }
     },
+    # LaST has no code: its abstract compares 1.5 % of the labels with a supervised network's 10 %.
+    # The share is theirs (labels=10% on random weights is the other side), the rest is how DINO's
+    # transformers are commonly fine-tuned.
+    "last": {
+        "classification": {
+            "labels": "1.5%",
+            "optimizer": "adamw",
+            "learning_rate": 5e-4,
+            "weight_decay": 0.05,
+            "warmup": 0.1,
+            "epochs": 100,
+            "batch_size": 64,
+            "augment": "overhead",
+        }
+    },
 }
 
 
@@ -242,7 +257,7 @@ class FinetuneConfig:
     revision: str | None = None
     data: FinetuneData = field(default_factory=FinetuneData)
     labels: str | Count = "20/class"
-    protocol: Literal["tov", "glcnet", "false", "sticl", "rsisc"] | None = None
+    protocol: Literal["tov", "glcnet", "false", "sticl", "rsisc", "last"] | None = None
     head: Literal["deeplabv3plus", "fcn", "upernet"] = "deeplabv3plus"
     head_settings: dict[str, Any] = field(default_factory=dict)
     tune: Literal["full", "frozen", "layer_decay"] = "full"

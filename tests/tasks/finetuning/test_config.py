@@ -55,7 +55,7 @@ def test_contradictions_are_refused(settings, message):
 
 
 def test_every_preset_is_a_valid_setting_of_its_task():
-    assert set(PROTOCOLS) == {"tov", "glcnet", "false", "sticl", "rsisc"}
+    assert set(PROTOCOLS) == {"tov", "glcnet", "false", "sticl", "rsisc", "last"}
     for name, by_task in PROTOCOLS.items():
         for task in by_task:
             config = build(FinetuneConfig, {"task": task, **preset(name, task), "protocol": name})
