@@ -276,7 +276,7 @@ def table(results: Sequence[Result]) -> str:
     """Markdown tables of results, one a data set: a row a model, a column a protocol.
 
     A cell is mean ± standard deviation over the draws, or the value with its 95% interval where
-    there is one draw. Baselines come first, then the models by name.
+    there is one draw. Yardsticks come first, then the models by name.
 
     Args:
         results: In any order.
@@ -289,7 +289,7 @@ def table(results: Sequence[Result]) -> str:
         rows = [result for result in results if result.data == data]
         protocols = sorted({result.protocol for result in rows}, key=protocol_order)
         models = sorted(
-            {result.model for result in rows}, key=lambda name: (not _is_yardstick(name), name)
+            {result.model for result in rows}, key=lambda name: (not is_yardstick(name), name)
         )
         cells = {(result.model, result.protocol): _cell(result) for result in rows}
         metrics = {result.metric for result in rows}
@@ -320,8 +320,9 @@ def protocol_order(protocol: str) -> tuple[int, int, str]:
     return _ORDER.index(base) if base in _ORDER else len(_ORDER), 0, protocol
 
 
-def _is_yardstick(model: str) -> bool:
-    return model.startswith("baseline:")
+def is_yardstick(model: str) -> bool:
+    """Whether a row is no model of ours but what they are compared with."""
+    return model.startswith(("baseline:", "imagenet-"))
 
 
 def _origin(result: Result) -> str:

@@ -20,8 +20,10 @@ from ..assets import clone
 from ..cards import claims_table, markdown_table
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
+from ..files import write_text
 from ..papers import PAPERS, REVIEWS, Paper, bibtex
 from ..zoo import ZOO, method_of
+from .tables import headline, plain, readouts
 
 PAGE = Path("README.md")
 _ROOT = clone()
@@ -49,9 +51,7 @@ def render(page: str | os.PathLike[str], results: str | os.PathLike[str]) -> boo
     path = Path(page)
     text, stale = _rendered(path, Path(results))
     if stale:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_text(path, text)
     return bool(stale)
 
 
@@ -206,9 +206,14 @@ def claims(results: Sequence[Result] = ()) -> str:
     return claims_table(json.loads(path.read_text(encoding="utf-8")))
 
 
+def results_tables(results: Sequence[Result]) -> str:
+    """Markdown tables of all results at the models' own size, one a data set."""
+    return table(plain(results))
+
+
 # Name in the markers -> the text for all results.
 BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
-    "results": table,
+    "results": results_tables,
     "methods": methods,
     "citations": citations,
     "zoo": zoo,
@@ -258,7 +263,7 @@ def method_results(results: Sequence[Result], *, method: str) -> str:
         results: In any order; those of our own models are shown, by their names' first part.
         method: A key of `PAPERS`.
     """
-    own = [result for result in results if method_of(result.model) == method]
+    own = [result for result in plain(results) if method_of(result.model) == method]
     return table(own) or "None of its models was measured yet."
 
 
@@ -279,6 +284,8 @@ def _without_files(block: Callable[[Sequence[Result]], str], results: Sequence[R
 
 # As `BLOCKS`, for the pages in docs/: `settings-tov` and so on, and the README's tables unlinked.
 DOCS_BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
+    "headline": headline,
+    "readouts": readouts,
     **{f"docs-{name}": partial(_without_files, BLOCKS[name]) for name in ("methods", "zoo")},
     **{
         f"{name}-{method}": partial(block, method=method)

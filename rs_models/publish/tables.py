@@ -1,0 +1,95 @@
+"""Tables across data sets: few labels in one, and what reading all stages gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..cards import markdown_table
+from ..evaluation.results import Result, is_yardstick
+from ..zoo import ZOO
+
+_FEW, _STAGES = "linear-n20", "linear-n20@stages"
+# Rows of the small table beside our own models: the free ones, and what ImageNet's labels reach.
+_BESIDE = ("baseline:image-statistics", "baseline:random-convolutions", "baseline:random-resnet18")
+
+
+def headline(results: Sequence[Result]) -> str:
+    """Markdown table of accuracy with 20 labels a class: a row a model, a column a data set.
+
+    Models that the zoo has no more are left out. The last column is the mean over all data sets, of
+    models that were measured on each.
+
+    Args:
+        results: In any order.
+    """
+    ours = {model.name for model in ZOO}
+    shown = [
+        result
+        for result in results
+        if result.protocol == _FEW
+        and (result.model in ours or result.model in _BESIDE or _is_imagenet(result.model))
+    ]
+    return _across(shown)
+
+
+def readouts(results: Sequence[Result]) -> str:
+    """Markdown table of what reading all stages gives over the last one, at 20 labels a class.
+
+    Args:
+        results: In any order.
+    """
+    shown = [result for result in results if result.protocol == _STAGES]
+    last = {
+        (result.model, result.data): result.mean for result in results if result.protocol == _FEW
+    }
+    return _across(shown, before=last)
+
+
+def plain(results: Sequence[Result]) -> list[Result]:
+    """Results at the models' own size and read-out: those that one table compares."""
+    return [result for result in results if "@" not in result.protocol]
+
+
+def _is_imagenet(model: str) -> bool:
+    return model.startswith("imagenet-")
+
+
+def _across(
+    results: Sequence[Result], before: Mapping[tuple[str, str], float] | None = None
+) -> str:
+    """A row a model, a column a data set; free baselines first, then by the mean.
+
+    Args:
+        results: Of one protocol.
+        before: (model, data) -> accuracy that a cell's gain is counted from.
+    """
+    means = {(result.model, result.data): result.mean for result in results}
+    sets = sorted({result.data for result in results})
+    if not sets:
+        return ""
+    averages = {}
+    for model in {result.model for result in results}:
+        values = [means[model, data] for data in sets if (model, data) in means]
+        averages[model] = sum(values) / len(values) if len(values) == len(sets) else None
+    models = sorted(
+        averages, key=lambda name: (not is_yardstick(name), -(averages[name] or 0), name)
+    )
+    rows = []
+    for model in models:
+        cells = [_cell(means, before, model, data) for data in sets]
+        mean = averages[model]
+        rows.append((model, *cells, "-" if mean is None else f"{mean:.1f}"))
+    return markdown_table(("model", *sets, "mean"), rows)
+
+
+def _cell(
+    means: Mapping[tuple[str, str], float],
+    before: Mapping[tuple[str, str], float] | None,
+    model: str,
+    data: str,
+) -> str:
+    value = means.get((model, data))
+    if value is None:
+        return "-"
+    start = (before or {}).get((model, data))
+    return f"{value:.1f}" if start is None else f"{value:.1f} ({value - start:+.1f})"

@@ -1,0 +1,55 @@
+"""Tables across data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from rs_models.evaluation.results import read
+from rs_models.publish.tables import headline, plain, readouts
+from tests.conftest import ROOT
+
+STORED = ROOT / "model_cards" / "results"
+
+
+def stored(model: str, mean: float, *, data: str = "aid96", protocol: str = "linear-n20"):
+    """A stored result with other keys and another mean."""
+    path = Path(STORED / "baseline-random-resnet18__aid96__linear-n20.json")
+    return dataclasses.replace(read(path), model=model, data=data, protocol=protocol, mean=mean)
+
+
+def test_the_headline_ranks_our_models_below_what_they_must_beat():
+    results = [
+        stored("rsisc-resnet-mini-aid", 52.0),
+        stored("rsisc-resnet-mini-aid", 60.0, data="eurosat64"),
+        stored("tov-resnet18", 55.0),
+        stored("tov-resnet18", 70.0, data="eurosat64"),
+        stored("baseline:random-convolutions", 41.0),
+        stored("imagenet-supervised-efficientnet-lite0-128px", 69.2),
+        stored("no-model-of-the-zoo", 99.0),
+        stored("tov-resnet18", 80.0, protocol="linear-n20@stages"),
+    ]
+    lines = [line.split(" | ") for line in headline(results).splitlines()]
+    assert lines[0] == ["| model", "aid96", "eurosat64", "mean |"]
+    names = [line[0].removeprefix("| ") for line in lines[2:]]
+    assert set(names[:2]) == {
+        "baseline:random-convolutions",
+        "imagenet-supervised-efficientnet-lite0-128px",
+    }
+    assert names[2:] == ["tov-resnet18", "rsisc-resnet-mini-aid"]
+    assert lines[4][1:] == ["55.0", "70.0", "62.5 |"]
+    # A model that lacks a data set has no mean, for it would compare unlike things.
+    assert lines[2][2:] == ["-", "- |"]
+
+
+def test_readouts_say_what_they_gain_over_the_last_stage():
+    results = [
+        stored("tov-resnet18", 50.0),
+        stored("tov-resnet18", 55.5, protocol="linear-n20@stages"),
+        stored("baseline:random-resnet18", 31.0, protocol="linear-n20@stages"),
+    ]
+    text = readouts(results)
+    assert "| tov-resnet18 | 55.5 (+5.5) | 55.5 |" in text
+    assert "| baseline:random-resnet18 | 31.0 | 31.0 |" in text
+    assert plain(results) == results[:1]
+    assert readouts(results[:1]) == ""
