@@ -60,7 +60,7 @@ def _across(
     """A row a model, a column a data set; free baselines first, then by the mean.
 
     Args:
-        results: Of one protocol.
+        results: Results of one protocol.
         before: (model, data) -> accuracy that a cell's gain is counted from.
     """
     means = {(result.model, result.data): result.mean for result in results}
