@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--area", help="polygons of what was labelled; nothing is learned outside")
     options.add_argument("--point-size", type=int, help="side in pixels that a point stands for")
     options.add_argument("--bands", help="numbers of the bands to keep, 1,2,3 by default")
+    options.add_argument("--strict", action="store_true", help="fail when anything is amiss")
     options.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
     return options
 
@@ -69,7 +70,14 @@ def main(argv: Sequence[str]) -> int:
         bands=bands,
         seed=options.seed,
     )
-    done = make_windows(options.scenes, options.labels, options.output, settings, area=options.area)
+    done = make_windows(
+        options.scenes,
+        options.labels,
+        options.output,
+        settings,
+        area=options.area,
+        strict=options.strict,
+    )
     print(f"{done.output}: {', '.join(f'{split} {count}' for split, count in done.rows.items())}")
     unit = "boxes" if options.task == "detection" else "pixels"
     for split, counts in done.counts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from ..errors import UserError
 from .names import natural
+
+logger = logging.getLogger(__name__)
 
 NONE = -1  # the Hub's number for "no label"
 _MOST_CLASSES = 10_000  # more are a measurement or an identity, not classes
@@ -76,6 +79,24 @@ def check_same_classes(names: Sequence[str], others: Iterable[tuple[str, Any]], 
                 f"{split}, so that their numbers mean different things: store both with the same "
                 "class names."
             )
+
+
+def tell_unused(numbers: Iterable[int], names: Sequence[str] | None, where: str) -> None:
+    """Warns of named classes that never occur: they can neither be learned nor counted.
+
+    Args:
+        numbers: Class numbers that occur.
+        names: Names of the classes, by number; None where they have none.
+        where: What was looked at, for the warning.
+    """
+    present = set(numbers)
+    unused = [name for number, name in enumerate(names or ()) if number not in present]
+    if unused:
+        logger.warning(
+            "No image of %s has the class %s: it can neither be learned nor counted there.",
+            where,
+            _shown(unused),
+        )
 
 
 def _shown(names: Sequence[str]) -> str:

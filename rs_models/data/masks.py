@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -288,13 +288,3 @@ def _check_sample(rows: Any, pairs: Mapping[str, int], name: str) -> None:
         )
     if seen == {IGNORE}:
         raise UserError(f"The masks of {name} hold no class in any of {len(chosen)} looked at.")
-
-
-def unused_classes(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
-    """Named classes that never occur.
-
-    Args:
-        numbers: Class numbers that occur.
-        names: Names of the classes, by number.
-    """
-    return [name for number, name in enumerate(names) if number not in set(numbers)]

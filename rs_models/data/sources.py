@@ -7,8 +7,9 @@ as they are.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ from .names import COLUMNS, standard_split
 
 if TYPE_CHECKING:
     import datasets
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -155,6 +158,36 @@ def check_images(rows: datasets.Dataset) -> None:
     Raises:
         UserError: At the first one that cannot be read, with its row.
     """
+    for number, reason in _unreadable(rows):
+        raise UserError(
+            f"The image in row {number} cannot be read ({reason}): repair or remove it."
+        )
+
+
+def readable_rows(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    """The rows whose images can be read; how many others there are is told, with the first of them.
+
+    Args:
+        rows: What `load` gives.
+        name: The data's name, for the warning.
+    """
+    broken = dict(_unreadable(rows))
+    if not broken:
+        return rows
+    row, reason = next(iter(broken.items()))
+    logger.warning(
+        "%d of %d images of %s cannot be read and are left out, the first in row %d: %s.",
+        len(broken),
+        len(rows),
+        name,
+        row,
+        reason,
+    )
+    return rows.select([number for number in range(len(rows)) if number not in broken])
+
+
+def _unreadable(rows: datasets.Dataset) -> Iterator[tuple[int, str]]:
+    """Row and reason of each image that cannot be read."""
     from .columns import CorruptImageError, RowReader
 
     reader = RowReader(rows.features, image_bands(rows.features))
@@ -162,9 +195,7 @@ def check_images(rows: datasets.Dataset) -> None:
         try:
             reader(row)
         except CorruptImageError as error:
-            raise UserError(
-                f"The image in row {number} cannot be read ({error}): repair or remove it."
-            ) from error
+            yield number, str(error)
 
 
 def _folder(name: str) -> Path | None:

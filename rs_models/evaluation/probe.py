@@ -31,6 +31,7 @@ class ProbeData:
         image_size: Side in pixels at which images are cached; null keeps the stored size.
         columns: Our column name to the data's, e.g. `{label: category}`.
         place: Column that says where an image is, for `leave-one-out`.
+        strict: Stop at an image that cannot be read instead of leaving it out and counting it.
     """
 
     name: str = "synthetic"
@@ -43,6 +44,7 @@ class ProbeData:
     image_size: Side | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     place: str | None = None
+    strict: bool = False
 
 
 @dataclass
@@ -212,13 +214,21 @@ def _encoders(config: ProbeConfig) -> list[Encoder | Baseline]:
 def _cached(data: ProbeData, split: str | None, folder: Path) -> tuple[Any, Any]:
     """Rows of a split and their decoded images; None for no split."""
     from ..data import build_cache, load
+    from ..data.labels import tell_unused
 
     if split is None:
         return None, None
     rows = load(data.name, split, bands=data.bands, revision=data.revision, columns=data.columns)
     images = build_cache(
-        rows, bands=data.bands, image_size=data.image_size, cache_dir=folder / "images"
+        rows,
+        bands=data.bands,
+        image_size=data.image_size,
+        cache_dir=folder / "images",
+        strict=data.strict,
     )
+    names = getattr(rows.features.get("label"), "names", None)
+    if images.labels is not None:
+        tell_unused(images.labels.unique().tolist(), names, f"{data.name} ({split})")
     return rows, images
 
 

@@ -79,6 +79,19 @@ def test_splits_are_by_blocks_and_seeded(world, tmp_path):
     assert first["longitude"] == pytest.approx(9.0, abs=0.01)
 
 
+def test_a_scene_that_cannot_be_read_is_counted_or_stops(world, tmp_path):
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    (scenes / "a.tif").write_bytes((world / "s.tif").read_bytes())
+    (scenes / "b.tif").write_text("no tiff")
+    settings = WindowSettings(field="kind", size=32, block=1)
+    done = make_windows(scenes, world / "land.geojson", tmp_path / "w", settings)
+    assert any("b.tif" in reason for reason in done.left_out) and sum(done.rows.values()) == 48
+    with pytest.raises(UserError, match=r"b\.tif"):
+        make_windows(scenes, world / "land.geojson", tmp_path / "no", settings, strict=True)
+    assert not (tmp_path / "no").exists()
+
+
 def test_outside_of_the_labelled_area_nothing_is_learned(world, tmp_path):
     done = cut(world, tmp_path / "w", background="rest", area=world / "area.geojson")
     assert done.classes == ["rest", "field", "water"]

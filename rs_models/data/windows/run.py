@@ -28,6 +28,7 @@ def make_windows(
     settings: WindowSettings,
     *,
     area: str | Path | None = None,
+    strict: bool = False,
 ) -> Windows:
     """Cuts scenes into a data set with masks or boxes, splits by place, and a card.
 
@@ -38,9 +39,12 @@ def make_windows(
         settings: How the scenes are cut.
         area: Vector file of what was labelled: outside nothing is learned. None takes the windows
             that hold labels.
+        strict: Stop at a scene or feature that cannot be used, instead of leaving it out and
+            counting it.
 
     Raises:
-        UserError: Files that cannot be used, or labels that do not reach the scenes.
+        UserError: Files that cannot be used, or labels that do not reach the scenes; with `strict`
+            anything that would be left out.
     """
     if Path(output).exists():
         raise UserError(f"{output} exists: choose another folder, or remove it.")
@@ -49,7 +53,10 @@ def make_windows(
     features, crs = read_features(str(labels))
     shapes, classes, result = labelled_shapes(features, settings, str(labels), str(output))
     areas = read_features(str(area)) if area is not None else None
-    files = _files(Path(scenes))
+    if strict and result.left_out:
+        reason, count = next(iter(result.left_out.items()))
+        raise UserError(f"{labels} has {count} {reason}: repair it, or leave strict off.")
+    files = _usable(_files(Path(scenes)), Path(scenes), strict, result)
     windows = [
         Window(number, file, row, column)
         for number, file in enumerate(files)
@@ -76,6 +83,24 @@ def _files(scenes: Path) -> list[Path]:
     if not files:
         raise UserError(f"{scenes} holds no GeoTIFFs: give a scene or a folder of them.")
     return files
+
+
+def _usable(files: Sequence[Path], scenes: Path, strict: bool, result: Windows) -> list[Path]:
+    """Scenes that can be opened; others of a folder are counted by their name and reason.
+
+    Raises:
+        UserError: With `strict` at the first one, else where none can be opened.
+    """
+    usable: list[Path] = []
+    for file in files:
+        try:
+            open_scene(file).close()
+            usable.append(file)
+        except UserError as error:
+            if strict or not scenes.is_dir() or (file == files[-1] and not usable):
+                raise
+            result.left_out[f"scene: {error}".rstrip(".")] += 1
+    return usable
 
 
 def _labelled(

@@ -158,6 +158,8 @@ class FinetuneData:
             corners).
         place: Column that says where an image is. Then each place of the train split is tested in
             turn by what was learned of all others, with the first seed; `test_split` is not opened.
+        strict: Stop at an image that cannot be read; false reads all of them once before anything
+            is trained, leaves such images out and counts them.
     """
 
     name: str = "synthetic"
@@ -173,6 +175,7 @@ class FinetuneData:
     mask_values: dict[Any, Any] | None = None
     box_format: Literal["xywh", "xyxy"] = "xywh"
     place: str | None = None
+    strict: bool = True
 
 
 @dataclass

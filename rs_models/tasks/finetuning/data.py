@@ -15,6 +15,8 @@ from datasets import Image
 from ...bands import band_statistics, default_value_range
 from ...data import load
 from ...data.columns import BandArray, CorruptImageError, RowReader, open_image, orientation
+from ...data.labels import tell_unused
+from ...data.sources import readable_rows
 from ...data.synthetic import LAND_COVER
 from ...errors import UserError
 from ..table import task as task_of
@@ -148,6 +150,8 @@ def open_split(data: FinetuneData, split: str, task: Task | str, bands: Sequence
         mask_values=data.mask_values,
         box_format=data.box_format,
     )
+    if not data.strict:
+        rows = readable_rows(rows, f"{data.name} ({split})")
     features = rows.features
     wanted = task.column(features, data.name)
     reader = RowReader(features, bands)
@@ -204,6 +208,8 @@ def _labels(rows: Any, column: str, classes: list[str] | None, name: str) -> np.
 def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
     """Reads the labels of some images and refuses what cannot be right, before any training.
 
+    Named classes that never occur among them are told.
+
     Args:
         split: Split of the images.
         rows: Rows of the images.
@@ -212,11 +218,14 @@ def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
     Raises:
         UserError: Naming the row.
     """
+    chosen = [int(row) for row in rows]
+    where = f"the {len(chosen)} images of {split.name}"
     if split.labels is not None:  # all of them were read when the split was opened
+        tell_unused(np.unique(split.labels[chosen]).tolist(), split.classes, where)
         return
     held = set[int]()
     sized = type(split.task).fit is not Task.fit
-    for row in map(int, rows):
+    for row in chosen:
         label = split.label(row)
         if sized:
             split.task.fit(label, split.size(row), split.place(row))
@@ -225,6 +234,7 @@ def check_labels(split: Split, rows: Iterable[int], num_classes: int) -> None:
         held.update(present.tolist())
     if not held:
         raise UserError(split.task.nothing(split.name))
+    tell_unused(held, split.classes, where)
 
 
 def check_classes(classes: Any, num_classes: int, where: str) -> None:
