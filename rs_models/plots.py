@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 
@@ -50,3 +52,25 @@ def png(figure: Figure) -> bytes:
     figure.savefig(raw, format="png", metadata={"Software": None})
     Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def sheet(pictures: Sequence[np.ndarray], columns: int, gap: int = 4, rim: int = 0) -> np.ndarray:
+    """Pictures of one size side by side on white, line by line.
+
+    Args:
+        pictures: (H, W, 3) uint8 each.
+        columns: Pictures in a line.
+        gap: Pixels between them.
+        rim: Pixels around them all.
+    """
+    import numpy as np
+
+    height, width = pictures[0].shape[:2]
+    lines = -(-len(pictures) // columns)
+    tall, wide = lines * (height + gap) - gap + 2 * rim, columns * (width + gap) - gap + 2 * rim
+    page = np.full((tall, wide, 3), 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        line, column = divmod(number, columns)
+        y, x = line * (height + gap) + rim, column * (width + gap) + rim
+        page[y : y + height, x : x + width] = picture
+    return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("table", help="output of rs-models embed")
-    options.add_argument("--labels", required=True, help="CSV file with tile and label")
+    options.add_argument(
+        "--labels", required=True, action="append", help="CSV file with tile and label; repeat"
+    )
     options.add_argument(
         "--output", help="file of the answers: .csv, .gpkg, .fgb, .parquet, .geojson"
     )
@@ -59,10 +62,13 @@ def main(argv: Sequence[str]) -> int:
     from ..errors import UserError
     from ..labelling import Index, Labels, classify
 
-    if options.output and Path(options.output).resolve() == Path(options.labels).resolve():
+    theirs = [Path(file).resolve() for file in options.labels]
+    if options.output and Path(options.output).resolve() in theirs:
         raise UserError(f"{options.output} holds the labels: write the answers elsewhere.")
     index = Index.open(options.table)
-    labels = Labels.read(options.labels, index)
+    labels = Labels.read(options.labels[0], index, *options.labels[1:])
+    if labels.blank:
+        print(f"{labels.blank} lines have no class yet and are left out", file=sys.stderr)
     answers = classify(index, labels, confidence=options.confidence, spread=options.propagate)
     print(_report(answers))
     if options.output:
@@ -72,7 +78,23 @@ def main(argv: Sequence[str]) -> int:
         from ..labelling.saving import save
 
         print(f"{save(answers, index, options.save)}: a classifier for transformers")
+    print(_next(options))
     return 0
+
+
+def _next(options: argparse.Namespace) -> str:
+    """The command, or program, that one goes on with."""
+    if options.save:
+        return (
+            f"Next: rs-models predict SCENE --model {options.save} --output map.tif, or rs-models "
+            f"push {options.save} --repo-id YOU/NAME"
+        )
+    if options.output:
+        return (
+            f"Next: rs-models suggest {options.table} --labels {options.labels[0]} --output "
+            "more.csv to label more, or the same command with --save classifier"
+        )
+    return "Next: the same command with --output answers.csv --save classifier"
 
 
 def _report(answers: Answers) -> str:
@@ -91,11 +113,12 @@ def _report(answers: Answers) -> str:
 
 def _write(answers: Answers, index: Index, output: str) -> None:
     from ..labelling.answers import write_rows
+    from ..labelling.labels import ANSWER
 
     names = [answers.names[number] if number >= 0 else "unsure" for number in answers.classes]
     columns = {
         "label": names,
-        "best": [answers.names[number] for number in answers.probabilities.argmax(1)],
+        ANSWER: [answers.names[number] for number in answers.probabilities.argmax(1)],
         "confidence": answers.probabilities.max(1).round(4),
     }
     columns |= {

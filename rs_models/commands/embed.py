@@ -6,16 +6,11 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..evaluation.embed import SHARD_ROWS, embed
 from ..evaluation.shards import DTYPES
 from ..settings import Options
-
-if TYPE_CHECKING:
-    pass
-
 
 _EPILOG = """examples:
   rs-models embed path/to/tiles --model rs/tov-resnet50 --output embeddings
@@ -75,4 +70,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             left = f", {done.skipped} left out" if done.skipped else ""
             print(f"{done.output}: {done.rows} embeddings in {done.shards} shards{left}")
+            print(
+                f"Next: rs-models suggest {done.output} -n 20 --output labels.csv --sheet next.png"
+            )
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from ..settings import Options
@@ -61,4 +62,6 @@ def main(argv: Sequence[str]) -> int:
     if options.sheet:
         write_sheet(options.sheet, index.pictures(rows, options.images))
         print(f"{options.sheet}: their pictures")
+    else:
+        print("Next: the same command with --sheet hits.png shows them", file=sys.stderr)
     return 0

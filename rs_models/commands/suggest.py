@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..settings import Options
 
 _EPILOG = """examples:
-  rs-models suggest embeddings -n 20 --sheet next.png
-  rs-models suggest embeddings -n 20 --labels labels.csv --output next.csv
+  rs-models suggest embeddings -n 20 --output labels.csv --sheet next.png
+  rs-models suggest embeddings -n 20 --labels labels.csv --output more.csv --sheet next.png
 
-Write the class of each behind its name into labels.csv (tile,label), then ask again. The first
-suggestions are typical of what there is, the later ones what a classifier doubts most.
+Write the class of each tile behind its name (tile,label), then ask again. The first suggestions are
+typical of what there is, the later ones what a classifier doubts most. No file with labels in it
+is ever overwritten.
 Exit codes: 0 done, 1 network or server, 2 bad input."""
 
 
@@ -27,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("table", help="output of rs-models embed")
     options.add_argument("-n", type=int, default=20, help="tiles to suggest (default %(default)s)")
-    options.add_argument("--labels", help="CSV file of the labels so far, with tile and label")
+    options.add_argument(
+        "--labels", action="append", default=[], help="CSV file with tile and label; repeat"
+    )
     options.add_argument(
         "--seed", type=int, default=0, help="of the clusters (default %(default)s)"
     )
@@ -56,17 +60,32 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--seed {options.seed} should be 0 or more.")
     index = Index.open(options.table)
     # A file that is still to be written is no mistake at the start.
-    started = options.labels is not None and Path(options.labels).exists()
-    labels = Labels.read(options.labels, index) if started else None
+    started = [file for file in options.labels if Path(file).exists()]
+    labels = Labels.read(started[0], index, *started[1:]) if started else None
+    if labels is not None and labels.blank:
+        print(f"{labels.blank} lines have no class yet and are left out", file=sys.stderr)
     rows = suggest(index, options.n, labels=labels, seed=options.seed)
     for row in rows:
         print(index.names[row])
     if options.output:
-        if options.labels and Path(options.output).resolve() == Path(options.labels).resolve():
+        theirs = [Path(file).resolve() for file in options.labels]
+        if Path(options.output).resolve() in theirs:
             raise UserError(f"{options.output} holds the labels: write the suggestions elsewhere.")
         write_rows(options.output, index, rows, {"label": [""] * len(rows)})
         print(f"{options.output}: {len(rows)} tiles")
     if options.sheet:
         write_sheet(options.sheet, index.pictures(rows, options.images))
         print(f"{options.sheet}: their pictures")
+    print(_next(options), file=sys.stderr)  # names alone go to a pipe
     return 0
+
+
+def _next(options: argparse.Namespace) -> str:
+    """What one goes on with."""
+    file = options.output or (options.labels[-1] if options.labels else "labels.csv")
+    named = [*options.labels, *([file] if file not in options.labels else [])]
+    given = " ".join(f"--labels {name}" for name in named)
+    return (
+        f"Next: write the class of each behind its name in {file} (tile,label), then rs-models "
+        f"classify {options.table} {given} --output answers.csv"
+    )

@@ -147,16 +147,3 @@ def draw_boxes(
             ink = (255, 255, 255) if sum(colour) < 480 else (0, 0, 0)
             draw.text(where, labels[number], fill=ink, font=font)
     return np.asarray(image)
-
-
-def sheet(pictures: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:
-    """Pictures of one size side by side on white."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    page = np.full(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8
-    )
-    for number, picture in enumerate(pictures):
-        y, x = number // columns * (height + gap), number % columns * (width + gap)
-        page[y : y + height, x : x + width] = picture
-    return page

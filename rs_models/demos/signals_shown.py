@@ -20,12 +20,13 @@ from ..errors import UserError
 from ..evaluation.features import Encoder
 from ..methods import method_classes
 from ..methods.rsisc import central_mask
+from ..plots import sheet
 from ..signals.losses import suspected_false_negatives
 from ..signals.transport import transfer_batch, transfer_scene
 from ..signals.views import Recipe, ViewMaker
 from .attention import attention
 from .models import batch as squares
-from .pictures import COLOURS, draw_boxes, sheet
+from .pictures import COLOURS, draw_boxes
 
 SIDE = 224
 """Pixels of the views, those of the papers."""

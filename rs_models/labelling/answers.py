@@ -14,7 +14,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import written
+from ..plots import sheet
 from .index import Index
+from .labels import holds_labels
 
 # Suffix -> GDAL's driver, of what pyogrio's wheels write.
 VECTORS = {
@@ -25,7 +27,8 @@ VECTORS = {
     ".shp": "ESRI Shapefile",
 }
 GEOMETRY = "geometry"
-_GAP = 4  # pixels between the pictures of a sheet
+# Pixels between the pictures of a sheet and around them, and pictures in a line.
+_GAP, _COLUMNS = 4, 10
 
 
 def write_rows(
@@ -46,13 +49,15 @@ def write_rows(
         The file.
 
     Raises:
-        UserError: Another suffix, no footprints, or a table's own file as the output.
+        UserError: Another suffix, no footprints, or an output that holds labels or is the table's.
     """
     output = Path(output)
     suffix = output.suffix.lower()
     names = [index.names[row] for row in rows]
     if index.folder is not None and index.folder.resolve() in output.resolve().parents:
         raise UserError(f"{output} lies in the table itself: choose a place outside of it.")
+    if holds_labels(output):
+        raise UserError(f"{output} holds labels, which are never overwritten: name another file.")
     if suffix == ".csv":
         with written(output) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -105,19 +110,21 @@ def write_sheet(
         output: PNG file.
         pictures: (H, W, 3) uint8 each, of any size.
         side: Pixels that each is brought to.
+
+    Raises:
+        UserError: No pictures.
     """
     from PIL import Image
 
-    columns = max(1, min(10, len(pictures)))
-    lines = -(-len(pictures) // columns)
-    step = side + _GAP
-    sheet = np.full((lines * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
-    for number, picture in enumerate(pictures):
-        y, x = (place * step + _GAP for place in divmod(number, columns))
-        small = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
-        sheet[y : y + side, x : x + side] = np.asarray(small)
+    if not pictures:
+        raise UserError(f"{output} is not written: there is no tile to show.")
+    squares = [
+        np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+        for picture in pictures
+    ]
+    page = sheet(squares, min(_COLUMNS, len(squares)), gap=_GAP, rim=_GAP)
     with written(output) as partial:
-        Image.fromarray(sheet).save(partial, format="PNG")
+        Image.fromarray(page).save(partial, format="PNG")
     return Path(output)
 
 

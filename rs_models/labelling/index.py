@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import read_job
-from .vectors import memory_map, picture
+from .vectors import BLOCK, blocks, memory_map, picture
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 MANIFEST = "embeddings.json"
 # Columns that name a tile to a person, the best first.
 NAMES = ("file", "file_name", "path")
-# Vectors scored at a time: as float32 they stay in the processor's cache.
-_BLOCK = 4096
 
 
 class Index:
@@ -119,12 +117,9 @@ class Index:
     @cached_property
     def _norms(self) -> np.ndarray:
         """Length of each vector, (N,) float32; 1 for a vector of zeros."""
-        blocks = range(0, len(self), _BLOCK)
-        norms = [
-            np.linalg.norm(self.vectors[start : start + _BLOCK].astype(np.float32), axis=1)
-            for start in blocks
-        ]
-        lengths = np.concatenate(norms) if norms else np.zeros(0, np.float32)
+        lengths = np.empty(len(self), np.float32)
+        for rows, block in blocks(self.vectors):
+            lengths[rows] = block.norm(dim=1).numpy()
         return np.where(lengths > 0, lengths, 1).astype(np.float32)
 
     @cached_property
@@ -132,8 +127,8 @@ class Index:
         """Mean and deviation of each of the D numbers over the whole table, (D,) float32."""
         total = np.zeros(self.vectors.shape[1])
         squares = np.zeros(self.vectors.shape[1])
-        for start in range(0, len(self), _BLOCK):
-            block = self.vectors[start : start + _BLOCK].astype(np.float64)
+        for start in range(0, len(self), BLOCK):
+            block = self.vectors[start : start + BLOCK].astype(np.float64)
             total += block.sum(0)
             squares += np.square(block).sum(0)
         mean = total / len(self)
@@ -188,9 +183,8 @@ class Index:
             )
         wanted = torch.nn.functional.normalize(wanted, dim=1).T.contiguous()  # (D, Q)
         scores = np.empty(len(self), np.float32)
-        for start in range(0, len(self), _BLOCK):
-            block = torch.from_numpy(np.array(self.vectors[start : start + _BLOCK]))
-            scores[start : start + _BLOCK] = (block.float() @ wanted).amax(1).numpy()
+        for rows, block in blocks(self.vectors):
+            scores[rows] = (block @ wanted).amax(1).numpy()
         return scores / self._norms
 
     def product(self, weight: np.ndarray) -> np.ndarray:
@@ -198,11 +192,10 @@ class Index:
         import torch
 
         direction = torch.from_numpy(np.asarray(weight, np.float32))
-        parts = [
-            torch.from_numpy(np.array(self.vectors[start : start + _BLOCK])).float() @ direction
-            for start in range(0, len(self), _BLOCK)
-        ]
-        return torch.cat(parts).numpy()
+        products = np.empty(len(self), np.float32)
+        for rows, block in blocks(self.vectors):
+            products[rows] = (block @ direction).numpy()
+        return products
 
     def nearest(
         self, queries: np.ndarray, k: int = 50, *, without: Sequence[int] = ()

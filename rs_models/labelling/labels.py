@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from .index import Index
 # Heads of the column that names the tile and of the one that names its class.
 _TILE = ("tile", "file", "file_name", "path", "row", "name")
 _CLASS = ("label", "class", "category")
+# Column of the most probable class, which tells answers from what a person wrote.
+ANSWER = "best"
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class Labels:
         rows: (n,) rows of the table, in growing order, each once.
         classes: (n,) class numbers.
         names: Names of the classes, by number.
+        blank: Number of lines that name a tile and no class yet; they count for nothing.
     """
 
     rows: np.ndarray
     classes: np.ndarray
     names: tuple[str, ...]
+    blank: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,36 +54,41 @@ class Labels:
         return cls(rows, classes, names)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], index: Index) -> Labels:
-        """Reads a CSV file with a column for the tile and one for its class.
+    def read(cls, path: str | os.PathLike[str], index: Index, *more: str) -> Labels:
+        """Reads CSV files with a column for the tile and one for its class.
 
         The tile is named by its file or by its row, as `rs-models suggest` prints it. A tile that
-        is named again has the class that was said last.
+        is named again has the class that was said last; a line without a class says nothing yet.
 
         Args:
             path: CSV file with a head, such as `tile,label`.
             index: The table whose tiles are labelled.
+            *more: Further such files, read behind it.
 
         Raises:
-            UserError: No such file, no such columns, a tile that is not in the table, or a line
-                without a class; the sentence names the line.
+            UserError: No such file, no such columns, or a tile that is not in the table; the
+                sentence names the line.
         """
         told: dict[int, str] = {}
-        for number, tile, name in _lines(Path(path)):
-            row = index.row_of(tile)
-            if row is None:
-                raise UserError(
-                    f"{path}, line {number}: the table has no tile {tile!r}. Were the labels made "
-                    "for another table?"
-                )
-            if not name:
-                raise UserError(f"{path}, line {number}: the tile {tile!r} has no class.")
-            told[row] = name
+        blank = 0
+        for file in (path, *more):
+            for number, tile, name in _Sheet.read(Path(file)).labels():
+                row = index.row_of(tile)
+                if row is None:
+                    raise UserError(
+                        f"{file}, line {number}: the table has no tile {tile!r}. Were the labels "
+                        "made for another table?"
+                    )
+                if name:
+                    told[row] = name
+                else:
+                    blank += 1
         if not told:
             raise UserError(
-                f"{path} holds no labels yet: write a line 'tile,class' under its head."
+                f"{path} holds no labels yet: write the class of a tile behind its name, as in "
+                "'tile,class'."
             )
-        return cls.of(told)
+        return replace(cls.of(told), blank=blank)
 
     def counts(self) -> dict[str, int]:
         """Class name -> labelled tiles."""
@@ -97,69 +107,116 @@ def append(path: str | os.PathLike[str], told: Sequence[tuple[str, str]]) -> Non
         UserError: A file whose head has no columns for them.
     """
     path = Path(path)
-    new = not path.exists() or path.stat().st_size == 0
-    columns = ["tile", "label"] if new else _head(path)
-    tile, label = (0, 1) if new else _places(path, columns)
-    ends_in_line = new or path.read_bytes().endswith(b"\n")
+    if path.exists() and path.stat().st_size:
+        sheet = _Sheet.read(path)
+        head = None if sheet.ends_in_line else sheet.newline
+    else:
+        sheet = _Sheet(path, ",", "\n", True, [(1, ["tile", "label"])])
+        head = "tile,label\n"
+    tile, label = sheet.places
     with open(path, "a", encoding="utf-8", newline="") as file:
-        if not ends_in_line:
-            file.write("\n")
-        mark = "," if new else _dialect(path).delimiter
-        writer = csv.writer(file, delimiter=mark, lineterminator="\n")
-        if new:
-            writer.writerow(columns)
+        file.write(head or "")
+        writer = csv.writer(file, delimiter=sheet.delimiter, lineterminator=sheet.newline)
         for name, said in told:
-            row = [""] * len(columns)
+            row = [""] * len(sheet.columns)
             row[tile], row[label] = name, said
             writer.writerow(row)
 
 
-def _lines(path: Path) -> list[tuple[int, str, str]]:
-    """Number, tile and class of each line below the head that is not empty."""
-    tile, label = _places(path, _head(path))
-    lines = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, _dialect(path))
-        next(reader)
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if len(values) <= max(tile, label):
-                raise UserError(f"{path}, line {reader.line_num}: it has no tile and class.")
-            lines.append((reader.line_num, values[tile].strip(), values[label].strip()))
-    return lines
-
-
-def _head(path: Path) -> list[str]:
+def holds_labels(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that a person labelled tiles in, and not answers that we wrote."""
+    path = Path(path)
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = next(csv.reader(file, _dialect(path)), [])
-    except OSError as error:
-        raise UserError(f"Cannot read the labels {path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8 ({error}).") from error
-    return [column.strip().lower() for column in head]
+        sheet = _Sheet.read(path)
+        return ANSWER not in sheet.columns and any(name for _, _, name in sheet.labels())
+    except UserError:  # whatever it is, it is no file of labels
+        return False
 
 
-def _dialect(path: Path) -> type[csv.Dialect]:
-    """Commas, or the semicolons and tabs of a spreadsheet."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
+@dataclass(frozen=True)
+class _Sheet:
+    """A CSV file as people and spreadsheets write it.
 
-    class Dialect(csv.excel):
-        delimiter = next((mark for mark in "\t;" if mark in head), ",")
+    Attributes:
+        path: Where it lies, for messages.
+        delimiter: Comma, semicolon or tab.
+        newline: What its lines end in.
+        ends_in_line: Whether its last line does so, too.
+        lines: Number and values of each line that is not empty, the head first.
+    """
 
-    return Dialect
+    path: Path
+    delimiter: str
+    newline: str
+    ends_in_line: bool
+    lines: list[tuple[int, list[str]]]
 
+    @classmethod
+    def read(cls, path: Path) -> _Sheet:
+        """Reads the file whole.
 
-def _places(path: Path, columns: Sequence[str]) -> tuple[int, int]:
-    for wanted in (_TILE, _CLASS):
-        if not set(wanted) & set(columns):
+        Raises:
+            UserError: It cannot be read, or is no CSV file in UTF-8.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise UserError(f"Cannot read the labels {path}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
             raise UserError(
-                f"{path} has the columns {', '.join(columns) or '(none)'}: its first line must "
-                "name a 'tile' and a 'label'."
-            )
-    return (
-        next(columns.index(name) for name in _TILE if name in columns),
-        next(columns.index(name) for name in _CLASS if name in columns),
-    )
+                f"{path}, line {line}: this is no UTF-8. Save it as 'CSV UTF-8', as spreadsheets "
+                "call it."
+            ) from error
+        first, _, rest = text.partition("\n")
+        skipped = 0
+        if first.strip().lower().startswith("sep="):  # which Excel writes and reads
+            delimiter, text, skipped = first.strip()[4:5] or ",", rest, 1
+        else:
+            delimiter = next((mark for mark in "\t;" if mark in first), ",")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            read = [(reader.line_num + skipped, values) for values in reader]
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num + skipped}: {error}.") from error
+        lines = [(number, values) for number, values in read if any(v.strip() for v in values)]
+        newline = "\r\n" if "\r\n" in text else "\n"
+        return cls(path, delimiter, newline, text.endswith("\n"), lines)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names in the head, in small letters."""
+        return [name.strip().lower() for name in self.lines[0][1]] if self.lines else []
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Columns of the tile and of its class.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        columns = self.columns
+        for wanted in (_TILE, _CLASS):
+            if not set(wanted) & set(columns):
+                raise UserError(
+                    f"{self.path} has the columns {', '.join(columns) or '(none)'}: its first line "
+                    "must name a 'tile' and a 'label'."
+                )
+        return (
+            next(columns.index(name) for name in _TILE if name in columns),
+            next(columns.index(name) for name in _CLASS if name in columns),
+        )
+
+    def labels(self) -> list[tuple[int, str, str]]:
+        """Number, tile and class of each line below the head.
+
+        Raises:
+            UserError: A line that ends before them.
+        """
+        tile, label = self.places
+        for number, values in self.lines[1:]:
+            if len(values) <= max(tile, label):
+                raise UserError(f"{self.path}, line {number}: it has no tile and class.")
+        return [(n, values[tile].strip(), values[label].strip()) for n, values in self.lines[1:]]

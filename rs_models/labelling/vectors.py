@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 from ..files import written
 
-# Rows read at a time.
-_BLOCK = 4096
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Rows at a time: 1024 of 512 numbers stay in a processor's cache as float32, and of 256 to 4096
+# this was the quickest.
+BLOCK = 1024
+
+
+def blocks(vectors: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """Reads vectors a block at a time, as float32 in one buffer.
+
+    Args:
+        vectors: (N, D) numbers of any type.
+
+    Yields:
+        Rows, and their vectors, which the next block overwrites.
+    """
+    import torch
+
+    buffer = torch.empty(BLOCK, vectors.shape[1])
+    for start in range(0, len(vectors), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(vectors)))
+        stored = vectors[rows]
+        if not stored.flags.writeable:  # of such torch warns
+            stored = stored.copy()
+        block = buffer[: len(stored)]
+        block.copy_(torch.from_numpy(stored))
+        yield rows, block
 
 
 def picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
@@ -41,7 +68,8 @@ def memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
             old.unlink()
         with written(place) as partial:
             _copy_vectors(files, rows, partial)
-    return np.load(place, mmap_mode="r")
+    # Copy on write: torch takes such an array without a word, and nothing is ever written.
+    return np.load(place, mmap_mode="c")
 
 
 def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
@@ -52,7 +80,7 @@ def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
         parquet = pq.ParquetFile(file)
         scaled = "scale" in parquet.schema_arrow.names  # of vectors stored as int8
         columns = ["embedding", "scale"] if scaled else ["embedding"]
-        for batch in parquet.iter_batches(_BLOCK, columns=columns):
+        for batch in parquet.iter_batches(4 * BLOCK, columns=columns):
             column = batch.column("embedding")
             if column.null_count:
                 raise UserError(f"{file} holds rows without an embedding: embed the images again.")

@@ -266,7 +266,7 @@ def test_labels_are_read_by_name_end_or_row_and_only_appended(tmp_path):
         ("", "has the columns"),
         ("tile,label\n", "no labels yet"),
         ("tile,label\n7.tif,road\n", "line 2: the table has no tile '7.tif'"),
-        ("tile,label\n0001.tif,\n", "line 2: the tile '0001.tif' has no class"),
+        ("tile,label\n0001.tif,\n", "holds no labels yet"),
         ("tile,label\n0001.tif\n", "line 2: it has no tile and class"),
         ("a,b\n1,2\n", "must name a 'tile' and a 'label'"),
         ("tile,label\n0001.tif,a\n0002.tif,a\n", "needs tiles of two classes"),
