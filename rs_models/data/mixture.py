@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..files import write_json
+from .names import MIXTURE, data_name
 from .sources import load
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def write_mixture(
 
     Its columns are `image`; `source`, the set's name; and `label`, a class of a set
     (`aid96/Airport`, or the set where it has no classes), which may serve as a guide of
-    class-balanced sampling. Images keep their stored bytes.
+    class-balanced sampling. Images keep their stored bytes. Records call it by its sets.
 
     Args:
         folder: To write; it must not exist.
@@ -57,6 +59,8 @@ def write_mixture(
     rows = datasets.concatenate_datasets([part.cast(features) for part, _ in parts])
     (folder / "data").mkdir(parents=True)
     rows.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    counted = {data_name(name): every for name, every in sets.items()}
+    write_json(folder / MIXTURE, {"sets": counted, "split": split, "tile": tile})
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from ..errors import UserError
 
 # Value of a mask's pixels that have no class.
 IGNORE = 255
+# Beside the images of a mixture: {"sets": {name: every n-th}, ...}.
+MIXTURE, _AND = "mixture.json", "+"
 COLUMNS = ("image", "label", "mask", "objects", "nir")
 SPLITS = ("train", "validation", "test")
 
@@ -62,6 +65,8 @@ def standard_split(name: str) -> str:
 def data_name(name_or_path: str | os.PathLike[str]) -> str:
     """What a data set is called in records: its id, or a local folder's own name.
 
+    A mixture (see `mixture.write_mixture`) is called by the sets in it, `aid96+eurosat64`.
+
     Args:
         name_or_path: As for `rs_models.data.load`.
 
@@ -70,7 +75,23 @@ def data_name(name_or_path: str | os.PathLike[str]) -> str:
         ('timm/eurosat-rgb', 'synthetic:num=8')
     """
     path = Path(name_or_path)
-    return path.resolve().name if path.exists() else str(name_or_path)
+    if not path.exists():
+        return str(name_or_path)
+    try:
+        record = json.loads((path / MIXTURE).read_text(encoding="utf-8"))
+        return _AND.join(record["sets"])
+    except (OSError, ValueError, TypeError, KeyError):  # no mixture of ours
+        return path.resolve().name
+
+
+def sets_of(data: str) -> list[str]:
+    """Names of the data sets in what a record calls its data.
+
+    Example:
+        >>> sets_of("aid96+eurosat64:train"), sets_of("timm/eurosat-rgb")
+        (['aid96', 'eurosat64'], ['timm/eurosat-rgb'])
+    """
+    return data.partition(":")[0].split(_AND)
 
 
 class MissingSplitError(UserError):

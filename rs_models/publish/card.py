@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..cards import CardData, render_card
+from ..data.names import sets_of
 from ..errors import UserError
 from ..evaluation.results import Result, table
 from ..papers import PAPERS, Paper, bibtex
@@ -257,7 +258,7 @@ def _domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
 def _terms(data: Sequence[str]) -> list[str]:
     from ..data.registry import find
 
-    names = list(dict.fromkeys(name.partition(":")[0] for name in data))
+    names = list(dict.fromkeys(own for name in data for own in sets_of(name)))
     told = {name: entry.licence for name in names if (entry := find(name))}
     told |= {name: DERIVED_TERMS[name] for name in names if name in DERIVED_TERMS}
     return [f"{name}: {terms}" for name, terms in told.items()]
@@ -292,7 +293,7 @@ def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool
             said["method"],
             *(["timm"] if "architecture" in facts.config and not pretraining else []),
         ],
-        datasets=[n.partition(":")[0] for n in data if "/" in n] or None,
+        datasets=[own for name in data for own in sets_of(name) if "/" in own] or None,
         base_model=started if started and started.count("/") == 1 else None,
         metrics=sorted({result.metric for result in mine}),
         model_name=None if pretraining else name,

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..data.names import sets_of
 from ..errors import UserError
 from ..provenance import validate_provenance
 
@@ -165,7 +166,8 @@ def principal_components(source: str, data: str, split: str = "test") -> dict[st
 def is_in_domain(data: str, provenance: Mapping[str, Any]) -> bool:
     """Whether a data set is one that the weights have seen, whatever the split."""
     seen = provenance["data"]
-    return data in [name.partition(":")[0] for name in ([seen] if isinstance(seen, str) else seen)]
+    names = [seen] if isinstance(seen, str) else seen
+    return data in [own for name in names for own in sets_of(name)]
 
 
 def _revision(model: Path, pretraining: bool) -> str | None:

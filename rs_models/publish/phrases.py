@@ -21,6 +21,19 @@ DERIVED_TERMS = {
         "all scenes of AID (Xia et al., 2017) reduced to 96 pixels; cut from Google Earth by the "
         "authors, who state no licence: for research only"
     ),
+    "resisc14_96": (
+        "14 of the 45 classes of NWPU-RESISC45 (Cheng et al., 2017) at 96 pixels; cut from Google "
+        "Earth by the authors, who state no licence: for research only"
+    ),
+    "rsscn7": "RSSCN7 (Zou et al., 2015) at 128 pixels: for research only",
+    "eurosat64": "EuroSAT (Helber et al., 2019): MIT, Copernicus Sentinel data",
+    "ucmerced128": "UC Merced Land Use (Yang and Newsam, 2010) at 128 pixels: public domain, USGS",
+    "naip_trees": "NAIP tiles of Ventura et al. (2024): CC BY 4.0",
+    "dubai256": "aerial images of Dubai: CC0 1.0",
+    "czech_ortho256": "Czech orthophotos (CUZK): CC BY 4.0; their masks were not used",
+    "natural64": (
+        "photographs of Tiny ImageNet, ImageNet and Intel's scenes at 64 pixels: for research only"
+    ),
 }
 
 _VIEWS = "which two views show one image"

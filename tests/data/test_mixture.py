@@ -8,6 +8,7 @@ from PIL import Image
 
 from rs_models.data import load
 from rs_models.data.mixture import write_mixture
+from rs_models.data.names import data_name, sets_of
 from rs_models.errors import UserError
 
 
@@ -44,3 +45,11 @@ def test_what_cannot_be_is_refused(sets, tmp_path):
         write_mixture(tmp_path / "mixed", {sets[0]: 0})
     with pytest.raises(UserError, match="exists"):
         write_mixture(tmp_path, {sets[0]: 1})
+
+
+def test_a_mixture_is_called_by_its_sets(sets, tmp_path):
+    mixed = write_mixture(tmp_path / "mixed", {sets[0]: 1, sets[1]: 2})
+    assert data_name(mixed) == "town+towns"
+    assert sets_of(f"{data_name(mixed)}:train") == ["town", "towns"]
+    (mixed / "mixture.json").write_text("[1]")  # of somebody else
+    assert data_name(mixed) == "mixed"
