@@ -11,9 +11,20 @@ from typing import Any
 from ..errors import ServiceError, UserError
 from . import keeping
 from .keeping import kept, result_folder, workspace
+from .theme import CSS, theme
 from .uploads import MAX_BYTES
 
-__all__ = ["blocks", "kept", "launch", "picture_input", "result_folder", "told", "workspace"]
+__all__ = [
+    "blocks",
+    "header",
+    "kept",
+    "launch",
+    "picture_input",
+    "result_folder",
+    "runs",
+    "told",
+    "workspace",
+]
 
 # Before gradio is imported: its own telemetry is not ours to send.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -22,22 +33,8 @@ QUEUE = 64
 """Requests that may wait; a further one is told to come back."""
 _log = logging.getLogger(__name__)
 
-_CSS = """
-.gradio-container { max-width: min(1180px, 100vw) !important; margin: 0 auto !important; }
-.legend { width: 100%; border-collapse: collapse; }
-.legend caption { text-align: left; padding-bottom: .4em; }
-.legend th, .legend td { padding: .3em .5em; text-align: left;
-  border-bottom: 1px solid var(--border-color-primary); }
-.legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
-  vertical-align: -0.15em; margin-right: .5em; border: 1px solid var(--border-color-primary); }
-.gradio-container .prose table:not(.legend) { display: block; overflow-x: auto; max-width: 100%; }
-.gradio-container .prose td, .gradio-container .prose th { white-space: nowrap; }
-.said { min-height: 1.5em; }
-.gradio-container .caption-label { white-space: normal !important; overflow: visible !important;
-  max-width: 100% !important; font-size: .75rem; line-height: 1.2; }
-.gradio-container .tabitem, .gradio-container .column, .gradio-container .block { min-width: 0; }
-"""
+# Takes away what was said of an earlier mistake.
+_FORGIVE = "() => document.querySelectorAll('.toast-close').forEach(b => b.click())"
 
 
 def blocks(title: str) -> Any:
@@ -48,6 +45,45 @@ def blocks(title: str) -> Any:
     """
     workspace()
     return _page_class()(title=title, analytics_enabled=False)
+
+
+def header(title: str, lead: str) -> Any:
+    """The head of a page: its name and a sentence or two.
+
+    Args:
+        title: Name of the page.
+        lead: What it is for; HTML of our own, never a user's words.
+    """
+    import gradio as gr
+
+    return gr.HTML(
+        f"<header class='masthead'><p class='series'>rs_models</p><h1>{title}</h1>"
+        f"<p class='lead'>{lead}</p></header>"
+    )
+
+
+def runs(
+    triggers: Any, function: Callable[..., Any], inputs: Any, outputs: Any, **settings: Any
+) -> Any:
+    """Binds a function to what users do; what was said of an earlier mistake goes when it is done.
+
+    Args:
+        triggers: An event of a component, or several.
+        function: One of `told`.
+        inputs: Components that it is given.
+        outputs: Components that it fills; the first shows that it is at work.
+        settings: Settings of `gradio.on`.
+    """
+    import gradio as gr
+
+    listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    settings.setdefault("show_progress_on", listed[0])
+    if isinstance(triggers, list | tuple):
+        done = gr.on(triggers, function, inputs, outputs, **settings)
+    else:  # an event of a component's own is no trigger of `on`
+        done = triggers(function, inputs, outputs, **settings)
+    done.success(None, None, None, js=_FORGIVE, api_visibility="private")
+    return done
 
 
 @functools.cache
@@ -124,17 +160,11 @@ def launch(page: Any, **settings: Any) -> Any:
         page: The blocks.
         settings: Settings of `Blocks.launch`, in place of ours.
     """
-    import gradio as gr
-
-    fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
-    theme = gr.themes.Default(
-        primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
-    )
     # Every request goes through the queue, where its files are known.
     page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
     values: dict[str, Any] = {
-        "theme": theme,
-        "css": _CSS,
+        "theme": theme(),
+        "css": CSS,
         "max_file_size": MAX_BYTES,
         "show_error": True,
         "ssr_mode": False,

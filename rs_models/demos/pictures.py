@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ..data.resize import resize_and_crop
 from ..publish import figures as card_figures
 
 # Those of the cards' plots, told apart with the usual colour blindnesses.
@@ -147,3 +150,48 @@ def draw_boxes(
             ink = (255, 255, 255) if sum(colour) < 480 else (0, 0, 0)
             draw.text(where, labels[number], fill=ink, font=font)
     return np.asarray(image)
+
+
+def svg(figure: Any) -> str:
+    """A figure as HTML whose ink is the page's own, so that it follows light and dark.
+
+    Args:
+        figure: matplotlib's.
+    """
+    import io
+
+    import matplotlib
+
+    figure.patch.set_alpha(0)
+    for axis in figure.axes:
+        axis.patch.set_alpha(0)
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rs_models"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    drawn = text.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    return f"<div class='plot'>{re.sub('#000000|black', 'currentColor', drawn)}</div>"
+
+
+def squared(picture: np.ndarray, side: int, quality: int = 85) -> bytes:
+    """The central square of a picture as a JPEG.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        side: Pixels of the square.
+        quality: JPEG's, from 1 to 95.
+    """
+    import io
+
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(resize_and_crop(picture, side)).save(content, "JPEG", quality=quality)
+    return content.getvalue()
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A JPEG as an address that holds it."""
+    import base64
+
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -15,24 +13,27 @@ import yaml
 
 from rs_models.papers import PAPERS
 from tests.conftest import ROOT
-from tests.support.models import nano, provenance
+from tests.spaces.conftest import SPACES, needs_browser
 
-SPACES = sorted(folder.parent.name for folder in (ROOT / "spaces").glob("*/app.py"))
 EXAMPLE = ROOT / "spaces" / "learning-signals" / "examples" / "residential.jpg"
 MOSAIC = ROOT / "spaces" / "segment-a-scene" / "examples" / "mosaic_utm32.tif"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 def test_the_folders_can_be_uploaded_as_they_are():
-    assert SPACES == ["compare", "learning-signals", "scene-explorer", "segment-a-scene"]
+    assert SPACES == [
+        "compare",
+        "label-a-pile",
+        "learning-signals",
+        "scene-explorer",
+        "segment-a-scene",
+    ]
     for name in SPACES:
         folder = ROOT / "spaces" / name
         header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
         assert header["sdk"] == "gradio" and header["app_file"] == "app.py"
         assert len(header["short_description"]) <= 120
         assert "rs-models[demo]" in (folder / "requirements.txt").read_text()
-        assert list((folder / "examples").iterdir())
+        assert name == "label-a-pile" or list((folder / "examples").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -44,37 +45,6 @@ def test_the_command_refuses_in_a_sentence(argv, said, capsys):
 
     assert main(["demo", *argv]) == 2
     assert said in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    """The Spaces on loopback with two small models: name -> address."""
-    from transformers import ViTImageProcessor
-
-    folders = []
-    for name in ("resnet_mini", "vit_mini_patch8"):
-        model = nano(name, image_size=64)
-        model.config.rs_models = provenance(model)
-        folder = tmp_path_factory.mktemp("models") / name
-        model.save_pretrained(folder)
-        ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-        folders.append(str(folder))
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RS_MODELS_DEMO_MODELS", ",".join(folders))
-    patch.setenv("RS_MODELS_DEMO_DATA", "synthetic:num=72,size=48")
-    patch.setenv("RS_MODELS_DEMO_KEEP", "600")
-    from rs_models.demos import page
-
-    pages, addresses = [], {}
-    for name in SPACES:
-        made = runpy.run_path(str(ROOT / "spaces" / name / "app.py"), run_name=name)["demo"]
-        _, address, _ = page.launch(made, prevent_thread_lock=True, server_name="127.0.0.1")
-        pages.append(made)
-        addresses[name] = address
-    yield addresses
-    for made in pages:
-        made.close()
-    patch.undo()
 
 
 def client(address):
@@ -341,15 +311,6 @@ def test_thirty_users_for_twenty_seconds_leave_no_file(started, monkeypatch):
             break
         time.sleep(1)
     assert not left
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        # Debian's Chromium, as root in a container.
-        yield play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @needs_browser
