@@ -15,16 +15,18 @@ from ..errors import UserError
 from ..evaluation.features import extract
 from ..evaluation.fewshot import FEW_SHOT_C
 from ..evaluation.linear import fit_probe
+from ..zoo import local_repository, namespace
 from .models import encoder, features
 
 DATA_VARIABLE = "RS_MODELS_DEMO_DATA"
-"""Name or folder of the labelled images that a Space searches; unset, the synthetic scenes."""
+"""Name or folder of the labelled images that a Space searches; unset, UC Merced of the clone."""
 PER_CLASS = 20
 """Labelled images a class that the built-in classes have."""
 MAX_OWN = 40
 """Images that a user's class may have, and `MAX_CLASSES` classes a user."""
 MAX_CLASSES = 20
 _MAX_INDEX = 3000
+_DRAWN = "synthetic:num=480,size=96"
 
 
 @dataclass
@@ -60,8 +62,10 @@ class OwnClasses:
 
 
 def data_name() -> str:
-    """The data set that is searched."""
-    return os.environ.get(DATA_VARIABLE, "").strip() or "synthetic:num=480,size=96"
+    """The data set that is searched: real images where they are, else drawn ones."""
+    named = os.environ.get(DATA_VARIABLE, "").strip()
+    real = f"{namespace()}/ucmerced"
+    return named or (real if local_repository(real, datasets=True) else _DRAWN)
 
 
 @lru_cache(maxsize=8)

@@ -120,7 +120,7 @@ def test_a_pile_of_ones_own_and_an_error_that_goes_when_it_is_mended(person, tmp
     page.set_input_files("input[type=file]", tmp_path / "tiles.zip")
     see(page, "tiles.zip cannot be unpacked")
     assert page.get_by_text("cannot be unpacked").count() == 1
-    assert page.locator("span.error:visible").count() == 0
+    assert page.locator("[data-testid=status-tracker] span.error:visible").count() == 0
     files = []
     for number in range(16):
         files.append(Path(tmp_path) / f"{number}.png")
