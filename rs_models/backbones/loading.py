@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
 from ..bands import resolve_bands
 from ..errors import ServiceError, UserError, load_error
+from ..settings import no_progress_bars
 from ..zoo import check_id, pinned_revision, resolve
 from .adapt import restem
 from .families import family
@@ -48,18 +48,6 @@ _UNBUILDABLE = (
     AssertionError,
     RuntimeError,
 )
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Silences transformers' bars for reading and writing, which would cut through a run's own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def load(

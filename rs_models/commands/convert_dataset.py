@@ -102,6 +102,8 @@ def main(argv: Sequence[str]) -> int:
         rows_told = ", ".join(f"{split} {count}" for split, count in done.rows.items())
         expected = f" of {done.expected}" if done.expected else ""
         print(f"{done.output}: {done.images}{expected} images; rows: {rows_told}")
+        if not options.push:
+            print(f"Next: rs-models check {done.output}")
     if options.push:
         from .push import main as push
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 
 from ..errors import UserError
 from ..evaluation.embed import SHARD_ROWS, embed
 from ..evaluation.shards import DTYPES
-from ..settings import Options
+from ..settings import Options, duration
 
 _EPILOG = """examples:
   rs-models embed path/to/tiles --model rs/tov-resnet50 --output embeddings
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"--{name.replace('_', '-')} {value} should be 1 or more.")
     settings = {k: v for k, v in vars(options).items() if k not in ("source", "model", "output")}
     as_json = settings.pop("json")
+    started = time.monotonic()
     done = embed(options.source, options.model, options.output, **settings)
     from ..evaluation.processes import processes
 
@@ -69,7 +71,9 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps(dataclasses.asdict(done), indent=2))
         else:
             left = f", {done.skipped} left out" if done.skipped else ""
-            print(f"{done.output}: {done.rows} embeddings in {done.shards} shards{left}")
+            took = duration(time.monotonic() - started)
+            shards = f"{done.shards} shard{'' if done.shards == 1 else 's'}"
+            print(f"{done.output}: {done.rows} embeddings in {shards}, {took}{left}")
             print(
                 f"Next: rs-models suggest {done.output} -n 20 --output labels.csv --sheet next.png"
             )

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import time
 from collections.abc import Sequence
 
 from ..evaluation.probe import ProbeConfig, measure
@@ -34,14 +35,20 @@ def main(argv: Sequence[str]) -> int:
     """Measures from the command line; the exit code."""
     from ..evaluation.results import table
     from ..publish.pages import render
-    from ..settings import parse
+    from ..settings import duration, parse
 
     config = parse(ProbeConfig, argv, usage=USAGE)
+    started = time.monotonic()
     measured = measure(config, command=f"python training/probe.py {shlex.join(argv)}".strip())
     if config.json:
         print(json.dumps([dataclasses.asdict(result) for result in measured], indent=2))
     else:
         print(table(measured))
+        print(f"\n{duration(time.monotonic() - started)}; a file a result in {config.output_dir}")
+        models = [config.model] if isinstance(config.model, str) else config.model
+        own = [model for model in models if not model.startswith("baseline:")]
+        if own:
+            print(f"Next: rs-models finetune --model {own[0]} --data.name {config.data.name}")
     if config.readme is not None:
         render(config.readme, config.output_dir)
     return 0

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Fine-tunes from the command line; the exit code."""
-    from ..settings import arguments, build, merge, parse
+    from ..settings import arguments, build, duration, merge, parse
     from ..tasks.finetuning.config import FinetuneConfig, preset
 
     # Once to learn which preset, then the preset below what was said.
@@ -47,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     from ..evaluation.results import table
     from ..tasks.finetuning.run import finetune
 
+    started = time.monotonic()
     result = finetune(config, command=f"python training/finetune.py {shlex.join(argv)}".strip())
     if result is None:
         return 0
@@ -54,5 +56,15 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(dataclasses.asdict(result), indent=2))
     else:
         print(table([result]))
-        print(f"\n{config.output_dir}/model holds the model of seed {config.seeds[0]}.")
+        took = duration(time.monotonic() - started)
+        print(f"\n{config.output_dir}/model holds the model of seed {config.seeds[0]}; {took}.")
+        print(_next(config.task, f"{config.output_dir}/model"))
     return 0
+
+
+def _next(task: str, model: str) -> str:
+    """The command that one goes on with."""
+    if task == "multilabel":  # which no map of classes can tell
+        return f"Next: rs-models push {model} --dry-run"
+    output = "boxes.geojson" if task == "detection" else "map.tif"
+    return f"Next: rs-models predict SCENE.tif --model {model} --output {output}"

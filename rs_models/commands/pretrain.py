@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,11 +44,13 @@ def main(argv: Sequence[str]) -> int:
     from ..trainer.results import show_results
 
     command = f"accelerate launch training/pretrain.py {shlex.join(argv)}".strip()
+    started = time.monotonic()
     try:
         export = pretrain(config)
     except TrainingStopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
     if export is not None:
-        show_results(config, Path(export), command=command)
+        took = time.monotonic() - started
+        show_results(config, Path(export), command=command, seconds=took)
     return 0

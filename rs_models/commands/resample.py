@@ -84,4 +84,5 @@ def main(argv: Sequence[str]) -> int:
     chosen = rows.select([there[i] for i in drawn])
     write_parquet(chosen, output / "train-00000-of-00001.parquet")
     print(f"{output}: {len(drawn)} of {len(there)} images, of {config.clusters} clusters")
+    print(f"Next: rs-models pretrain --config tov_resnet50 --data.name {output}")
     return 0

@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"  left out: {count} {reason}")
     classes = f" --data.classes '[{', '.join(done.classes)}]'" if unit == "pixels" else ""
     print(
-        f"next: rs-models finetune --task {options.task} --model MODEL --data.name {done.output}"
+        f"Next: rs-models finetune --task {options.task} --model MODEL --data.name {done.output}"
         f"{classes}"
     )
     return 0

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import backbones
-from ..backbones.loading import no_progress_bars
 from ..files import replaced
+from ..settings import no_progress_bars
 from .keys import check_fit, get
 from .layouts import OPTIONAL
 

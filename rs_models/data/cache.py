@@ -26,6 +26,7 @@ import numpy as np
 from ..bands import default_value_range, resolve_bands
 from ..errors import UserError
 from ..files import replaced
+from ..settings import progress_bar
 from .resize import resize_and_crop
 
 if TYPE_CHECKING:
@@ -309,8 +310,6 @@ def _decoded_blocks(
     rows: datasets.Dataset, bands: tuple[str, ...], image_size: int | None, progress: bool
 ) -> Iterator[list[np.ndarray | str]]:
     """Yields the rows' images in order, in blocks; a string is one that cannot be read."""
-    from tqdm.auto import tqdm
-
     from .columns import CorruptImageError, RowReader, column_values
 
     reader = RowReader(rows.features, bands)
@@ -327,9 +326,7 @@ def _decoded_blocks(
         return [decode(row) for row in part]
 
     starts = range(0, len(raw), _BLOCK)
-    bar = tqdm(
-        total=len(raw), desc="decoding images", unit="image", disable=not progress, leave=False
-    )
+    bar = progress_bar(len(raw), "decoding", "image", shown=progress, passing=True)
     with bar, ThreadPoolExecutor(num_threads()) as pool:
         for start in starts:
             table = raw[start : start + _BLOCK]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..files import written
+from ..settings import no_progress_bars
 
 
 def write_parquet(rows: Any, path: str | os.PathLike[str]) -> None:
@@ -18,16 +19,8 @@ def write_parquet(rows: Any, path: str | os.PathLike[str]) -> None:
         rows: `datasets.Dataset`; images are stored in the file.
         path: Where the file goes; folders are made.
     """
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        with written(path) as partial:
-            rows.to_parquet(str(partial))
-    finally:
-        if shown:
-            enable_progress_bars()
+    with no_progress_bars(), written(path) as partial:
+        rows.to_parquet(str(partial))
 
 
 def png(pixels: np.ndarray, *, level: int = 6) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The pictures of README and documentation: `python -m rs_models.demos.figures [NAME ...]`.
 
-All, or those that are named (`signal_tov`), are made here from the synthetic scenes, the training
-code and the results files. FALSE's and LaST's need a model's features; `features` compares the
-models that are named.
+All, or those that are named (`signal_tov`), are made here from the synthetic scenes, UC Merced's
+tiles, the training code and the results files. FALSE's and LaST's need a model's features;
+`features` compares the models that are named.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ SCENES = {
     "glcnet": ("harbor", 42),
     "last": ("airport", 44),
 }
+# Classes of the banner's tiles, chosen by looking at them, and the side that they are enlarged to.
+BANNER = ("harbor", "airplane", "freeway", "storagetanks", "baseballdiamond", "overpass")
+BANNER_SIDE = 512
 
 
 def scene(name: str, seed: int) -> np.ndarray:
@@ -91,6 +94,41 @@ def features(names: Sequence[str]) -> Any:
     return panel(pictures, columns=len(shown))
 
 
+def banner(name: str) -> Any:
+    """Real images (UC Merced's, of the clone) above a model's features of them.
+
+    The three strongest principal components over all of the images, so that one colour is one thing
+    to the model.
+
+    Args:
+        name: Model; a ViT of small patches draws finely.
+    """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from ..data import load
+
+    rows = load("rs/ucmerced", "test")
+    labels = [rows.features["label"].names[label] for label in rows["label"]]
+    pictures = [rows[labels.index(shown)]["image"].convert("RGB") for shown in BANNER]
+    large = [picture.resize((BANNER_SIDE,) * 2, Image.Resampling.BICUBIC) for picture in pictures]
+    encoder = models.encoder(name)
+    maps = [models.dense(encoder, np.asarray(picture), side=BANNER_SIDE) for picture in large]
+    # One picture of all, side by side, is cut again into one of each.
+    whole = np.concatenate(maps, axis=2)
+    cells = maps[0].shape[1]
+    coloured = np.asarray(pca_picture(whole, None))
+    figure = Figure(figsize=(12, 4))
+    grid = figure.subplots(2, len(BANNER))
+    figure.subplots_adjust(0, 0, 1, 1, wspace=0.03, hspace=0.03)
+    for column, picture in enumerate(large):
+        view = coloured[:, column * cells : (column + 1) * cells]
+        for axes, shown in zip(grid[:, column], (picture, view), strict=True):
+            axes.imshow(shown, interpolation="bicubic", aspect="auto")
+            axes.axis("off")
+    return figure
+
+
 def few_labels(data: str, leading: int = 4) -> Any | None:
     """Accuracy against labels a class: the best of our models, and free baselines."""
     results = [
@@ -117,6 +155,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     parser.add_argument("--false", default=models.choices()[0], help="model of FALSE's embeddings")
     parser.add_argument("--last", default=models.choices()[0], help="model of LaST's attention")
+    parser.add_argument("--banner", default="rs/last-vit-mini-aid", help="model of the banner")
     parser.add_argument("--models", default=",".join(models.choices()[:3]), help="compared")
     options = parser.parse_args(argv)
     drawings: dict[str, Callable[[], Any]] = {
@@ -126,8 +165,9 @@ def main(argv: Sequence[str]) -> int:
         for method in PAPERS
     }
     compared = options.models.split(",")
-    os.environ[models.VARIABLE] = ",".join([options.false, options.last, *compared])
+    os.environ[models.VARIABLE] = ",".join([options.false, options.last, options.banner, *compared])
     drawings["features"] = partial(features, compared)
+    drawings["banner"] = partial(banner, options.banner)
     drawings["few_labels_aid96"] = partial(few_labels, "aid96")
     for name in options.names:
         if name not in drawings:

@@ -37,16 +37,17 @@ def palette(names: Sequence[str]) -> list[tuple[int, ...]]:
     return [COLOURS[number % len(COLOURS)] for number in range(len(names))]
 
 
-def pca_picture(features: np.ndarray, side: int) -> np.ndarray:
+def pca_picture(features: np.ndarray, side: int | None) -> np.ndarray:
     """The three strongest components of a feature map as red, green and blue.
 
     Args:
         features: (D, h, w).
-        side: Pixels of the picture.
+        side: Pixels of the picture; None leaves a pixel a cell.
 
     Returns:
-        (side, side, 3) uint8. Each component is stretched from its 2nd to its 98th percentile, and
-        turned so that its largest deviation is bright: a picture of the same features is the same.
+        (side, side, 3) uint8, or (h, w, 3). Each component is stretched from its 2nd to its 98th
+        percentile, and turned so that its largest deviation is bright: a picture of the same
+        features is the same.
     """
     from PIL import Image
 
@@ -61,6 +62,8 @@ def pca_picture(features: np.ndarray, side: int) -> np.ndarray:
     low, high = np.percentile(scores, (2, 98), axis=0)
     scaled = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
     small = (scaled.reshape(height, width, 3) * 255).astype(np.uint8)
+    if side is None:
+        return small
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files import claim, read_job, write_json, write_text
+from ..settings import progress_bar
 from .card import is_ours, table_card
 from .locations import Listing
 from .pile import Pile, open_pile
@@ -174,10 +175,8 @@ def embed(
 
 
 def _bar(shards: Sequence[Shard], quiet: bool) -> Any:
-    from tqdm.auto import tqdm
-
     total = sum(len(shard.rows) for shard in shards)
-    return tqdm(total=total, desc="embedding", unit="image", disable=quiet)
+    return progress_bar(total, "embedding", "image", shown=not quiet)
 
 
 def _encoder(model: str | Encoder, size: int | None) -> Encoder:

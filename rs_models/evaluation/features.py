@@ -22,6 +22,7 @@ from ..data.cache import ImageCache
 from ..errors import UserError
 from ..files import written
 from ..preprocessing import Preprocessing
+from ..settings import progress_bar
 
 _FORMAT = 1  # part of a kept file's name: raise it when the same input would give other features
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
@@ -193,8 +194,6 @@ def extract(
     Raises:
         UserError: Bands that are missing, another value range, or features that are not finite.
     """
-    from tqdm.auto import tqdm
-
     order = band_indices(cache.bands, encoder.bands)
     if tuple(cache.value_range) != tuple(encoder.value_range):
         raise UserError(
@@ -218,12 +217,12 @@ def extract(
     training = model.training
     model.eval().to(target)
     parts = []
-    starts = range(0, len(cache), batch_size)
-    bar = tqdm(starts, desc="features", unit="batch", disable=not progress, leave=False)
-    with torch.inference_mode(), autocast:
-        for start in bar:
+    bar = progress_bar(len(cache), "features", "image", shown=progress, passing=True)
+    with bar, torch.inference_mode(), autocast:
+        for start in range(0, len(cache), batch_size):
             images = cache.images[start : start + batch_size][:, order].to(target)
             parts.append(encoder(images, size=side).cpu())
+            bar.update(len(images))
     model.train(training)
     features = torch.cat(parts).numpy()
     if not np.isfinite(features).all():

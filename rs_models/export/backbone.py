@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .. import backbones
-from ..backbones.loading import no_progress_bars
 from ..backbones.processor import IMAGE_PROCESSOR, processor_settings, processor_size
 from ..backbones.timm_interop import timm_config, timm_features, timm_state_dict
 from ..errors import UserError
 from ..files import replaced, write_json
 from ..provenance import validate_provenance
+from ..settings import no_progress_bars
 
 TIMM_WEIGHTS = "timm.safetensors"
 _TOLERANCE = 1e-4

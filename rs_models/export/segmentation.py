@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ..backbones.loading import no_progress_bars
 from ..backbones.processor import processor_settings
 from ..files import replaced, write_json
 from ..provenance import validate_provenance
+from ..settings import no_progress_bars
 
 
 def export_segmentation(

@@ -13,6 +13,7 @@ from ..backbones.processor import processor_settings, processor_size
 from ..errors import UserError
 from ..files import replaced, write_json
 from ..provenance import validate_provenance
+from ..settings import no_progress_bars
 from .classify import Answers
 from .index import Index
 
@@ -48,7 +49,7 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
         layer.weight.copy_(torch.from_numpy(head.weight.T / head.temperature))
         layer.bias.copy_(torch.from_numpy(head.bias / head.temperature))
     meta = validate_provenance(record)
-    with replaced(output) as partial:
+    with no_progress_bars(), replaced(output) as partial:
         model.save_pretrained(partial)
         size = processor_size(model.config, meta["train_size"])
         write_json(partial / "preprocessor_config.json", processor_settings(meta, size))

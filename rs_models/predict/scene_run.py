@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ..settings import progress_bar
 from .model import Predictor
 from .scene import Scene
 from .tiles import Grid
@@ -103,19 +104,17 @@ class SceneRun:
 
     def compute(self) -> int:
         """Computes what is not there yet; how many tiles it were."""
-        from tqdm.auto import tqdm
-
         grid = self.grid
         done = self.rows.done(grid.rows)
         first = self.kind.first_row(grid, done)
         collector = self.kind.collector(self)
         computed = 0
-        bar = tqdm(
-            total=grid.rows * grid.columns,
+        bar = progress_bar(
+            grid.rows * grid.columns,
+            "predicting",
+            "tile",
+            shown=self.progress,
             initial=done * grid.columns,
-            desc="predicting",
-            unit="tile",
-            disable=not self.progress,
         )
         with bar:
             for batch in self._batches(first):

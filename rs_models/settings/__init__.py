@@ -6,6 +6,7 @@ YAML would accept it and train with the default. What a setting may be stands wh
 """
 
 from .command_line import Options, arguments, describe, parse, settings_parser
+from .output import duration, no_progress_bars, progress_bar, quiet
 from .ranges import (
     Count,
     Finite,
@@ -45,8 +46,12 @@ __all__ = [
     "check_ranges",
     "describe",
     "differences",
+    "duration",
     "merge",
+    "no_progress_bars",
     "parse",
+    "progress_bar",
+    "quiet",
     "read_yaml",
     "recipe_path",
     "run_script",

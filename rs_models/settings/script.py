@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..errors import ServiceError, UserError, http_error, server_error
+from .output import quiet
 
 
 def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
@@ -22,7 +23,8 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         argv: Its arguments.
     """
     try:
-        code = main(argv) or 0
+        with quiet():
+            code = main(argv) or 0
         sys.stdout.flush()  # a pipe that the reader has closed shows here, and not at exit
         return code
     except UserError as error:

@@ -107,6 +107,7 @@ class EvaluationSettings:
         validation_split: Split that picks the best export during training.
         test_split: Split of the table after training.
         every: Epochs between two k-NN evaluations; 0 switches them off.
+        beside: Another model whose k-NN stands in the table after training.
         limit: At most so many images a split.
         columns: Columns of `name`, as in `data.columns`.
     """
@@ -116,6 +117,7 @@ class EvaluationSettings:
     validation_split: str = "validation"
     test_split: str = "test"
     every: NotNegative = 0.0
+    beside: str | None = None
     limit: Count | None = 5000
     columns: dict[str, Any] = field(default_factory=dict)
 

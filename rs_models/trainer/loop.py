@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import replaced, write_text
 from ..methods.base import SslOutput
+from ..settings import no_progress_bars, progress_bar
 from .batches import MicroBatch
 from .config import RECIPE, RunConfig
 from .dry_run import report_dry_run
@@ -36,8 +37,6 @@ from .trackers import refuse_missing
 
 # k-NN during training, a line each.
 KNN_LOG = "knn.jsonl"
-# The bar tells what is left; images/s stand behind it, with the loss and the meters.
-BAR = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
 
 def pretrain(config: RunConfig) -> Path | None:
@@ -152,12 +151,12 @@ def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
     )
     if accelerator.is_main_process:
         cut_back(stage.folder / KNN_LOG, stage.step)
-    bar = tqdm(
-        total=stage.total_steps,
+    bar = progress_bar(
+        stage.total_steps,
+        "training",
+        "step",
+        shown=accelerator.is_main_process,
         initial=stage.step,
-        disable=not accelerator.is_main_process,
-        dynamic_ncols=True,
-        bar_format=BAR,
     )
     saved = stage.step
     for micro_batches in stage.feed.steps(stage.step, stage.total_steps):
@@ -243,7 +242,7 @@ def write_results(stage: Stage, results: Path) -> None:
     write_text(results / "export" / RECIPE, recipe)
     export_segmentation(stage.method, results / "segmentation", provenance=stage.provenance())
     # Last and at once: where it lies, the stage is done.
-    with replaced(results / "pretraining") as partial:
+    with no_progress_bars(), replaced(results / "pretraining") as partial:
         stage.method.save_pretrained(partial)
         write_text(partial / RECIPE, recipe)
 

@@ -120,7 +120,8 @@ class MetricsLog:
                 f"loss {line['loss']:.3f}, {line['images_per_second']:.0f} images/s, "
                 f"std {line.get('feature_std', math.nan):.2f}, "
                 f"cos {line.get('mean_cosine', math.nan):.2f}, "
-                f"rank {line.get('effective_rank', math.nan):.0f}"
+                f"rank {line.get('effective_rank', math.nan):.0f}",
+                refresh=False,  # with the next step
             )
         if self.trackers:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=step)

@@ -7,13 +7,14 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..data.names import data_name
-from ..errors import UserError
+from ..errors import ServiceError, UserError
+from ..settings import duration
 from .config import RunConfig
 from .knn import evaluation_cache
 
 
-def show_results(config: RunConfig, export: Path, *, command: str) -> None:
-    """Prints k-NN of the exported backbone beside two baselines, and three lines to load it.
+def show_results(config: RunConfig, export: Path, *, command: str, seconds: float) -> None:
+    """Prints k-NN of the exported backbone beside two baselines, and how to go on from it.
 
     The results are written to `<output_dir>/results`. A run whose data has no labels or no such
     splits prints the loading lines alone.
@@ -22,6 +23,7 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
         config: The run's settings.
         export: The exported backbone.
         command: The command line, recorded in the results.
+        seconds: What the run took.
     """
     if not PartialState().is_main_process:
         return
@@ -37,11 +39,14 @@ def show_results(config: RunConfig, export: Path, *, command: str) -> None:
         for name, accuracy in rows:
             print(f"  {name:<{width}}  {accuracy:5.1f} %")
     print(
-        "\nLoad it anywhere, without rs_models:\n"
+        f"\nDone in {duration(seconds)}. Load it anywhere, without rs_models:\n"
         "  from transformers import AutoImageProcessor, AutoModel\n"
         f'  model = AutoModel.from_pretrained("{export}")\n'
         f'  processor = AutoImageProcessor.from_pretrained("{export}")'
     )
+    data = config.evaluation.name or config.data.name
+    further = f"evaluate --model {export} --data.name {data}" if rows else f"info {export}"
+    print(f"Next: rs-models {further}")
 
 
 def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str, float]]:
@@ -60,16 +65,29 @@ def knn_rows(config: RunConfig, export: Path, *, command: str) -> list[tuple[str
         "random initialisation": f"baseline:random-{final.backbone}",
         "image statistics": "baseline:image-statistics",
     }
+    if final.evaluation.beside is not None:
+        names["beside"] = final.evaluation.beside
     rows = []
     for label, name in names.items():
+        try:
+            encoder = load_encoder(name, size=final.image_size)
+        except (UserError, ServiceError) as error:
+            if name != final.evaluation.beside:
+                raise
+            print(f"not compared: {error}")  # a wheel has no models, and there may be no network
+            continue
+        if label == "beside":
+            origin = getattr(encoder, "pretrained_on", None)
+            label = f"{name}, trained on {origin}" if origin else name
         [result] = run(
-            load_encoder(name, size=final.image_size),
+            encoder,
             train,
             test,
             protocols=("knn20",),
             data=data_name(final.evaluation.name or final.data.name),
             command=command,
         )
-        write(result, Path(config.output_dir) / "results")
+        if name != final.evaluation.beside:  # that one's results are its own
+            write(result, Path(config.output_dir) / "results")
         rows.append((label, result.mean))
     return rows

@@ -11,11 +11,10 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from PIL import Image
+import numpy as np
 
 from rs_models.data import load
 from rs_models.data.cache import build_cache
-from rs_models.data.synthetic import CLASSES, draw_scene
 from rs_models.demos import signals_shown
 from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import run
@@ -28,15 +27,15 @@ WORK = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A folder of images
 #
-# Here synthetic scenes stand in for yours: set `FOLDER` to your own (class folders or flat, any
-# size; GeoTIFF tiles work too). Nothing below looks at a label.
+# Here UC Merced's aerial images (public domain, in the clone) stand in for yours: set `FOLDER` to
+# your own (class folders or flat, any size; GeoTIFF tiles work too). Training looks at no label.
 
 # %%
 FOLDER = WORK / "images"
 FOLDER.mkdir()
-for number in range(96 if SMALL else 960):
-    image = draw_scene(number % len(CLASSES), (1, number), 64)[0][..., :3]
-    Image.fromarray(image).save(FOLDER / f"{number:04d}.png")
+rows = load("rs/ucmerced", "train").shuffle(seed=0)
+for number, row in enumerate(rows.select(range(96)) if SMALL else rows):
+    row["image"].save(FOLDER / f"{number:04d}.png")
 
 # %% [markdown]
 # ## What the model will see
@@ -45,7 +44,7 @@ for number in range(96 if SMALL else 960):
 # other images away. These are made by the training code itself.
 
 # %%
-example = draw_scene(CLASSES.index("harbor"), 42, 384)[0][..., :3]
+example = np.asarray(rows[0]["image"].resize((384, 384)))
 shown = signals_shown.tov(example).pictures[:3]
 figure, grid = plt.subplots(1, 3, figsize=(9, 3.3))
 for axes, (picture, caption) in zip(grid, shown, strict=True):
@@ -61,7 +60,7 @@ figure.tight_layout()
 # is another `name`: rsisc, tov, false, sticl, glcnet, last.
 
 # %%
-LABELLED = f"synthetic:num={60 if SMALL else 600},size=64,seed=5"
+LABELLED = "rs/ucmerced"
 export = pretrain(
     build(
         RunConfig,
@@ -69,21 +68,20 @@ export = pretrain(
             "output_dir": str(WORK / "run"),
             "method": {
                 "name": "tov",
-                "temperature": 0.1,
-                "view_settings": {"grey_probability": 0.1, "blur_probability": 0.0},
+                "temperature": 0.2,
+                "view_settings": {
+                    "scale": [0.2, 1.0],
+                    "grey_probability": 0.1,
+                    "blur_probability": 0.0,
+                },
             },
             "backbone": "resnet_mini",
-            "image_size": 32,
+            "image_size": 64,
             "data": {"name": str(FOLDER)},
-            "epochs": 1 if SMALL else 20,
-            "batch_size": 32 if SMALL else 64,
-            "optimizer": {
-                "name": "adamw",
-                "lr": 6.0e-3,
-                "weight_decay": 0.01,
-                "warmup_epochs": 0.5,
-            },
-            "evaluation": {"name": LABELLED, "every": 1 if SMALL else 4},
+            "epochs": 1 if SMALL else 60,
+            "batch_size": 32 if SMALL else 128,
+            "optimizer": {"name": "sgd", "lr": 0.12, "warmup_epochs": 0.5 if SMALL else 3},
+            "evaluation": {"name": LABELLED, "every": 1 if SMALL else 10},
         },
     )
 )
@@ -109,7 +107,7 @@ figure.tight_layout()
 # %% [markdown]
 # ## What is it worth?
 #
-# Nearest neighbours on labelled scenes that were in no training: during the run, and beside the
+# Nearest neighbours on labelled images that were in no training: during the run, and beside the
 # same network with random weights.
 
 # %%

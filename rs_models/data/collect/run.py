@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from ...errors import UserError
 from ...files import claim, write_json
-from ...settings import Count, Length, Positive, Range, Seed, Share, check_ranges
+from ...settings import Count, Length, Positive, Range, Seed, Share, check_ranges, progress_bar
 from ...settings.ranges import LARGEST_SIDE
 from .guide import open_guide
 from .plan import Candidate, draw
@@ -188,9 +188,7 @@ def _fill(
         return done
     kept: list[Tile] = []
     started, before = time.perf_counter(), done.seconds
-    from tqdm.auto import tqdm
-
-    with tqdm(total=config.n, initial=done.tiles, unit="tile", disable=not progress) as bar:
+    with progress_bar(config.n, "collecting", "tile", shown=progress, initial=done.tiles) as bar:
         for number, candidate, tile, failure in _tiles(config, scenes, order, at, full):
             at = number + 1
             done.read += 1
@@ -337,4 +335,5 @@ def report(done: Collected, wanted: int) -> str:
         shown = ", ".join(f"{name} {count}" for name, count in Counter(counts).most_common())
         lines.append(f"  {title}: {shown or 'none'}")
     lines.append(f"  {done.million()}")
+    lines.append(f"Next: rs-models pretrain --config tov_resnet50 --data.name {done.output}")
     return "\n".join(lines)

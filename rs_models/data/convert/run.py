@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...files import replaced, sha256
+from ...settings import progress_bar
 from .card import dataset_card
 from .items import Inventory, Item, rows_of, take_stock
 from .layouts import LAYOUTS, Layout
@@ -95,11 +96,11 @@ def convert(
         chosen, told = assign(layout, stock.items, seed=seed, stored=splits, per_class=per_class)
         cut = window or layout.window if layout.task == "segmentation" else None
         done = Converted(str(output), problems=stock.problems, expected=layout.total)
-        writer = _Writer(partial, layout, stock, cut, strict, shard_bytes, progress)
-        for split, items in chosen.items():
-            count = writer.write(split, items)
-            if count:
-                done.rows[split] = count
+        bar = progress_bar(sum(map(len, chosen.values())), "converting", "image", shown=progress)
+        writer = _Writer(partial, layout, stock, cut, strict, shard_bytes, bar)
+        with bar:
+            counts = {split: writer.write(split, items) for split, items in chosen.items()}
+        done.rows = {split: count for split, count in counts.items() if count}
         done.problems += writer.problems
         done.images = writer.images
         if strict:
@@ -192,11 +193,11 @@ class _Writer:
         window: int | None,
         strict: bool,
         shard_bytes: int,
-        progress: bool,
+        bar: Any,
     ) -> None:
         self.folder, self.layout, self.window = folder, layout, window
         self.classes, self.strict = stock.classes, strict
-        self.shard_bytes, self.progress = shard_bytes, progress
+        self.shard_bytes, self.bar = shard_bytes, bar
         self.problems: list[Problem] = []
         self.left_out: set[str] = set()
         self.counts: dict[str, int] = dict.fromkeys(self.classes, 0)
@@ -211,7 +212,7 @@ class _Writer:
 
         total, shards, block, size, writer = 0, 0, [], 0, None
         self.bytes[split] = 0
-        for row in self._rows(split, items):
+        for row in self._rows(items):
             features = self.features = self.features or self._features(row)
             encoded = features.encode_example(row)
             block.append(encoded)
@@ -253,11 +254,9 @@ class _Writer:
             dataset_size=sum(self.bytes[split] for split in rows),
         )
 
-    def _rows(self, split: str, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(items, desc=split, unit="image", disable=not self.progress, leave=False)
-        for item in bar:
+    def _rows(self, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        for item in items:
+            self.bar.update()
             try:
                 rows = list(rows_of(self.layout, item, self.window))
             except BadFile as error:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...bands import SENSORS
 from ...errors import UserError
+from ...settings import progress_bar
 from ..cache import default_cache_dir
 from ..names import missing_split
 from ..parquet import png, write_parquet
@@ -130,21 +131,21 @@ def parse_name(name: str) -> dict[str, int]:
 
 
 def _draw_rows(split: str, size: int, num: int, seed: int, with_nir: bool) -> dict[str, list]:
-    from tqdm.auto import tqdm
-
     part = list(ROWS).index(split)
     columns: dict[str, list[Any]] = {"image": [], "label": [], "mask": [], "objects": []}
     if with_nir:
         columns["nir"] = []
-    for row in tqdm(range(num), desc=f"drawing synthetic {split}", unit="scene", leave=False):
-        label = row % len(CLASSES)
-        image, cover, objects = draw_scene(label, [seed, part, row], size)
-        columns["image"].append(png(image[..., :3], level=1))
-        columns["label"].append(label)
-        columns["mask"].append(png(cover, level=1))
-        columns["objects"].append(objects)
-        if with_nir:
-            columns["nir"].append(png(image[..., 3], level=1))
+    with progress_bar(num, f"drawing {split}", "scene", passing=True) as bar:
+        for row in range(num):
+            label = row % len(CLASSES)
+            image, cover, objects = draw_scene(label, [seed, part, row], size)
+            columns["image"].append(png(image[..., :3], level=1))
+            columns["label"].append(label)
+            columns["mask"].append(png(cover, level=1))
+            columns["objects"].append(objects)
+            if with_nir:
+                columns["nir"].append(png(image[..., 3], level=1))
+            bar.update()
     return columns
 
 

@@ -16,14 +16,15 @@ import yaml
 from accelerate import PartialState
 from transformers import set_seed
 
-from ...backbones.loading import no_progress_bars
 from ...backbones.processor import processor_settings, processor_size
 from ...data import resolve_revision
 from ...data.sampling import hash_indices
 from ...errors import UserError
 from ...evaluation.results import Result, write
 from ...files import claim, replaced, write_json, write_text
+from ...settings import no_progress_bars
 from . import augment
+from .bar import JobBar
 from .card import card
 from .config import FinetuneConfig, protocol_name
 from .data import Split, content_hash
@@ -91,7 +92,11 @@ class Run:
             print(line, file=sys.stderr)
         with self._claimed():
             folds = plan.folds()
-            trainings = [self._training(part, seed, self.output / n) for seed, part, n in folds]
+            with contextlib.closing(JobBar(len(folds), shown=self.state.is_main_process)) as bar:
+                trainings = [
+                    self._training(part, seed, self.output / name, bar)
+                    for seed, part, name in folds
+                ]
             if not self.state.is_main_process:
                 return None
             result = self._result(
@@ -167,19 +172,20 @@ class Run:
         )
 
     def _training(
-        self, plan: Plan, seed: int, folder: Path
+        self, plan: Plan, seed: int, folder: Path, bar: JobBar
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Rows of the test images, and what the result says of this seed."""
         done, checkpoints = folder / "test.json", folder / "checkpoints"
         if not done.is_file():
-            self._train(plan, seed, folder)
+            self._train(plan, seed, folder, bar)
+        bar.training_is_done()
         if self.state.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.state.wait_for_everyone()
         kept = json.loads(done.read_text(encoding="utf-8"))
         return kept["rows"], kept["facts"]
 
-    def _train(self, plan: Plan, seed: int, folder: Path) -> None:
+    def _train(self, plan: Plan, seed: int, folder: Path, bar: JobBar) -> None:
         drawn = plan.draw(seed)
         learner, network = self._learner(plan, drawn.learned, seed)
         learned = drawn.learned
@@ -198,6 +204,7 @@ class Run:
             len(plan.classes),
             folder=str(folder / "checkpoints"),
             seed=seed,
+            bar=bar,
         )
         trainer.finish()
         rows = trainer.rows(self._examples(plan, network, plan.test, range(len(plan.test))))

@@ -11,12 +11,13 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import TrainerState
+from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from ... import schedules
 from ...errors import UserError
 from ..task import Row, Task
 from . import checkpoints
+from .bar import JobBar
 from .config import FinetuneConfig
 from .examples import Examples, collate
 from .learner import Learner, parameter_groups
@@ -194,6 +195,7 @@ def make_trainer(
     *,
     folder: str,
     seed: int,
+    bar: JobBar,
 ) -> FinetuneTrainer:
     """A trainer of one seed.
 
@@ -205,6 +207,7 @@ def make_trainer(
         num_classes: Number of classes K.
         folder: Folder of the checkpoints.
         seed: Seed of the order and the augmentation.
+        bar: The run's bar.
     """
     from accelerate import PartialState
 
@@ -236,20 +239,20 @@ def make_trainer(
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=[name for name in config.report_to if name != _BOARD] or "none",
-        disable_tqdm=False,
+        disable_tqdm=True,
         ddp_find_unused_parameters=False,
     )
     # Without a launcher the Trainer would split batches over all GPUs by torch's DataParallel,
     # which cannot split boxes: several GPUs are accelerate's, one process each.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    callbacks: list[Any] = [_Epoch(train)]
+    callbacks: list[Any] = [_Epoch(train), bar]
     if _BOARD in config.report_to:
         board = TensorBoardCallback()
         board.logging_dir = str(Path(folder).with_name("logs"))  # checkpoints go at the end
         callbacks.append(board)
     if looks and config.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
-    return FinetuneTrainer(
+    trainer = FinetuneTrainer(
         config,
         num_classes,
         model=learner,
@@ -259,6 +262,8 @@ def make_trainer(
         eval_dataset=validation,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # of dicts; the bar tells what is in them
+    return trainer
 
 
 def check_trackers(names: Sequence[str]) -> None:
