@@ -72,11 +72,7 @@ def main(argv: Sequence[str]) -> int:
         if Path(options.output).resolve() in theirs:
             raise UserError(f"{options.output} holds the labels: write the suggestions elsewhere.")
         write_rows(options.output, index, rows, {"label": [""] * len(rows)})
-        print(f"{options.output}: {len(rows)} tiles; write the class of each into its column label")
-        print(
-            f"Next: rs-models classify {options.table} --labels {options.output} "
-            "--output answers.csv"
-        )
+        print(f"{options.output}: {len(rows)} tiles")
     if options.sheet:
         write_sheet(options.sheet, index.pictures(rows, options.images))
         print(f"{options.sheet}: their pictures")

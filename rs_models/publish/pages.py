@@ -2,8 +2,8 @@
 
 `rs-models render [PAGE ...] [--results model_cards/results] [--check]` does it.
 
-The README holds the blocks of `BLOCKS`; the pages of the documentation those of `DOCS_BLOCKS` too,
-which link to nothing outside `docs/`.
+The blocks of `BLOCKS` are for the README and for pages that may link to files of the repository;
+those of `DOCS_BLOCKS` for pages of the documentation too, which link to nothing outside `docs/`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..evaluation.results import Result, read_all, table
 from ..files import write_text
 from ..papers import PAPERS, REVIEWS, Paper, bibtex
 from ..zoo import ZOO, method_of
+from .sheets import datasets, models
 from .tables import headline, plain, readouts
 
 PAGE = Path("README.md")
@@ -286,6 +287,8 @@ def _without_files(block: Callable[[Sequence[Result]], str], results: Sequence[R
 DOCS_BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
     "headline": headline,
     "readouts": readouts,
+    "models": models,
+    "datasets": datasets,
     **{f"docs-{name}": partial(_without_files, BLOCKS[name]) for name in ("methods", "zoo")},
     **{
         f"{name}-{method}": partial(block, method=method)
