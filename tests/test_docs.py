@@ -26,9 +26,36 @@ def _nav(entry) -> list[str]:
     return [page for value in values for page in _nav(value)]
 
 
+class _Loader(yaml.SafeLoader):
+    """Knows the variables that mkdocs reads."""
+
+
+_Loader.add_constructor("!ENV", lambda loader, node: node.value)
+
+
+def _settings() -> dict:
+    return yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)
+
+
 def test_every_page_is_in_the_navigation_and_is_there():
-    nav = _nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    nav = _nav(_settings()["nav"])
     assert sorted(nav) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+
+
+def test_names_in_the_navigation_are_words():
+    """YAML takes a bare FALSE for a truth value."""
+
+    def names(entry):
+        if isinstance(entry, dict):
+            for name, inner in entry.items():
+                yield name
+                yield from names(inner)
+        elif isinstance(entry, list):
+            for inner in entry:
+                yield from names(inner)
+
+    shown = list(names(_settings()["nav"]))
+    assert "FALSE" in shown and all(isinstance(name, str) for name in shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
