@@ -15,6 +15,8 @@ from ..errors import UserError
 from ..papers import PAPERS
 from ..settings import Count, Length, Seed, build, check_ranges, merge
 
+_KINDS = ("probe", "finetune", "geometry")
+
 
 @dataclass
 class Evaluation:
@@ -25,16 +27,25 @@ class Evaluation:
         finetune: Settings of `training/finetune.py`.
         geometry: `{data: ..., images: 1000}`: alignment, uniformity and effective rank of the
             features of test images.
+        decoder: Whether a fine-tuning for masks starts from the run's own decoder, where its method
+            has one, and not from the backbone alone.
     """
 
     probe: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
     geometry: dict[str, Any] | None = None
+    decoder: bool = False
 
     @property
     def fingerprint(self) -> str:
         """Hash of the settings; equal ones measure the same."""
-        text = json.dumps([self.probe, self.finetune, self.geometry], sort_keys=True)
+        settings = [
+            self.probe,
+            self.finetune,
+            self.geometry,
+            *(["decoder"] if self.decoder else []),
+        ]
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -340,11 +351,13 @@ def _evaluation(name: str, value: Any) -> Evaluation:
             f"The setting evaluations.{name} should be a group of settings, not {value!r}"
         )
     evaluation = build(Evaluation, value, f"evaluations.{name}.")
-    kinds = [key for key, settings in vars(evaluation).items() if settings is not None]
+    kinds = [key for key in _KINDS if getattr(evaluation, key) is not None]
     if len(kinds) != 1:
         raise UserError(
             f"The setting evaluations.{name}: give one of probe, finetune and geometry."
         )
+    if evaluation.decoder and evaluation.finetune is None:
+        raise UserError(f"The setting evaluations.{name}.decoder is for finetune: leave it out.")
     if evaluation.probe is not None:
         probe = build(ProbeConfig, copy.deepcopy(evaluation.probe), f"evaluations.{name}.probe.")
         where = ("places",) if probe.data.place else ()

@@ -118,6 +118,9 @@ def _evaluate(job: Job, model: str, evaluation: Evaluation, target: Path) -> Non
         from ..tasks.finetuning.run import finetune
 
         tuning = build(FinetuneConfig, copy.deepcopy(evaluation.finetune))
+        whole = Path(job.folder) / "segmentation"
+        if evaluation.decoder and job.model is None and whole.is_dir():
+            model = str(whole)
         # One seed for all that is random: paired cells share labels, head and order.
         tuning = replace(
             tuning,

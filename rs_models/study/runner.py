@@ -12,6 +12,7 @@ from . import collect
 from .config import Job, StudyConfig, claims_of, jobs_of
 from .data import prepare
 from .measure import is_done
+from .measures import check_measures
 from .workers import devices, run_all
 
 FAILED = "failed.json"
@@ -35,6 +36,7 @@ def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int
     claims = claims_of(config)
     with claim(output, {"command": "study", "name": config.name}, adopts=_earlier):
         jobs = jobs_of(config, prepare(config.data, output / "data"))
+        check_measures(claims, jobs)
         failed = {} if config.collect_only else _run(config, jobs)
         if not config.collect_only:
             _remember(output, jobs, failed)

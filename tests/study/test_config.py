@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from rs_models.errors import UserError
 from rs_models.settings import build, read_yaml
 from rs_models.study.config import StudyConfig, cells_of, claims_of, floors_of, jobs_of
+from rs_models.study.measures import check_measures
 from tests.conftest import ROOT
 
 PROBE = {"probe": {"data": {"name": "$d"}, "protocols": ["knn20"]}}
@@ -132,3 +134,48 @@ def test_the_floor_of_a_cell_is_the_random_weights_of_its_backbone():
         "given": {"model": "rs/tov-resnet18"},
     }
     assert floors_of(config(cells=cells)) == {"b": "random"}
+
+
+def test_a_claim_that_nothing_will_decide_is_refused_before_training():
+    said = {"paper": "tov", "says": "so", "better": "a", "worse": "b"}
+    fine = config(claims=[{**said, "measures": ["synthetic:num=64,size=32/knn20"]}])
+    check_measures(claims_of(fine), jobs_of(fine, DATA))
+    wrong = config(claims=[{**said, "measures": ["synthetic:num=64,size=32/linear-n20"]}])
+    with pytest.raises(UserError, match=r"claims\[0\].measures=.*linear-n20.*cell 'a'.*knn20"):
+        check_measures(claims_of(wrong), jobs_of(wrong, DATA))
+    unmeasured = config(
+        claims=[{**said, "worse": "same-as-a", "measures": fine.claims[0]["measures"]}]
+    )
+    with pytest.raises(UserError, match="same-as-a.*gives nothing"):
+        check_measures(claims_of(unmeasured), jobs_of(unmeasured, DATA))
+
+
+@pytest.mark.parametrize("name", ["study_small", "study_claims"])
+def test_our_studies_measure_what_they_claim_against_random_weights(name):
+    study = build(StudyConfig, read_yaml(ROOT / "training" / "configs" / f"{name}.yaml"))
+    sets = {key: value for key, value in study.data.items() if isinstance(value, str)}
+    folders = [ROOT / value for value in sets.values() if not value.startswith("synthetic")]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        pytest.skip(f"{missing[0].name} is not here")
+    data = {
+        key: str((ROOT / value).resolve()) if (ROOT / value).is_dir() else value
+        for key, value in {**dict.fromkeys(study.data, "synthetic"), **sets}.items()
+    }
+    claims, jobs, floors = claims_of(study), jobs_of(study, data), floors_of(study)
+    check_measures(claims, jobs)
+    for claim in claims:
+        for cell in (claim.better, claim.worse):
+            if name == "study_small" and cell not in floors:
+                continue  # it has no random Swin, so that its claims about one count as not tested
+            random = dataclasses.replace(claim, better=floors[cell], worse=floors[cell])
+            check_measures([dataclasses.replace(random, measures=claim.measures[:1])], jobs)
+
+
+def test_a_decoder_is_for_masks_and_changes_the_fingerprint():
+    few = {"finetune": {"task": "segmentation", "data": {"name": "$d"}, "labels": 4}}
+    own = {**few, "decoder": True}
+    cells = {"a": {"set": {"method": {"name": "rsisc"}}, "evaluate": ["few", "own"]}}
+    (job, _) = jobs_of(config(evaluations={"few": few, "own": own}, cells=cells), DATA)
+    assert job.evaluations["few"].fingerprint != job.evaluations["own"].fingerprint
+    with pytest.raises(UserError, match="decoder is for finetune"):
+        jobs_of(config(evaluations={"few": few, "own": {**PROBE, "decoder": True}}), DATA)
