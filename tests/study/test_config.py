@@ -146,7 +146,7 @@ def test_a_claim_that_nothing_will_decide_is_refused_before_training():
     unmeasured = config(
         claims=[{**said, "worse": "same-as-a", "measures": fine.claims[0]["measures"]}]
     )
-    with pytest.raises(UserError, match="same-as-a.*gives nothing"):
+    with pytest.raises(UserError, match=r"same-as-a.*gives nothing"):
         check_measures(claims_of(unmeasured), jobs_of(unmeasured, DATA))
 
 
@@ -178,4 +178,4 @@ def test_a_decoder_is_for_masks_and_changes_the_fingerprint():
     (job, _) = jobs_of(config(evaluations={"few": few, "own": own}, cells=cells), DATA)
     assert job.evaluations["few"].fingerprint != job.evaluations["own"].fingerprint
     with pytest.raises(UserError, match="decoder is for finetune"):
-        jobs_of(config(evaluations={"few": few, "own": {**PROBE, "decoder": True}}), DATA)
+        jobs_of(config(evaluations={"small": {**PROBE, "decoder": True}}), DATA)
