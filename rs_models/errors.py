@@ -25,6 +25,10 @@ _OF_READING = {
     403: ("this token may not read it: ask for access on its page on the Hub", True),
 }
 
+# What torch says where memory ends: its GPU allocator and CUDA itself, the CPU's allocator, and the
+# status of cuBLAS and cuDNN (CUBLAS_STATUS_ALLOC_FAILED).
+_NO_MEMORY = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
+
 
 class UserError(ValueError):
     """Bad input, told in one sentence that names the file, row or key and says what to do.
@@ -38,6 +42,17 @@ class ServiceError(RuntimeError):
 
     The same command may work later.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or the machine had no memory left.
+
+    Libraries tell it by words: torch has a class of its own for one of the ways a GPU runs out (its
+    allocator), and plain RuntimeErrors for cuBLAS, cuDNN, pinned memory and the CPU.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 @contextmanager

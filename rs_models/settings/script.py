@@ -8,8 +8,13 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import ServiceError, UserError, http_error, server_error
+from ..errors import ServiceError, UserError, http_error, out_of_memory, server_error
 from .output import quiet
+
+_NO_MEMORY = (
+    "No memory was left: work on fewer or smaller images at once (batch_size, --batch-size, "
+    "--tile, --size), or end what else holds memory on this machine and its GPU."
+)
 
 
 def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
@@ -40,6 +45,10 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         return _told(f"A server has closed the connection ({error}): try again later.", 1)
     except RecursionError:
         return _told("What was given is nested too deeply: flatten it.", 2)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return _told(_NO_MEMORY, 2)
     except _library_errors() as error:
         # Libraries write and fetch for us, and some wrap the system's error in one of theirs.
         told = _sentence(error)

@@ -148,6 +148,8 @@ class RunConfig:
         small_maps: On CPU, train convolutions over maps of a few pixels as matrix products, which
             is faster and differs in rounding alone. Not with `compile`.
         sync_batchnorm: BatchNorm statistics over all GPUs.
+        deterministic: On a GPU, only algorithms that give the same bits each time: slower, and a
+            run that was stopped then ends in the weights of one that was not. On CPU it is so.
         seed: Seed of everything random.
         log_every: Steps between two log lines.
         checkpoint_every: Epochs between two checkpoints; with `max_steps` alone, of a tenth each.
@@ -181,6 +183,7 @@ class RunConfig:
     compile: bool = False
     small_maps: bool = True
     sync_batchnorm: bool = True
+    deterministic: bool = False
     seed: Seed = 0
     log_every: Count = 10
     checkpoint_every: Positive = 1.0

@@ -20,7 +20,8 @@ from .config import RunConfig
 MADE = ("checkpoints", "pretraining", "stages")
 # Settings that a run may change when it goes on: they do not change what is learned.
 FREE = {"resume", "dry_run", "output_dir", "log_every", "keep_last", "checkpoint_every"}
-FREE |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data", "small_maps"}
+FREE |= {"trackers", "evaluation", "stop_on_collapse", "stages", "data"}
+FREE |= {"small_maps", "deterministic"}  # they differ in rounding alone
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, out_of_memory
 from ..files import replaced, write_text
 from ..methods.base import SslOutput
 from ..settings import no_progress_bars, progress_bar
@@ -69,7 +70,8 @@ def pretrain(config: RunConfig) -> Path | None:
     with nullcontext() if config.dry_run else claimed(config, stages, accelerator):
         if config.trackers and not config.dry_run:
             accelerator.init_trackers("rs_models", config={"settings": json.dumps(asdict(config))})
-        finished = run_stages(config, stages, accelerator)
+        with repeatable(config.deterministic):
+            finished = run_stages(config, stages, accelerator)
         accelerator.end_training()
     return Path(config.output_dir) / "export" if finished and not config.dry_run else None
 
@@ -92,7 +94,7 @@ def run_stages(config: RunConfig, stages: list[RunConfig], accelerator: Accelera
             finished = run_stage(
                 settings, accelerator, folder, results, previous, recipe=config.recipe()
             )
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise UserError(
@@ -151,6 +153,7 @@ def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
     )
     if accelerator.is_main_process:
         cut_back(stage.folder / KNN_LOG, stage.step)
+    saved = stage.step
     bar = progress_bar(
         stage.total_steps,
         "training",
@@ -158,31 +161,29 @@ def train(stage: Stage, accelerator: Accelerator, stop: StopRequest) -> bool:
         shown=accelerator.is_main_process,
         initial=stage.step,
     )
-    saved = stage.step
-    for micro_batches in stage.feed.steps(stage.step, stage.total_steps):
-        output, loss = optimizer_step(stage, accelerator, micro_batches)
-        stage.step += 1
-        log.add(loss, config.batch_size)
-        bar.update()
-        asked = bool(stop)
-        if stage.step % config.log_every == 0 or stage.step == stage.total_steps:
-            epoch = stage.step / per_epoch
-            log.write(output, bar, step=stage.step, epoch=epoch, lr=stage.rate)
-            if accelerator.num_processes > 1:  # all stop together, or none does
-                flag = torch.tensor([float(asked)], device=accelerator.device)
-                asked = bool(accelerator.reduce(flag, "max").item())
-        elif accelerator.num_processes > 1:
-            asked = False
-        if stage.knn and stage.step % evaluate_every == 0:
-            evaluate_during(stage, accelerator, bar)
-        if stage.step % checkpoint_every == 0 or asked:
-            log.check_pending(stage.step)
-            stage.save(accelerator, log.state)
-            saved = stage.step
-        if asked and stage.step < stage.total_steps:
-            bar.close()
-            return False
-    bar.close()
+    with bar:  # closed by an error too, whose sentence begins a line of its own then
+        for micro_batches in stage.feed.steps(stage.step, stage.total_steps):
+            output, loss = optimizer_step(stage, accelerator, micro_batches)
+            stage.step += 1
+            log.add(loss, config.batch_size)
+            bar.update()
+            asked = bool(stop)
+            if stage.step % config.log_every == 0 or stage.step == stage.total_steps:
+                epoch = stage.step / per_epoch
+                log.write(output, bar, step=stage.step, epoch=epoch, lr=stage.rate)
+                if accelerator.num_processes > 1:  # all stop together, or none does
+                    flag = torch.tensor([float(asked)], device=accelerator.device)
+                    asked = bool(accelerator.reduce(flag, "max").item())
+            elif accelerator.num_processes > 1:
+                asked = False
+            if stage.knn and stage.step % evaluate_every == 0:
+                evaluate_during(stage, accelerator, bar)
+            if stage.step % checkpoint_every == 0 or asked:
+                log.check_pending(stage.step)
+                stage.save(accelerator, log.state)
+                saved = stage.step
+            if asked and stage.step < stage.total_steps:
+                return False
     if saved != stage.step:
         stage.save(accelerator, log.state)
     return True
@@ -263,9 +264,22 @@ def evaluate_during(stage: Stage, accelerator: Accelerator, bar: tqdm) -> None:
     accelerator.wait_for_everyone()
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the host had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Takes only algorithms that give the same bits each time while the block runs, where wanted.
+
+    On CPU they all do. Of a GPU's fastest some add up in the order that threads come in.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    before_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    if wanted:
+        # What cuBLAS asks for (CUDA's documentation, "Results reproducibility").
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=before_warned)
 
 
 def set_threads() -> None:

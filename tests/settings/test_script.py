@@ -53,7 +53,26 @@ def test_files_disks_and_networks_are_one_sentence(error, code, words, capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), TypeError("x"), OSError("no number"), SafetensorError("a header")]
+    "error",
+    [
+        MemoryError("Unable to allocate 4 TiB for an array"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_no_memory_is_one_sentence(error, capsys):
+    assert run_script(raised(error), []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: No memory was left") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(KeyError("x"), TypeError("x"), OSError("no number"), SafetensorError("a header")),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    ],
 )
 def test_a_defect_stays_a_traceback(error):
     with pytest.raises(type(error)):

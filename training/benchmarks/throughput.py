@@ -38,6 +38,13 @@ from rs_models import backbones
 from rs_models.data import build_cache, load
 from rs_models.signals.views import ViewMaker, recipe_from_settings
 from rs_models.trainer.config import DataSettings, RunConfig
+from rs_models.trainer.dry_run import (
+    Measured,
+    PeakMemory,
+    current_memory,
+    expected_memory,
+    free_memory,
+)
 from rs_models.trainer.method import DataInfo, build_method
 from rs_models.trainer.stage import build_stage
 from rs_models.trainer.stopping import StopRequest
@@ -45,6 +52,11 @@ from rs_models.trainer.stopping import StopRequest
 # lightly's SimCLRTransform crops from 0.08 of the area; both sides do the same work.
 VIEWS = {"scale": [0.08, 1.0]}
 WARM_STEPS = 2
+# Of a batch that is sized to the memory: images of the measured steps, the most of a batch (beyond
+# which a card gets no faster), and the part of the free memory that one bare step may take.
+PROBES = (8, 32)
+LARGEST_BATCH = 1024
+SHARE = 0.7
 VIEW_BATCH = 64  # images of a call of our views
 
 
@@ -55,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.peak_of:
         print(json.dumps({"peak_bytes": peak_memory(options)}))
         return 0
+    if options.batch_size == "auto":
+        options.batch_size = fitting_batch(options)
+        argv += ["--batch-size", str(options.batch_size)]  # for the processes of the memory
     have_lightly = importlib.util.find_spec("lightly") is not None
     if not have_lightly:
         print("lightly is not installed (pip install 'lightly==1.6.*'): its sides are left out")
@@ -81,7 +96,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--view-data", default="synthetic:num=128,size=400", help="of the views")
     parser.add_argument("--backbone", default="resnet18", help="one that torchvision has too")
     parser.add_argument("--image-size", type=int, default=96, help="side of the loop's views")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument(
+        "--batch-size", type=batch_size, default=128, help="auto sizes it to the device's memory"
+    )
     parser.add_argument("--precision", default="bf16", choices=["bf16", "no"])
     parser.add_argument("--compile", action="store_true", help="compile our encoder, both sides")
     parser.add_argument("--rounds", type=int, default=5)
@@ -97,7 +114,34 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def batch_size(text: str) -> int | str:
+    """A number of images, or `auto`."""
+    return text if text == "auto" else int(text)
+
+
 # The loop
+
+
+def fitting_batch(options: argparse.Namespace) -> int:
+    """The largest power of two of images whose bare step leaves the device some memory.
+
+    Two small steps are measured and the rest is computed, as a dry run of the trainer does; memory
+    that the loop and its neighbour need beside the step is what `SHARE` leaves.
+    """
+    device = Accelerator().device
+    free = free_memory(device) + current_memory(device)
+    measured: list[Measured] = []
+    for images in PROBES:
+        sized = argparse.Namespace(**{**vars(options), "batch_size": images})
+        with PeakMemory(device) as memory:
+            bare_steps(run_config(sized, "", 1), device)(1)
+            synchronize()
+        measured.append(Measured(images, memory.peak, 0.0))
+    largest = min(LARGEST_BATCH, len(load(options.data, "train")))
+    fits = PROBES[0]
+    while 2 * fits <= largest and expected_memory(measured, 2 * fits) < SHARE * free:
+        fits *= 2
+    return fits
 
 
 def run_config(options: argparse.Namespace, folder: str, steps: int) -> RunConfig:
@@ -367,6 +411,25 @@ def peak_memory(options: argparse.Namespace) -> int:
 
 
 # Figures
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rates of several measurements as text.
+
+    Args:
+        rows: Name of a measurement -> what `measure_loop` gave, and `batch` and `peak_gib`.
+    """
+    lines = [
+        f"{'':<24}{'batch':>7}{'images/s':>11}{'bare encoder':>14}{'ratio':>8}{'peak':>11}",
+    ]
+    for name, figures in rows.items():
+        speed = figures["loop_images_per_second"]
+        loop_rate, bare_rate = (speed[side]["median"] for side in ("loop", "bare"))
+        lines.append(
+            f"{name:<24}{figures['batch']:>7}{loop_rate:>11.1f}{bare_rate:>14.1f}"
+            f"{figures['loop_over_bare']:>8.2f}{figures['peak_gib']:>7.1f} GiB"
+        )
+    return "\n".join(lines)
 
 
 def ratio(speed: dict[str, list[float]], side: str, other: str) -> float | None:
