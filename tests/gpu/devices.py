@@ -15,9 +15,14 @@ NO_GPU = "there is no CUDA device: these checks need one GPU"
 
 def on_devices(*, slow_on_cpu: bool = False):
     """Runs a check on the CPU with the other tests, and on a GPU with `pytest -m gpu`."""
-    marks = [pytest.mark.slow] if slow_on_cpu else []
-    devices = [pytest.param("cpu", marks=marks), pytest.param("cuda", marks=pytest.mark.gpu)]
+    devices = [on("cpu", slow=slow_on_cpu), on("cuda")]
     return pytest.mark.parametrize("device", devices, indirect=True)
+
+
+def on(device: str, *values, slow: bool = False):
+    """One row of a parametrisation that names its device itself."""
+    marks = [pytest.mark.gpu] if device == "cuda" else [pytest.mark.slow] if slow else []
+    return pytest.param(device, *values, marks=marks, id="-".join(map(str, (device, *values))))
 
 
 @contextmanager

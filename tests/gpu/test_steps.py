@@ -18,16 +18,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rs_models.methods import METHODS
 from rs_models.trainer import loop, stage
-from tests.gpu.devices import on_devices, used
+from tests.gpu.devices import on, on_devices, used
 from tests.methods.test_methods import VARIANTS, make, views_of
 from tests.trainer.helpers import tiny
 from tests.trainer.test_methods import settings
 
 STEPS = 3
-# bfloat16 rounds to 2^-9. Some forty layers there and back, each with a rounding of its own that
-# BatchNorm passes on, leave about a tenth of a gradient's length: a cosine of 0.995. A wrong
-# stride, a lost term or a map read in the other memory format leaves nothing that is parallel.
-COSINE = 0.95
+# bfloat16 rounds to 2^-9, some forty times there and back, and a contrastive gradient is what is
+# left over of nearly equal terms. Measured on the CPU with 8 images of 64 pixels: cosines of 0.96
+# to 0.97 to float32's gradient, of FALSE (one pair of the batch is chosen) 0.93, of LaST 1.00, and
+# lengths within 12 %. What a fault does: one dropout mask that differed left 0.15.
+COSINE, LENGTH = 0.85, 0.25
 
 
 def changes_of(name: str, device: torch.device) -> dict:
@@ -37,6 +38,9 @@ def changes_of(name: str, device: torch.device) -> dict:
         # A Swin drops layers at random, and compiled code draws other random numbers.
         changes["backbone"] = "vit_nano"
         changes["method"] = {**changes["method"], "local_size": 32}
+    if name == "glcnet":
+        # Its mask is drawn in the order of memory, which differs between the formats.
+        changes["method"] = {**changes["method"], "dropout": 0.0}
     if device.type == "cuda":
         changes |= {"data": {"name": "synthetic:num=128,size=64"}, "batch_size": 64}
         if name == "sticl":
@@ -68,13 +72,17 @@ def first_steps(folder, device: torch.device, **changes) -> tuple[list[float], t
     return losses, gradients[0]
 
 
-@on_devices(slow_on_cpu=True)
-@pytest.mark.parametrize("compile_", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("name", METHODS)
-def test_bfloat16_points_where_float32_does(device, tmp_path, name, compile_):
+# Compiled, one is enough to know that the check runs: a minute of a core, most of it in a compiler.
+CASES = [on(device, name, "eager", slow=True) for device in ("cpu", "cuda") for name in METHODS]
+CASES += [on("cpu", "tov", "compiled", slow=True)]
+CASES += [on("cuda", name, "compiled") for name in METHODS]
+
+
+@pytest.mark.parametrize(("device", "name", "how"), CASES, indirect=["device"])
+def test_bfloat16_points_where_float32_does(device, tmp_path, name, how):
     changes = changes_of(name, device)
     plain = {"precision": "no", "channels_last": False, "small_maps": False}
-    fast = {"precision": "bf16", "channels_last": True, "compile": compile_}
+    fast = {"precision": "bf16", "channels_last": True, "compile": how == "compiled"}
     with used(device):
         wanted, direction = first_steps(tmp_path, device, **changes, **plain)
         losses, gradient = first_steps(tmp_path, device, **changes, **fast)
@@ -83,7 +91,7 @@ def test_bfloat16_points_where_float32_does(device, tmp_path, name, compile_):
     assert losses[0] == pytest.approx(wanted[0], rel=0.02)
     assert gradient.isfinite().all()
     assert torch.cosine_similarity(gradient, direction, dim=0) > COSINE
-    assert gradient.norm() / direction.norm() == pytest.approx(1, abs=0.1)
+    assert gradient.norm() / direction.norm() == pytest.approx(1, abs=LENGTH)
 
 
 @contextmanager
@@ -107,7 +115,9 @@ def test_synchronised_batchnorm_in_a_group_of_one_changes_nothing(device, tmp_pa
     """
     config = tiny(tmp_path, precision="bf16", small_maps=False)
     several = SimpleNamespace(num_processes=2, device=torch.device("cuda"))
-    alone = make(name, "resnet_nano").to(device).train()
+    dropout = {"dropout": 0.0} if name == "glcnet" else {}
+    alone = make(name, "resnet_nano", **dropout).train()
+    alone.to(device, memory_format=torch.channels_last)
     batch = views_of(alone)
     batch = dataclasses.replace(batch, crops=[crop.to(device) for crop in batch.crops])
     together = stage._network(copy.deepcopy(alone), config, several)
@@ -119,7 +129,6 @@ def test_synchronised_batchnorm_in_a_group_of_one_changes_nothing(device, tmp_pa
         together = copy.deepcopy(alone)
 
     def gradients(network: nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        torch.manual_seed(0)  # dropout
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = network(batch).loss
         loss.backward()
@@ -130,15 +139,14 @@ def test_synchronised_batchnorm_in_a_group_of_one_changes_nothing(device, tmp_pa
         numbers = [0] if device.type == "cuda" else None
         wrapped = DistributedDataParallel(together, device_ids=numbers)
         loss, got = gradients(wrapped)
-        # The same kernels on the same numbers; only the memory format is the trainer's here and
-        # torch's own there, so that a GPU may add up in another order.
-        torch.testing.assert_close(loss, wanted_loss, rtol=0.02, atol=0)
+        # The same kernels on the same numbers: what differs is the order that a GPU adds up in.
+        torch.testing.assert_close(loss, wanted_loss, rtol=0.005, atol=0)
         assert got.keys() == wanted.keys()
         pairs = [(got[key], wanted[key]) for key in wanted if wanted[key] is not None]
         mine, theirs = (
             torch.cat([p.flatten().float() for p in side]) for side in zip(*pairs, strict=True)
         )
-        assert torch.cosine_similarity(mine, theirs, dim=0) > COSINE
+        assert torch.cosine_similarity(mine, theirs, dim=0) > 0.99
 
 
 @pytest.mark.parametrize("name", [*METHODS, *VARIANTS])

@@ -1,21 +1,31 @@
 """SimCLR as a user of lightly 1.6 writes it, to measure ours against.
 
 The parts and their defaults are those of lightly's own example (examples/pytorch/simclr.py): PIL
-views in loader processes, a forward for each view, float32, contiguous memory.
+views in loader processes, a forward for each view, float32, contiguous memory. `Example` is timed
+(throughput.py), `train_simclr` is compared by what it learns (lightly_simclr.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import math
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from lightly_simclr import Cell
+
+# Of both sides of the comparison: SGD with a warm-up and a cosine.
+WARMUP_EPOCHS, WEIGHT_DECAY, MOMENTUM = 1.0, 5e-4, 0.9
 
 
 class JpegViews(torch.utils.data.Dataset):
@@ -118,6 +128,103 @@ class Example:
         """Wake the loader processes: what they have made ahead is still there, as in a long run."""
         for worker in self.workers:
             os.kill(worker, signal.SIGCONT)
+
+
+def train_simclr(options: argparse.Namespace, cell: Cell, folder: Path) -> None:
+    """Trains SimCLR as lightly's documentation builds it, and exports the backbone.
+
+    What the documentation leaves open is as on our side: the backbone, the optimizer with warm-up
+    and cosine, temperature and precision.
+
+    Args:
+        options: The comparison's: data, backbone, size, epochs, batch, temperature, workers.
+        cell: Precision, rate and seed.
+        folder: Where `export/` goes.
+    """
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from tqdm import tqdm
+
+    from rs_models import backbones
+    from rs_models.data import load
+    from rs_models.export import export
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(cell.seed)
+    backbone = backbones.build(options.backbone, image_size=options.size)
+    width = backbones.feature_dim(backbone.config)
+    head = SimCLRProjectionHead(width, width, 128)  # its example: as wide as the features, then 128
+    model = nn.ModuleList([backbone, head]).to(device).train()
+    loader = torch.utils.data.DataLoader(
+        _RowViews(load(options.data, "train"), options.size),
+        batch_size=options.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+    )
+    steps, warmup = options.epochs * len(loader), round(WARMUP_EPOCHS * len(loader))
+    rate = cell.rate * options.batch / 256
+    settings = {"lr": rate, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}
+    optimizer = torch.optim.SGD(model.parameters(), **settings)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    loss_of = NTXentLoss(temperature=options.temperature)
+    for _ in tqdm(range(options.epochs), desc=cell.name, unit="epoch"):
+        for views in loader:
+            with torch.autocast(device.type, torch.bfloat16, enabled=cell.precision == "bf16"):
+                z = [head(backbones.pooled(backbone, view.to(device))) for view in views]
+            loss = loss_of(*(part.float() for part in z))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    export(backbone.cpu().eval(), folder / "export", provenance=_provenance(options), timm=False)
+
+
+def _provenance(options: argparse.Namespace) -> dict[str, Any]:
+    """What the exported backbone says of itself."""
+    from rs_models.version import __version__
+
+    return {
+        "method": "lightly SimCLR",
+        "bands": ["red", "green", "blue"],
+        "value_range": [0, 255],
+        "image_mean": [0.485, 0.456, 0.406],  # of its transform
+        "image_std": [0.229, 0.224, 0.225],
+        "train_size": options.size,
+        "output_stride": 32,
+        "data": options.data,
+        "data_revision": None,
+        "epochs": options.epochs,
+        "version": __version__,
+        "commit": None,
+    }
+
+
+class _RowViews(torch.utils.data.Dataset):
+    """Two views of the images of a data set.
+
+    Args:
+        rows: With an `image`.
+        size: Side of the views in pixels.
+    """
+
+    def __init__(self, rows: Any, size: int) -> None:
+        from lightly.transforms import SimCLRTransform
+
+        self.rows, self.transform = rows, SimCLRTransform(input_size=size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(self.rows[index]["image"].convert("RGB"))
 
 
 def _children() -> set[int]:

@@ -36,6 +36,7 @@ from accelerate import Accelerator
 import rs_models.trainer.loop as loop
 from rs_models import backbones
 from rs_models.data import build_cache, load
+from rs_models.evaluation.processes import processes
 from rs_models.signals.views import ViewMaker, recipe_from_settings
 from rs_models.trainer.config import DataSettings, RunConfig
 from rs_models.trainer.dry_run import (
@@ -128,7 +129,7 @@ def fitting_batch(options: argparse.Namespace) -> int:
     Two small steps are measured and the rest is computed, as a dry run of the trainer does; memory
     that the loop and its neighbour need beside the step is what `SHARE` leaves.
     """
-    device = Accelerator().device
+    device = processes().device
     free = free_memory(device) + current_memory(device)
     measured: list[Measured] = []
     for images in PROBES:
@@ -420,13 +421,13 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         rows: Name of a measurement -> what `measure_loop` gave, and `batch` and `peak_gib`.
     """
     lines = [
-        f"{'':<24}{'batch':>7}{'images/s':>11}{'bare encoder':>14}{'ratio':>8}{'peak':>11}",
+        f"{'':<28}{'batch':>7}{'images/s':>11}{'bare encoder':>14}{'ratio':>8}{'peak':>11}",
     ]
     for name, figures in rows.items():
         speed = figures["loop_images_per_second"]
         loop_rate, bare_rate = (speed[side]["median"] for side in ("loop", "bare"))
         lines.append(
-            f"{name:<24}{figures['batch']:>7}{loop_rate:>11.1f}{bare_rate:>14.1f}"
+            f"{name:<28}{figures['batch']:>7}{loop_rate:>11.1f}{bare_rate:>14.1f}"
             f"{figures['loop_over_bare']:>8.2f}{figures['peak_gib']:>7.1f} GiB"
         )
     return "\n".join(lines)
