@@ -8,10 +8,12 @@ row is read). Plain RGB images stay `datasets.Image`.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +23,8 @@ from datasets.features.features import Array3DExtensionType, register_feature
 
 from ..bands import SENSORS, band_indices, is_numbered, numbered_band, resolve_bands, told_sensor
 from ..errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _MOST_PIXELS = 89_478_485  # Pillow's own limit, where somebody has taken it away
 
@@ -169,13 +173,16 @@ def read_raster(value: dict, bands: Sequence[str]) -> np.ndarray:
         bands: Canonical names; found by the names in the file, else the file has exactly these.
 
     Returns:
-        (H, W, C) in the file's type.
+        (H, W, C) in the file's type; 16-bit values whose scale the file tells as reflectance times
+        10,000.
 
     Raises:
-        UserError: The file lacks one of the bands.
+        UserError: The file lacks one of the bands, or its values are no reflectance.
         CorruptImageError: It cannot be read.
     """
     from rasterio.errors import RasterioError
+
+    from .values import stated_values
 
     content, name = value["bytes"], value["path"] or "an image"
     try:
@@ -192,9 +199,20 @@ def read_raster(value: dict, bands: Sequence[str]) -> np.ndarray:
                     "folder, or write band descriptions into them."
                 )
             indexes = band_indices(have, bands, source=name) if have else range(len(bands))
-            return np.moveaxis(raster.read([i + 1 for i in indexes]), 0, 2)
+            numbers = [i + 1 for i in indexes]
+            values = stated_values(raster, numbers, name)
+            for note in values.notes:
+                _tell_once(note.partition(": ")[2], note)
+            return np.moveaxis(values.stored(raster.read(numbers)), 0, 2)
     except RasterioError as error:
         raise CorruptImageError(f"{name}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _tell_once(kind: str, note: str) -> None:
+    """Warns of what becomes of the values of a kind of tile, with the first one's name."""
+    del kind
+    logger.warning(note)
 
 
 def column_values(column: pa.ChunkedArray) -> list:

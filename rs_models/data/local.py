@@ -14,6 +14,8 @@ from .names import SPLITS, missing_split, split_in, split_of, standard_split
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 TIFF_SUFFIXES = {".tif", ".tiff"}
+# Part of the fingerprint of GeoTIFF tiles: changes with what is made of their values.
+_TILES = ", scaled"
 
 
 class LocalSource:
@@ -237,7 +239,8 @@ def _open_images(layout: Layout, split: str, tiffs: bool, bands: str | Sequence[
     rows = Dataset.from_dict(columns, features=Features(features))
     # Paths, sizes and times stand for the content, so that a changed file gives a new cache.
     stats = ((str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-    state = hashlib.sha256(repr((list(stats), repr(feature), names)).encode()).hexdigest()
+    about = repr(feature) + _TILES * tiffs
+    state = hashlib.sha256(repr((list(stats), about, names)).encode()).hexdigest()
     rows._fingerprint = state[:16]
     return rows
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..bands import band_indices, resolve_bands
 from ..data.columns import raster_bands
+from ..data.values import Values, plan_values
 from ..errors import UserError
 from ..preprocessing import Preprocessing
 from ..rasters import SCENE_DRIVERS, VRT_SUFFIX, is_address, open_raster
 from .sensors import numbered_bands
-from .values import Values, plan_values
 
 
 class CorruptBlockError(UserError):

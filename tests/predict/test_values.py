@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import rasterio
 
+from rs_models.data import load
 from rs_models.errors import UserError
 from rs_models.predict.scene import Scene
 from rs_models.preprocessing import Preprocessing
@@ -167,3 +170,28 @@ def test_where_the_sensor_cannot_be_told_it_is_asked_for(tmp_path, names):
         Scene.open(str(path), RGB)
     with pytest.raises(UserError, match="'spot' is not known"):
         Scene.open(str(path), RGB, sensor="spot")
+
+
+def test_twelve_bit_counts_without_a_tag_are_refused_or_told(tmp_path):
+    counts = np.round(pixels(64, 64) / 255 * 4095).astype(np.uint16)
+    counts[:, :4] = 4095  # saturated, as sensors are
+    scene = write(tmp_path / "s.tif", counts, names=["red", "green", "blue"])
+    with pytest.raises(UserError, match=r"end at 4095, as 12-bit ones do.*--scale 0\.000244"):
+        Scene.open(str(scene), REFLECTANCE)
+    with closing(Scene.open(str(scene), REFLECTANCE, scale=1 / 4095)) as opened:
+        assert opened.read(0, 0, 8, 8)[0][0, 0, 0] == pytest.approx(10_000)
+    dark = write(tmp_path / "d.tif", np.minimum(counts, 3900), names=["red", "green", "blue"])
+    with closing(Scene.open(str(dark), REFLECTANCE)) as opened:
+        assert any("11- or 12-bit counts" in note for note in opened.values.notes)
+
+
+def test_tiles_and_windows_are_reflectance_where_the_file_tells_its_scale(tmp_path, caplog):
+    truth = np.random.default_rng(0).integers(300, 3000, (3, 32, 32))  # x 10,000
+    stored = np.round((truth / 1e4 + 0.2) / 2.75e-5).astype(np.uint16)
+    names = ["red", "green", "blue"]
+    (tmp_path / "tiles").mkdir()
+    write(tmp_path / "tiles/LC08_L2SP_201024_20240501_20240509_02_T1.tif", stored, names=names)
+    image = np.asarray(load(tmp_path / "tiles")[0]["image"])
+    assert image.dtype == np.uint16
+    np.testing.assert_allclose(image.transpose(2, 0, 1), truth, atol=1)
+    assert "Landsat Collection 2" in caplog.text

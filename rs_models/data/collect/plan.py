@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ServiceError, UserError
+from ..values import stated_values
 from .guide import Guide
 from .scenes import GDAL, Scene, check_alike, open_scene
+
+logger = logging.getLogger(__name__)
 
 _MOST_POSITIONS = 20_000_000  # positions are held in memory, about 100 bytes each
 _METRES_A_DEGREE = 111_320.0  # of latitude
@@ -71,7 +75,10 @@ def draw(
             lacks a CRS.
         ServiceError: A server that does not answer.
     """
-    profiles = [_profile(scene) for scene in scenes]
+    told: dict[str, str] = {}
+    profiles = [_profile(scene, told) for scene in scenes]
+    for note in told.values():
+        logger.warning(note)
     check_alike(list(zip(scenes, profiles, strict=True)), bands, any_resolution)
     cells = sum((p.height // tile) * (p.width // tile) for p in profiles)
     if cells > _MOST_POSITIONS:
@@ -130,8 +137,12 @@ class Profile:
     metres: float
 
 
-def _profile(scene: Scene) -> Profile:
+def _profile(scene: Scene, told: dict[str, str]) -> Profile:
     """A scene's header; bands in files of their own are looked at one by one.
+
+    Args:
+        scene: What is looked at.
+        told: Kind of what becomes of values -> the sentence about the first scene of the kind.
 
     Raises:
         UserError: A scene that cannot be read, has no place, or whose bands differ in their grid.
@@ -140,43 +151,60 @@ def _profile(scene: Scene) -> Profile:
     import rasterio
 
     profiles: list[Profile] = []
-    for address, href in zip(scene.addresses, scene.parts or (scene.href,), strict=True):
-        try:
-            with rasterio.Env(**GDAL), open_scene(address) as raster:
-                crs, transform = raster.crs, raster.transform
-                types = sorted(set(raster.dtypes))
-                profiles.append(
-                    Profile(
-                        raster.height,
-                        raster.width,
-                        raster.count,
-                        " and ".join(types),
-                        transform,
-                        crs,
-                        _metres(transform, crs),
-                    )
-                )
-        except UserError as error:
-            if scene.remote:
-                raise ServiceError(f"{href} does not answer ({error}): try later.") from error
-            raise UserError(f"The scene {href} cannot be read: {error}") from error
-        if crs is None:
+    for number, (address, href) in enumerate(
+        zip(scene.addresses, scene.parts or (scene.href,), strict=True)
+    ):
+        with rasterio.Env(**GDAL):
+            try:
+                opened = open_scene(address)
+            except UserError as error:
+                if scene.remote:
+                    raise ServiceError(f"{href} does not answer ({error}): try later.") from error
+                raise UserError(f"The scene {href} cannot be read: {error}") from error
+            with opened as raster:
+                profiles.append(_header(raster))
+                catalogued = scene.scales[number] if scene.scales else None
+                values = stated_values(raster, range(1, raster.count + 1), href, catalogued)
+        for note in values.notes:
+            told.setdefault(note.partition(": ")[2], note)
+        if profiles[-1].crs is None:
             raise UserError(
                 f"The scene {href} does not say where it lies (no CRS): give it one, as gdalwarp "
                 "does from its control points."
             )
-    first = profiles[0]
     if not scene.parts:
-        return first
+        return profiles[0]
+    fine = min(profiles, key=lambda profile: profile.metres)
+    place = scene.parts[profiles.index(fine)]
     for href, profile in zip(scene.parts, profiles, strict=True):
-        if (profile.height, profile.width, profile.crs) != (first.height, first.width, first.crs):
+        if profile.crs != fine.crs or not _same_ground(profile, fine):
             raise UserError(
-                f"{href} has {profile.width} x {profile.height} pixels, {scene.parts[0]} "
-                f"{first.width} x {first.height}: name bands of one resolution."
+                f"{href} has {profile.width} x {profile.height} pixels of {profile.metres:g} m, "
+                f"{place} {fine.width} x {fine.height} of {fine.metres:g} m, and they do not cover "
+                "the same ground: name bands of one grid."
             )
         if profile.count != 1:
             raise UserError(f"{href} has {profile.count} bands: name assets of one band each.")
-    return dataclasses.replace(first, count=len(profiles))
+        if profile.metres > fine.metres:
+            note = f"pixels of {profile.metres:g} m are repeated to {fine.metres:g} m."
+            told.setdefault(note, f"{href}: {note}")
+    return dataclasses.replace(fine, count=len(profiles))
+
+
+def _header(raster: Any) -> Profile:
+    transform, crs = raster.transform, raster.crs
+    types = " and ".join(sorted(set(raster.dtypes)))
+    size = raster.height, raster.width, raster.count
+    return Profile(*size, types, transform, crs, _metres(transform, crs))
+
+
+def _same_ground(one: Profile, other: Profile) -> bool:
+    """Whether two grids begin and end together, within half a pixel of the coarser one."""
+    corners = [
+        np.array([p.transform @ (0, 0), p.transform @ (p.width, p.height)]) for p in (one, other)
+    ]
+    half = max(abs(p.transform.a) for p in (one, other)) / 2
+    return bool((np.abs(corners[0] - corners[1]) <= half).all())
 
 
 def _metres(transform: Any, crs: Any) -> float:

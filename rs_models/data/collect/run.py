@@ -269,7 +269,7 @@ def _job(config: CollectConfig, scenes: list[Scene], names: list[str]) -> dict[s
     free = {"output", "workers", "rate", "retries", "json"}
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in free}
     text = json.dumps([[scene.href for scene in scenes], names], sort_keys=True)
-    return {"format": 2, "scenes found": hashlib.sha256(text.encode()).hexdigest(), **settings}
+    return {"format": 3, "scenes found": hashlib.sha256(text.encode()).hexdigest(), **settings}
 
 
 def _state(output: Path) -> dict[str, Any]:

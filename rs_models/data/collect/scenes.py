@@ -9,7 +9,9 @@ from typing import Any
 
 from ...errors import UserError
 from ..folders import files_below
-from .assets import asset_key
+from ..values import Values, stated_values
+from .assets import asset_key, stated_scale
+from .search import searched
 from .stac import Client, Search, gdal_address, group, items, resolved
 
 _ASSETS = ("visual", "image", "data")
@@ -38,12 +40,15 @@ class Scene:
         name: Name of the STAC item or of the file, for the rows.
         parts: Paths or addresses of the bands where each is a file of its own; empty where `href`
             holds all.
+        scales: Scale and offset of each file that the catalogue says; empty or None where it says
+            none.
     """
 
     href: str
     date: str
     name: str
     parts: tuple[str, ...] = ()
+    scales: tuple[tuple[float, float] | None, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -54,6 +59,48 @@ class Scene:
     def remote(self) -> bool:
         """Whether it is read from a server."""
         return self.addresses[0].startswith("/vsi")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Bands of one file, and what becomes of their values.
+
+    Attributes:
+        raster: Open file.
+        bands: Numbers of its bands to read.
+        values: From stored values to reflectance times 10,000, where the file or catalogue tells.
+    """
+
+    raster: Any
+    bands: list[int]
+    values: Values
+
+
+def sources(scene: Scene, rasters: Sequence[Any], bands: Sequence[int] | None) -> list[Source]:
+    """The bands to keep of a scene, file by file.
+
+    Args:
+        scene: What the rasters were opened from.
+        rasters: Open files, one a band where the scene has parts.
+        bands: Numbers of the bands to keep; None is the first three (all of a scene of parts).
+
+    Raises:
+        UserError: A product whose values are no reflectance.
+    """
+    scales = scene.scales or (None,) * len(rasters)
+    hrefs = scene.parts or (scene.href,)
+    if not scene.parts:
+        own = list(bands or range(1, min(3, rasters[0].count) + 1))
+        return [Source(rasters[0], own, stated_values(rasters[0], own, scene.href, scales[0]))]
+    return [
+        Source(rasters[i - 1], [1], stated_values(rasters[i - 1], [1], hrefs[i - 1], scales[i - 1]))
+        for i in (bands or range(1, len(rasters) + 1))
+    ]
+
+
+def finest(rasters: Sequence[Any]) -> Any:
+    """The file of the smallest pixels, whose grid a scene of several files has."""
+    return min(rasters, key=lambda raster: abs(raster.transform.a))
 
 
 def open_scene(address: str) -> Any:
@@ -103,7 +150,8 @@ def find_scenes(
         files = files_below(folder, _SUFFIXES) if folder.is_dir() else [folder]
         scenes = [Scene(str(path), _tiff_date(path), path.stem) for path in files]
     else:
-        stated = items(where, Client(retries, rate), search)
+        client = Client(retries, rate)
+        stated = searched(where, client, search) if search else items(where, client)
         clear = [item for item in stated if _cloud(item) <= max_cloud]
         if stated and not clear:
             raise UserError(f"Every one of {where}'s items has more than {max_cloud:g} % cloud.")
@@ -129,7 +177,8 @@ def _scene(item: dict[str, Any], base: str, asset: str | None) -> Scene:
         parts = tuple(resolved(base, assets[key]["href"]) for key in keys)
         if not parts:
             raise UserError("The setting asset is empty: name an asset, or several with commas.")
-        return Scene(parts[0], date, name, parts if len(parts) > 1 else ())
+        scales = tuple(stated_scale(item, assets[key]) for key in keys)
+        return Scene(parts[0], date, name, parts if len(parts) > 1 else (), scales)
     rasters = [
         key
         for key, value in assets.items()
@@ -144,7 +193,8 @@ def _scene(item: dict[str, Any], base: str, asset: str | None) -> Scene:
                 "a band (asset=red,green,blue)."
             )
         (chosen,) = rasters
-    return Scene(resolved(base, assets[chosen]["href"]), date, name)
+    scales = (stated_scale(item, assets[chosen]),)
+    return Scene(resolved(base, assets[chosen]["href"]), date, name, (), scales)
 
 
 def _cloud(item: dict[str, Any]) -> float:

@@ -1,11 +1,13 @@
 """STAC catalogues: read politely, and no further than they may lead.
 
-A walk of our own in place of pystac-client, because every request keeps to one rate, and what a
-catalogue of strangers names is looked at before it is asked for.
+Files, catalogues and item collections are walked here; APIs are searched by `search`. Either way
+every request goes through one client, which keeps to one rate, and what a catalogue of strangers
+names is looked at before it is asked for.
 """
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import socket
@@ -43,16 +45,6 @@ class Search:
         """Whether anything is asked for."""
         return any((self.bbox, self.dates, self.collections))
 
-    def query(self) -> str:
-        """The search as the query of an address."""
-        parts = {
-            "bbox": ",".join(f"{part:g}" for part in self.bbox or ()),
-            "datetime": self.dates or "",
-            "collections": ",".join(self.collections or ()),
-            "limit": "100",
-        }
-        return urllib.parse.urlencode({key: value for key, value in parts.items() if value})
-
 
 class Client:
     """Reads JSON, slowly enough and again where it fails."""
@@ -89,9 +81,11 @@ class Client:
                 if error.code not in (408, 429) and error.code < 500:
                     raise UserError(f"{where} answers {error.code} {error.reason}.") from error
                 reason, wait = f"{error.code} {error.reason}", error.headers.get("Retry-After")
+            except http.client.InvalidURL as error:
+                raise UserError(f"{where} is no address ({error}): give a STAC address.") from error
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON ({error}): give a STAC address.") from error
-            except (urllib.error.URLError, OSError) as error:
+            except (OSError, http.client.HTTPException) as error:
                 reason, wait = str(getattr(error, "reason", error)), None
             if attempt < self.retries:
                 asked = float(wait) if wait and wait.isdigit() else 0.5 * 2**attempt
@@ -108,22 +102,19 @@ def _local_json(where: str) -> Any:
         raise UserError(f"{where} is not JSON ({error}): give a STAC file.") from error
 
 
-def items(where: str, client: Client, search: Search) -> list[dict[str, Any]]:
+def items(where: str, client: Client) -> list[dict[str, Any]]:
     """All items under an address, each with `_from`.
 
     Args:
         where: Path or address of a catalogue, collection, item, or item collection.
         client: Reads it.
-        search: Asked of an API; empty walks the links.
 
     Raises:
-        UserError: No STAC, or a search of what is no API.
+        UserError: No STAC.
         ServiceError: A server that does not answer.
     """
     collected: list[dict[str, Any]] = []
     waiting: list[tuple[str, Any]] = [(where, None)]
-    if search:
-        waiting = [(_search_address(where, client, search), None)]
     seen: set[str] = set()
     while waiting:
         address, body = waiting.pop(0)
@@ -150,17 +141,6 @@ def items(where: str, client: Client, search: Search) -> list[dict[str, Any]]:
         for link in links(page, follow):
             waiting.append((resolved(address, link["href"]), link.get("body")))
     return collected
-
-
-def _search_address(where: str, client: Client, search: Search) -> str:
-    page = client.read(where)
-    for link in links(page, ("search",)) if isinstance(page, dict) else ():
-        address = resolved(where, link["href"])
-        return f"{address}{'&' if '?' in address else '?'}{search.query()}"
-    raise UserError(
-        f"{where} is no STAC API (it has no link to a search): leave bbox, dates and collections "
-        "out, or give an API's address."
-    )
 
 
 def links(page: Mapping[str, Any], kinds: Sequence[str]) -> list[dict[str, Any]]:

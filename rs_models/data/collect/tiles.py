@@ -12,7 +12,7 @@ import numpy as np
 
 from ...bands import default_value_range
 from .plan import Candidate
-from .scenes import GDAL, Scene, open_scene
+from .scenes import GDAL, Scene, Source, finest, open_scene, sources
 
 LOOK_SIDE = 8  # means a side by which tiles are compared, so the least side of one
 _OPEN = 8  # scenes that a reader keeps open
@@ -86,22 +86,15 @@ class Reader:
 
     def _read(self, scene: Scene, at: Candidate) -> Tile:
         from rasterio.warp import transform
-        from rasterio.windows import Window
 
         rasters = self._rasters(scene)
-        raster = rasters[0]
-        window = Window(at.column, at.row, self.tile, self.tile)
-        if scene.parts:
-            chosen = [rasters[band - 1] for band in self.bands or range(1, len(rasters) + 1)]
-            pixels = np.stack([part.read(1, window=window) for part in chosen])  # (C, H, W)
-            valid = np.any([part.read_masks(1, window=window) for part in chosen], axis=0)
-        else:
-            bands = self.bands or [1, 2, 3]
-            pixels = raster.read(bands, window=window)  # (C, H, W)
-            flags = {flag.name for band in bands for flag in raster.mask_flag_enums[band - 1]}
-            valid = np.ones(pixels.shape[1:], bool)
-            if flags != {"all_valid"}:
-                valid = raster.read_masks(bands, window=window).any(axis=0)
+        raster = finest(rasters)
+        parts, masks = [], []
+        for source in sources(scene, rasters, self.bands):
+            pixels, mask = _window(source, raster, at, self.tile)
+            parts.append(pixels)
+            masks.append(mask)
+        pixels, valid = np.concatenate(parts), np.any(masks, axis=0)
         half = self.tile / 2
         x, y = raster.transform @ (at.column + half, at.row + half)
         longitude, latitude = transform(raster.crs, "EPSG:4326", [x], [y])
@@ -126,6 +119,32 @@ class Reader:
         """Opens a scene anew next time."""
         for raster in self.own.__dict__.get("rasters", {}).pop(scene.addresses, ()):
             raster.close()
+
+
+def _window(source: Source, grid: Any, at: Candidate, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values (C, side, side) of one file, and where they hold data; coarser pixels are repeated.
+
+    Args:
+        source: File and bands.
+        grid: The open file whose pixels the position counts.
+        at: Position of the tile.
+        side: Side of the tile in pixels.
+    """
+    from rasterio.windows import Window
+
+    across = grid.transform.a / source.raster.transform.a
+    down = grid.transform.e / source.raster.transform.e
+    window = Window(at.column * across, at.row * down, side * across, side * down)
+    shape = (side, side)
+    pixels = source.raster.read(source.bands, window=window, out_shape=(len(source.bands), *shape))
+    flags = {flag.name for band in source.bands for flag in source.raster.mask_flag_enums[band - 1]}
+    valid = np.ones(shape, bool)
+    if flags != {"all_valid"}:
+        masks = source.raster.read_masks(
+            source.bands, window=window, out_shape=(len(source.bands), *shape)
+        )
+        valid = masks.any(axis=0)
+    return source.values.stored(pixels), valid
 
 
 def judge(tile: Tile, max_cloud: float, max_nodata: float) -> str | None:

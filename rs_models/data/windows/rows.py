@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import UserError
 from ..names import IGNORE
 from ..parquet import png
+from ..values import stated_values
 from .settings import Windows, WindowSettings
 from .shapes import Shape, area_shapes, placed, touching
 
@@ -53,6 +54,11 @@ def open_scene(file: Path) -> Any:
             "reflectance x 10000."
         )
     return raster
+
+
+def kept_bands(raster: Any, settings: WindowSettings) -> list[int]:
+    """Numbers of the bands that windows have."""
+    return list(settings.bands or range(1, min(3, raster.count) + 1))
 
 
 def window_rows(
@@ -97,8 +103,10 @@ def _row(
 
     size = settings.size
     cut = Cut(window.column, window.row, size, size)
-    bands = list(settings.bands or range(1, min(3, raster.count) + 1))
-    pixels = np.ascontiguousarray(raster.read(bands, window=cut).transpose(1, 2, 0))
+    bands = kept_bands(raster, settings)
+    values = stated_values(raster, bands, str(window.file))
+    pixels = values.stored(raster.read(bands, window=cut))
+    pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     valid = raster.read_masks(bands, window=cut).any(axis=0)
     if not valid.any():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from ...errors import UserError
 from ...files import replaced, write_text
 from ..folders import files_below
 from ..names import SPLITS
+from ..values import stated_values
 from ..vectors import read_features
-from .rows import Window, open_scene, window_rows
+from .rows import Window, kept_bands, open_scene, window_rows
 from .settings import Windows, WindowSettings
 from .shapes import Shape, area_shapes, labelled_shapes, placed, touching
 from .writing import card, write_split
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".tif", ".tiff", ".vrt")
 _FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -56,7 +60,7 @@ def make_windows(
     if strict and result.left_out:
         reason, count = next(iter(result.left_out.items()))
         raise UserError(f"{labels} has {count} {reason}: repair it, or leave strict off.")
-    files = _usable(_files(Path(scenes)), Path(scenes), strict, result)
+    files = _usable(_files(Path(scenes)), Path(scenes), strict, settings, result)
     windows = [
         Window(number, file, row, column)
         for number, file in enumerate(files)
@@ -85,21 +89,33 @@ def _files(scenes: Path) -> list[Path]:
     return files
 
 
-def _usable(files: Sequence[Path], scenes: Path, strict: bool, result: Windows) -> list[Path]:
+def _usable(
+    files: Sequence[Path], scenes: Path, strict: bool, settings: WindowSettings, result: Windows
+) -> list[Path]:
     """Scenes that can be opened; others of a folder are counted by their name and reason.
+
+    What becomes of stored values is told with the first scene of a kind.
 
     Raises:
         UserError: With `strict` at the first one, else where none can be opened.
     """
     usable: list[Path] = []
+    told: set[str] = set()
     for file in files:
         try:
-            open_scene(file).close()
+            with open_scene(file) as raster:
+                bands = [n for n in kept_bands(raster, settings) if n <= raster.count]
+                notes = stated_values(raster, bands, str(file)).notes
             usable.append(file)
         except UserError as error:
             if strict or not scenes.is_dir() or (file == files[-1] and not usable):
                 raise
             result.left_out[f"scene: {error}".rstrip(".")] += 1
+            continue
+        for note in notes:
+            if (kind := note.partition(": ")[2]) not in told:
+                told.add(kind)
+                logger.warning(note)
     return usable
 
 

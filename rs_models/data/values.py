@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ _PERCENTILES = (2.0, 98.0)  # of a stretch, as QGIS cuts by default
 _WINDOWS, _WINDOW = 5, 128  # a side, for looking at values
 _MOST = 2.0  # reflectance that 98 of 100 pixels stay below, clouds and snow included
 _LEAST = 5e-4  # reflectance that two of 100 pixels reach
+_FULL = (1023, 2047, 4095, 16_383)  # largest values of 10, 11, 12 and 14 bits
+_SATURATED = 3  # pixels that hold it, from which on it is no accident
 _SENTINEL = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{4})")
 _LANDSAT_2 = re.compile(r"L[COTEM]0[4-9]_L2S[PR]_\d{6}_\d{8}_\d{8}_02|C02[_/]T[12]_L2")
 _LANDSAT_1 = re.compile(r"L[COTEM]0[4-9]_L1(?:TP|GT|GS)")
@@ -60,6 +63,12 @@ class Values:
         values = pixels.astype(np.float32) * gains + biases
         np.clip(values, 0, self.top, out=values)
         return np.rint(values).astype(np.uint8) if self.whole else values
+
+    def stored(self, pixels: np.ndarray) -> np.ndarray:
+        """Values (C, H, W) as tiles of a data set store them: reflectance times 10,000, uint16."""
+        if not self.gains:
+            return pixels
+        return np.rint(self.apply(pixels)).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
 
     def record(self) -> list[Any]:
         """What an unfinished output must agree with, as plain JSON."""
@@ -116,6 +125,37 @@ def plan_values(
     return _reflectance(raster, indexes, path, scale, offset)
 
 
+def stated_values(
+    raster: Any,
+    indexes: Sequence[int],
+    path: str,
+    catalogued: tuple[float, float] | None = None,
+) -> Values:
+    """How the stored integers of a 16-bit raster become reflectance times 10,000, by its header.
+
+    What neither tags nor the product's name tell is taken for reflectance times 10,000 already.
+
+    Args:
+        raster: Open rasterio data set.
+        indexes: Numbers of the bands.
+        path: File that the raster was opened from.
+        catalogued: Scale and offset that a catalogue says, for a file that has no tags of them.
+
+    Raises:
+        UserError: Values of fewer bits than 16, or a product that is no reflectance.
+    """
+    if any(raster.dtypes[index - 1] != "uint16" for index in indexes):
+        return Values()
+    tagged = any(_tags(raster, index) != (1.0, 0.0) for index in indexes)
+    if catalogued is not None and not tagged:
+        return _applied([catalogued] * len(indexes), "by the catalogue", path)
+    pairs, why = _stated(raster, indexes, path)
+    if pairs is None:
+        _refuse_bits(raster, indexes, path)
+        return Values()
+    return _applied(pairs, why, path)
+
+
 def _eight_bits(
     raster: Any, indexes: list[int], preprocessing: Preprocessing, path: str, stretch: str | None
 ) -> Values:
@@ -150,25 +190,35 @@ def _eight_bits(
 def _reflectance(
     raster: Any, indexes: list[int], path: str, scale: float | None, offset: float | None
 ) -> Values:
-    tags = [_tags(raster, i) for i in indexes]
     floats = any(np.dtype(raster.dtypes[i - 1]).kind == "f" for i in indexes)
     usual = 1.0 if floats else 1 / REFLECTANCE
     notes: tuple[str, ...] = ()
     if scale is not None or offset is not None:
         factor = usual if scale is None else scale
-        pairs, why = [(factor, offset or 0.0)] * len(indexes), "as given"
-        checked = False
-    elif any(tag != (1.0, 0.0) for tag in tags):
-        pairs, why, checked = tags, "by the file's scale and offset tags", True
-    else:
-        pair, why = _by_product(raster, path)
-        checked = True
-        if pair is None:
-            pair, why = (usual, 0.0), "float reflectance" if floats else ""
-            notes = _doubts(raster, indexes, path, floats)
-        pairs = [pair] * len(indexes)
-    if checked:
-        _check_plausible(raster, indexes, pairs, path, why)
+        return _applied([(factor, offset or 0.0)] * len(indexes), "as given", path)
+    pairs, why = _stated(raster, indexes, path)
+    if pairs is None:
+        pairs, why = [(usual, 0.0)] * len(indexes), "float reflectance" if floats else ""
+        notes = _doubts(raster, indexes, path, floats)
+    _check_plausible(raster, indexes, pairs, path, why)
+    return _applied(pairs, why, path, notes)
+
+
+def _stated(
+    raster: Any, indexes: Sequence[int], path: str
+) -> tuple[list[tuple[float, float]] | None, str]:
+    """Scale and offset of each band by the file's tags, else by its product; None by neither."""
+    tags = [_tags(raster, index) for index in indexes]
+    if any(tag != (1.0, 0.0) for tag in tags):
+        return tags, "by the file's scale and offset tags"
+    pair, why = _by_product(raster, path)
+    return (None if pair is None else [pair] * len(indexes)), why
+
+
+def _applied(
+    pairs: Sequence[tuple[float, float]], why: str, path: str, notes: tuple[str, ...] = ()
+) -> Values:
+    """Scales and offsets as what is made of stored values, with the sentence about it."""
     gains, biases = zip(*((a * REFLECTANCE, b * REFLECTANCE) for a, b in pairs), strict=True)
     if np.allclose(gains, 1, rtol=1e-6) and not any(biases):
         return Values(notes=notes)
@@ -202,13 +252,17 @@ def _doubts(raster: Any, indexes: list[int], path: str, floats: bool) -> tuple[s
     """Refuses integers that are no reflectance times 10,000; notes what cannot be told."""
     if floats:
         return ()
-    for index in indexes:
-        bits = raster.tags(index, ns="IMAGE_STRUCTURE").get("NBITS")
-        if bits:
-            raise UserError(f"{path} holds {bits}-bit values, which are no reflectance: {_ASK}.")
+    _refuse_bits(raster, indexes, path)
     sample = _sample(raster, indexes)
     if not sample.size:
         return ()
+    most = int(sample.max())
+    if most in _FULL and (sample == most).sum() >= _SATURATED:
+        bits = most.bit_length()
+        raise UserError(
+            f"{path} holds values that end at {most}, as {bits}-bit ones do, which are no "
+            f"reflectance: {_ASK}, as in `--scale {1 / most:.3g}`."
+        )
     low, high = np.percentile(sample, [2, 98])
     if low >= 6500 and high <= 45_000:
         raise UserError(
@@ -220,7 +274,19 @@ def _doubts(raster: Any, indexes: list[int], path: str, floats: bool) -> tuple[s
             f"{path}: values begin at about {low:.0f}; if it is Sentinel-2 of baseline 04.00 or "
             "later as published, add --offset -0.1.",
         )
+    if most < _FULL[-2]:
+        return (
+            f"{path}: values end at about {most} and are taken for reflectance times 10,000; if "
+            "they are 11- or 12-bit counts, say so with --scale.",
+        )
     return ()
+
+
+def _refuse_bits(raster: Any, indexes: Sequence[int], path: str) -> None:
+    for index in indexes:
+        bits = raster.tags(index, ns="IMAGE_STRUCTURE").get("NBITS")
+        if bits:
+            raise UserError(f"{path} holds {bits}-bit values, which are no reflectance: {_ASK}.")
 
 
 def _check_plausible(
