@@ -69,7 +69,7 @@ def test_installs_name_extras_that_there_are():
 
 
 def test_every_other_command_is_run_below():
-    known = {"pip", "accelerate", "rs-models", "mkdocs", "pytest"}
+    known = {"pip", "accelerate", "rs-models", "zensical", "pytest"}
     assert {words[0] for words in commands()} <= known
 
 
