@@ -136,6 +136,37 @@ def replaced(folder: str | os.PathLike[str], *, first_stays: bool = False) -> It
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Lets a folder that is not there yet be filled beside its place, by one process at a time.
+
+    Args:
+        folder: The folder; its parent is made where it is missing.
+
+    Yields:
+        An empty folder to fill. If the block raises, nothing of it stays.
+
+    Raises:
+        UserError: The folder exists, or a running process is making it.
+    """
+    folder = Path(folder)
+
+    def check_new() -> None:
+        if folder.exists() or folder.is_symlink():
+            raise UserError(f"{folder} exists: choose another folder, or remove it.")
+
+    check_new()
+    work = folder.with_name(f".{folder.name}.making")
+    with claim(work, {"makes": folder.name}, renews=True, shown=folder):
+        try:
+            with replaced(folder) as partial:
+                yield partial
+                check_new()
+                shutil.rmtree(work)  # before the last rename, after which nothing lies beside it
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def replace_folder(new: Path, final: Path) -> None:
     """Renames a complete folder to its place; an older one is set aside first and removed last."""
     settle(final)
@@ -177,6 +208,7 @@ def claim(
     record: str = "job.json",
     adopts: Callable[[Path], bool] | None = None,
     renews: bool = False,
+    shown: Path | None = None,
 ) -> Iterator[bool]:
     """Holds a folder for one job while it is worked on.
 
@@ -193,6 +225,7 @@ def claim(
             version, say); None takes none.
         renews: Whether what the folder holds of another job is removed for this one, unless a
             process works on it: for folders that hold intermediate work alone.
+        shown: What the sentence about a running process names; None is the folder.
 
     Yields:
         Whether the folder held this job already, so that there may be something to go on with.
@@ -218,7 +251,7 @@ def claim(
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(_held(folder, record)) from None
+        raise UserError(_held(folder, record, shown or folder)) from None
     recorded = True
     try:
         if renews and not _holds(folder, job, record):
@@ -231,14 +264,14 @@ def claim(
         yield recorded
         _let_go(folder / record)
     except BaseException:
-        if not recorded and {path.name for path in folder.iterdir()} <= {record, _LOCK}:
+        if not recorded and {path.name for path in folder.glob("*")} <= {record, _LOCK}:
             (folder / record).unlink(missing_ok=True)
         raise
     finally:
         # Removed while it is held: whoever waits for it finds another file and makes its own.
-        (folder / _LOCK).unlink(missing_ok=True)
-        if is_new:
-            with suppress(OSError):  # something was written
+        if folder.exists():
+            (folder / _LOCK).unlink(missing_ok=True)
+            if is_new and not any(folder.iterdir()):
                 folder.rmdir()
         lock.release()
 
@@ -301,16 +334,12 @@ def _holder() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
 
 
-def _held(folder: Path, record: str) -> str:
-    holder: Mapping[str, Any] = {}
-    with suppress(UserError, OSError):
-        holder = (read_job(folder, record) or {}).get("held_by") or {}
-    who = (
-        f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-        if {"pid", "host", "since"} <= set(holder)
-        else "another process"
-    )
-    return f"{folder} is being worked on by {who}: wait for it, or choose another folder."
+def _held(folder: Path, record: str, shown: Path) -> str:
+    who = "another process"
+    with suppress(UserError, OSError, KeyError, TypeError):
+        holder = (read_job(folder, record) or {})["held_by"]
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    return f"{shown} is being worked on by {who}: wait for it, or choose another folder."
 
 
 def _let_go(path: Path) -> None:
@@ -362,10 +391,9 @@ def _literal(name: str) -> str:
 
 
 def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
     return True

@@ -157,6 +157,39 @@ class Provenance:
                 )
 
 
+# What a network is built and fed by; the rest of the record is told and not used.
+_USED = ("bands", "value_range", "image_mean", "image_std", "train_size", "output_stride")
+_LARGEST_SIDE = 16384  # of a training image, as of any image that is held in memory as a whole
+
+
+def check_used(record: Any, what: str) -> None:
+    """Refuses what cannot be fed to a network in a record that may lack keys or have others.
+
+    Args:
+        record: The `rs_models` of somebody's config.json.
+        what: Begins the sentence.
+
+    Raises:
+        UserError: No dict, or a key of the wrong kind, by name.
+    """
+    if not isinstance(record, Mapping):
+        raise UserError(f"{what} is not an object: see `rs_models.provenance` for its keys.")
+    declared = {item.name: item.metadata["validator"] for item in dataclasses.fields(Provenance)}
+    for key in _USED:
+        if key in record:
+            try:
+                declared[key](record[key])
+                if key == "train_size" and record[key] > _LARGEST_SIDE:
+                    raise ValueError(f"it must be {_LARGEST_SIDE} or less")
+                bands = record.get("bands")
+                if key.startswith("image_") and bands and len(record[key]) != len(bands):
+                    raise ValueError(f"it must be {len(bands)} numbers, one a band")
+            except ValueError as error:
+                raise UserError(f"{what} has '{key}' {record[key]!r}: {error}.") from None
+    if "bands" in record:
+        resolve_bands(record["bands"])
+
+
 PROVENANCE_KEYS = tuple(item.name for item in dataclasses.fields(Provenance))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .papers import PAPERS
 
 # Small models travel with the source tree, laid out as on the Hub.
 CLONE = clone() / "hub"
+_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # no part of it leads out of a folder
 # What a native backbone is loaded for; every head is transformers' or ours.
 # Folders of a run that hold a model; it is called by the run and not by them.
 PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
@@ -206,7 +208,7 @@ def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
         `RS_MODELS_HUB_DIR/<org>/<name>` where that is a folder, else `hub/<org>/<name>` of the
         clone that this package runs from; None where neither is there.
     """
-    if repo_id.count("/") != 1:
+    if not _ID.fullmatch(repo_id):
         return None
     places = (f"datasets/{repo_id}", repo_id) if datasets else (repo_id,)
     root = os.environ.get("RS_MODELS_HUB_DIR")

@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 
 from ..bands import resolve_bands
 from ..errors import ServiceError, UserError, load_error
+from ..provenance import check_used
 from ..settings import no_progress_bars
 from ..zoo import check_id, pinned_revision, resolve
 from .adapt import restem
@@ -144,12 +145,8 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
             f"'{source}' brings code of its own (auto_map in config.json), which is never run "
             "here: use weights of a class that transformers has."
         )
-    record = settings.get("rs_models")
-    if record is not None and not isinstance(record, dict):
-        raise UserError(
-            f"'{source}' has an rs_models in config.json that is not an object: see "
-            "`rs_models.provenance` for its keys."
-        )
+    if settings.get("rs_models") is not None:
+        check_used(settings["rs_models"], f"The rs_models in config.json of '{source}'")
     _check_sizes(settings, source)
     return settings
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..settings import Options
+from ..settings import Options, Share
 
 if TYPE_CHECKING:
     from ..labelling import Answers, Index
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--confidence",
-        type=float,
+        type=Share,
         default=0.5,
         help="probability below which a tile is 'unsure' (default %(default)s)",
     )

@@ -8,6 +8,8 @@ import json
 import sys
 from collections.abc import Sequence
 
+from ..errors import UserError
+
 USAGE = """usage: rs-models collect [--config FILE] [--name value | name=value ...]
 
 Collect tiles for pretraining from a folder of GeoTIFFs or a STAC catalogue of cloud-optimised
@@ -32,7 +34,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Collects from the command line; the exit code."""
+    """Collects from the command line; the exit code.
+
+    Raises:
+        UserError: Bad input, or nothing that could be kept.
+        ServiceError: Network and server troubles.
+    """
     from ..data.collect import CollectConfig, collect
     from ..data.collect.run import report
     from ..settings import parse
@@ -40,4 +47,9 @@ def main(argv: Sequence[str]) -> int:
     config = parse(CollectConfig, argv, usage=USAGE)
     done = collect(config, progress=sys.stderr.isatty())
     print(json.dumps(dataclasses.asdict(done), indent=2) if config.json else report(done, config.n))
+    if not done.tiles:
+        raise UserError(
+            f"No tile of {config.scenes} could be kept: see above what was left out, and change "
+            "the scenes or the settings."
+        )
     return 0

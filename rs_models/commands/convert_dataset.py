@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..settings import Options
+from ..settings import Count, Options, Seed, Side
 
 _EPILOG = """examples:
   rs-models convert-dataset --list
@@ -35,10 +35,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("sources", nargs="*", help="archives or folders")
     options.add_argument("--output", help="folder to write")
     options.add_argument("--strict", action="store_true", help="fail when anything is amiss")
-    options.add_argument("--seed", type=int, default=0, help="of a drawn split (default 0)")
+    options.add_argument("--seed", type=Seed, default=0, help="of a drawn split (default 0)")
     options.add_argument("--splits", help="splits.json of an earlier conversion to follow")
-    options.add_argument("--window", type=int, help="side that images with masks are cut to")
-    options.add_argument("--per-class", type=int, help="keep this many scenes of each class")
+    options.add_argument("--window", type=Side, help="side that images with masks are cut to")
+    options.add_argument("--per-class", type=Count, help="keep this many scenes of each class")
     options.add_argument("--note", default="", help="a sentence for the card, on these files")
     options.add_argument(
         "--push", action="store_true", help="publish the result, see rs-models push"
@@ -76,10 +76,6 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             "Name a data set, its files, and a folder to write: NAME FILES --output DIR."
         )
-    if options.window is not None and options.window < 1:
-        raise UserError(f"--window {options.window} should be 1 or more.")
-    if options.per_class is not None and options.per_class < 1:
-        raise UserError(f"--per-class {options.per_class} should be 1 or more.")
     done = convert(
         options.name,
         options.sources,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..convert_upstream.layouts import UPSTREAM
-from ..settings import Options
+from ..settings import Count, Finite, Options, Side
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,16 +21,18 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--method", choices=UPSTREAM, help="where the keys do not tell it")
     options.add_argument("--bands", help="of the first convolution (default rgb, GLCNet's 4: rgbn)")
     options.add_argument("--data", help="training set, where you know it")
-    options.add_argument("--epochs", type=int, help="of the training (default: the papers')")
-    options.add_argument("--train-size", type=int, help="side of the training images (default 224)")
+    options.add_argument("--epochs", type=Count, help="of the training (default: the papers')")
+    options.add_argument(
+        "--train-size", type=Side, help="side of the training images (default 224)"
+    )
     options.add_argument(
         "--value-range",
         nargs=2,
-        type=float,
+        type=Finite,
         metavar=("LOW", "HIGH"),
         help="stored values of black and full scale (default 0 255)",
     )
-    options.add_argument("--heads", type=int, help="attention heads of a ViT of unusual width")
+    options.add_argument("--heads", type=Count, help="attention heads of a ViT of unusual width")
     options.add_argument("--strict", action="store_true", help="refuse keys that are not expected")
     return options
 

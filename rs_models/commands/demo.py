@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..assets import asset
 from ..errors import UserError
-from ..settings import Options
+from ..settings import Options, Port
 
 _EPILOG = """examples:
   rs-models demo scene-explorer --model outputs/quickstart/export
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", action="append", default=[], help="folder or Hub id, several times for several"
     )
     options.add_argument("--data", help="labelled images to search: folder, Hub id or synthetic")
-    options.add_argument("--port", type=int, help="the first free one from 7860 on if left out")
+    options.add_argument("--port", type=Port, help="the first free one from 7860 on if left out")
     return options
 
 
@@ -53,8 +53,6 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{options.name!r} is no demo: there are {', '.join(spaces())}.")
     if importlib.util.find_spec("gradio") is None:
         raise UserError('Demos need gradio: pip install "rs-models[demo]" first.')
-    if options.port is not None and not 1 <= options.port <= 65535:
-        raise UserError(f"--port {options.port} should be from 1 to 65535.")
     if options.model:
         os.environ["RS_MODELS_DEMO_MODELS"] = ",".join(options.model)
     if options.data:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..errors import UserError
 from ..evaluation.embed import SHARD_ROWS, embed
 from ..evaluation.shards import DTYPES
-from ..settings import Options, duration
+from ..settings import Count, Options, Side, duration
 
 _EPILOG = """examples:
   rs-models embed path/to/tiles --model rs/tov-resnet50 --output embeddings
@@ -39,11 +39,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--output", required=True, help="folder to write")
     options.add_argument("--split", default="train")
     options.add_argument("--revision", help="commit or tag of the data set")
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--size", type=int, help="pixels (default: the model's training size)")
+    options.add_argument("--batch-size", type=Count, default=64)
+    options.add_argument("--size", type=Side, help="pixels (default: the model's training size)")
     options.add_argument("--dtype", choices=DTYPES, default="float32")
     options.add_argument("--columns", nargs="*", help="to copy (default: all that hold no pixels)")
-    options.add_argument("--shard-rows", type=int, default=SHARD_ROWS)
+    options.add_argument("--shard-rows", type=Count, default=SHARD_ROWS)
     options.add_argument("--strict", action="store_true", help="stop at a corrupt image")
     options.add_argument("--json", action="store_true", help="print the outcome as JSON")
     return options

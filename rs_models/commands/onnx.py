@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import UserError
-from ..settings import Options
+from ..settings import Options, Side
 
 _EPILOG = """examples:
   rs-models onnx rs/tov-resnet50 --output tov.onnx
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("source", help="folder, Hub id or timm name")
     options.add_argument("--output", required=True, help="file to write, .onnx")
     options.add_argument(
-        "--size", type=int, help="pixels; a Swin's or UperNet's file is for one size"
+        "--size", type=Side, help="pixels; a Swin's or UperNet's file is for one size"
     )
     options.add_argument("--revision", help="commit or tag of a model on the Hub")
     return options
@@ -44,8 +44,6 @@ def main(argv: Sequence[str]) -> int:
 
     if not options.output.endswith(".onnx"):
         raise UserError(f"--output {options.output} should end in .onnx.")
-    if options.size is not None and options.size < 1:
-        raise UserError(f"--size {options.size} should be 1 or more.")
     done = export_onnx(options.source, options.output, size=options.size, revision=options.revision)
     size = f"images of {done.size[0]} x {done.size[1]} pixels" if done.size else "any image size"
     print(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..settings import Options
+from ..settings import Count, Finite, NotNegative, Number, Options, Positive, Share, Side
 
 _EPILOG = """examples:
   rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--classes", metavar="FIELD", help="with --head: property that names the class (class)"
     )
     options.add_argument(
-        "--point-size", type=int, help="with --head: side in pixels that a point stands for (1)"
+        "--point-size", type=Count, help="with --head: side in pixels that a point stands for (1)"
     )
     options.add_argument("--kind", choices=("classes", "probabilities", "embeddings", "boxes"))
     options.add_argument("--bands", help="names of the file's bands in order, if it has none")
@@ -60,12 +60,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--stretch", metavar="MIN,MAX|percentile", help="values that become black and white (8 bit)"
     )
-    options.add_argument("--scale", type=float, help="reflectance = stored * SCALE + OFFSET")
-    options.add_argument("--offset", type=float, help="reflectance of a stored 0")
-    options.add_argument("--tile", type=int, help="side in pixels (default: 512 or training size)")
-    options.add_argument("--overlap", type=int, help="in pixels (default: a quarter of a tile)")
-    options.add_argument("--batch-size", type=int, default=8)
-    options.add_argument("--threshold", type=float, default=0.5, help="least score of a box")
+    options.add_argument("--scale", type=Positive, help="reflectance = stored * SCALE + OFFSET")
+    options.add_argument("--offset", type=Finite, help="reflectance of a stored 0")
+    options.add_argument("--tile", type=Side, help="side in pixels (default: 512 or training size)")
+    options.add_argument("--overlap", type=Number, help="in pixels (default: a quarter of a tile)")
+    options.add_argument("--batch-size", type=Count, default=8)
+    options.add_argument("--threshold", type=Share, default=0.5, help="least score of a box")
     options.add_argument(
         "--polygons",
         nargs="?",
@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
         help="also polygons of a class map: GeoJSON beside it, or FILE (or its suffix alone) as "
         ".gpkg, .fgb, .parquet, .shp",
     )
-    options.add_argument("--min-area", type=float, default=0.0, help="of polygons, square metres")
+    options.add_argument(
+        "--min-area", type=NotNegative, default=0.0, help="of polygons, square metres"
+    )
     options.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     options.add_argument("--precision", choices=("no", "bf16"), default="no")
     options.add_argument("--restart", action="store_true", help="forget what is unfinished")

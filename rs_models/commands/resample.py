@@ -66,23 +66,24 @@ def main(argv: Sequence[str]) -> int:
     from ..errors import UserError
     from ..evaluation.features import extract
     from ..evaluation.loading import load_encoder
+    from ..files import new_folder
 
     for key in ("data", "model", "output"):
         if not getattr(config, key):
             raise UserError(f"{key} is not set: see rs-models resample --help.")
     output = Path(config.output)
-    if output.exists():
-        raise UserError(f"{output} exists: choose another folder.")
-    rows = load(config.data, config.split)
-    cache = build_cache(rows, cache_dir=default_cache_dir() / "images")
-    skipped = {row for row, _ in cache.skipped}
-    there = [row for row in range(len(rows)) if row not in skipped]
-    encoder = load_encoder(config.model).fit(cache)
-    features = extract(encoder, cache)
-    drawn = feature_balanced_draw(features, config.n, clusters=config.clusters, seed=config.seed)
-    output.mkdir(parents=True)
-    chosen = rows.select([there[i] for i in drawn])
-    write_parquet(chosen, output / "train-00000-of-00001.parquet")
+    with new_folder(output) as folder:
+        rows = load(config.data, config.split)
+        cache = build_cache(rows, cache_dir=default_cache_dir() / "images")
+        skipped = {row for row, _ in cache.skipped}
+        there = [row for row in range(len(rows)) if row not in skipped]
+        encoder = load_encoder(config.model).fit(cache)
+        features = extract(encoder, cache)
+        drawn = feature_balanced_draw(
+            features, config.n, clusters=config.clusters, seed=config.seed
+        )
+        chosen = rows.select([there[i] for i in drawn])
+        write_parquet(chosen, folder / "train-00000-of-00001.parquet")
     print(f"{output}: {len(drawn)} of {len(there)} images, of {config.clusters} clusters")
     print(f"Next: rs-models pretrain --config tov_resnet50 --data.name {output}")
     return 0

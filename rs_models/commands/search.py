@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..settings import Options
+from ..settings import Count, Options
 
 _EPILOG = """examples:
   rs-models search embeddings --like tile_0042.tif -k 50
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--unlike", action="append", default=[], help="a tile to differ from; repeat"
     )
-    options.add_argument("-k", type=int, default=50, help="tiles to find (default %(default)s)")
+    options.add_argument("-k", type=Count, default=50, help="tiles to find (default %(default)s)")
     options.add_argument("--output", help="file of the hits: .csv, .gpkg, .fgb, .parquet, .geojson")
     options.add_argument("--sheet", help="PNG file with the hits' pictures")
     options.add_argument(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..settings import Options
+from ..settings import Count, Options, Seed
 
 _EPILOG = """examples:
   rs-models suggest embeddings -n 20 --output labels.csv --sheet next.png
@@ -28,12 +28,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("table", help="output of rs-models embed")
-    options.add_argument("-n", type=int, default=20, help="tiles to suggest (default %(default)s)")
+    options.add_argument(
+        "-n", type=Count, default=20, help="tiles to suggest (default %(default)s)"
+    )
     options.add_argument(
         "--labels", action="append", default=[], help="CSV file with tile and label; repeat"
     )
     options.add_argument(
-        "--seed", type=int, default=0, help="of the clusters (default %(default)s)"
+        "--seed", type=Seed, default=0, help="of the clusters (default %(default)s)"
     )
     options.add_argument(
         "--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson"
@@ -56,8 +58,6 @@ def main(argv: Sequence[str]) -> int:
     from ..labelling import Index, Labels, suggest
     from ..labelling.answers import write_rows, write_sheet
 
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed} should be 0 or more.")
     index = Index.open(options.table)
     # A file that is still to be written is no mistake at the start.
     started = [file for file in options.labels if Path(file).exists()]

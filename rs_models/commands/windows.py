@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import UserError
-from ..settings import Options
+from ..settings import Count, Options, Seed, Side
 
 _EPILOG = """examples:
   rs-models windows scene.tif landuse.gpkg --classes kind --output outputs/windows
@@ -34,16 +34,16 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--task", choices=("segmentation", "detection"), default="segmentation", help="what to make"
     )
-    options.add_argument("--size", type=int, default=256, help="side of a window (default 256)")
+    options.add_argument("--size", type=Side, default=256, help="side of a window (default 256)")
     options.add_argument(
-        "--block", type=int, default=4, help="windows along a block of one split (default 4)"
+        "--block", type=Count, default=4, help="windows along a block of one split (default 4)"
     )
     options.add_argument("--background", help="class of pixels in no polygon (default: ignored)")
     options.add_argument("--area", help="polygons of what was labelled; nothing is learned outside")
-    options.add_argument("--point-size", type=int, help="side in pixels that a point stands for")
+    options.add_argument("--point-size", type=Count, help="side in pixels that a point stands for")
     options.add_argument("--bands", help="numbers of the bands to keep, 1,2,3 by default")
     options.add_argument("--strict", action="store_true", help="fail when anything is amiss")
-    options.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+    options.add_argument("--seed", type=Seed, default=0, help="of the split (default 0)")
     return options
 
 

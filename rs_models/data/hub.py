@@ -77,7 +77,11 @@ class HubSource:
 
                 return LocalSource(snapshot).splits
         with told(self.hub_id):
-            return list(dict.fromkeys(standard_split(name) for name in self._split_names()))
+            try:
+                names = self._split_names()
+            except ConnectionError as error:
+                raise self._unreachable(error, online=False) from error
+        return list(dict.fromkeys(standard_split(name) for name in names))
 
     def _open(self, split: str, streaming: bool) -> Any:
         from datasets import load_dataset
@@ -115,14 +119,17 @@ class HubSource:
         return get_dataset_split_names(self.hub_id, revision=self.revision, **more)
 
     def _unreachable(self, error: Exception, *, online: bool) -> Exception:
-        if online:
-            return ServiceError(
-                f"The Hub data set {self.hub_id} cannot be fetched: the connection broke "
-                f"({type(error).__name__}); run this again."
+        from huggingface_hub import is_offline_mode
+
+        if is_offline_mode():
+            return UserError(
+                f"The Hub data set {self.hub_id} is not in the local cache, and HF_HUB_OFFLINE is "
+                "set: unset it, or give a local folder."
             )
-        return UserError(
-            f"The Hub data set {self.hub_id} cannot be reached and is not in the local cache: "
-            f"check the network ({type(error).__name__}), or give a local folder."
+        where = "" if online else " and is not in the local cache"
+        return ServiceError(
+            f"The Hub data set {self.hub_id} cannot be fetched{where}: the connection failed "
+            f"({type(error).__name__}); check the network and HF_ENDPOINT, then run this again."
         )
 
 

@@ -65,13 +65,12 @@ def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
 
 def _check(source: Path, partial: Path, config: dict) -> None:
     """Loads both as users do and compares the features of a probe."""
+    models = [backbones.load(str(folder)) for folder in (source, partial)]
     side = int(config["rs_models"]["train_size"])
     generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(2, config["num_channels"], side, side, generator=generator)
+    probe = torch.randn(2, models[0].config.num_channels, side, side, generator=generator)
     with torch.no_grad():
-        whole, small = (
-            backbones.pooled(backbones.load(str(folder)), probe) for folder in (source, partial)
-        )
+        whole, small = (backbones.pooled(model, probe) for model in models)
     if small.dtype != torch.float32:
         raise RuntimeError(f"The weights load as {small.dtype}, not float32.")
     difference = float((whole - small).abs().max() / whole.abs().max().clamp_min(1e-6))

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError
 from .reading import read_yaml, yaml_value
-from .values import build, merge, type_name
+from .values import build, in_range, merge, type_name
 
 T = TypeVar("T")
 _TRUTH = ("true", "false")
@@ -234,16 +234,41 @@ class Options(argparse.ArgumentParser):
     """Arguments of a command that has no settings file, in the same grammar.
 
     `name=value` is `--name value`, `-` and `_` in a name are one, and what is wrong ends in one
-    sentence with what was perhaps meant.
+    sentence with what was perhaps meant. The type of a number says its range, as a setting's does:
+    `type=Count`.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         """Takes what `argparse.ArgumentParser` takes; a word is never completed by guessing."""
+        self.ranges: dict[str, tuple[str, Any]] = {}  # destination -> the option's name, its type
         super().__init__(*args, **{"allow_abbrev": False, **keywords})
 
+    def add_argument(self, *names: Any, **keywords: Any) -> Any:
+        """Takes what argparse takes, and a type with a range."""
+        kind = keywords.get("type")
+        if typing.get_origin(kind) is typing.Annotated:
+            keywords["type"] = typing.get_args(kind)[0]
+        action = super().add_argument(*names, **keywords)
+        if kind is not None:
+            self.ranges[action.dest] = (names[-1], kind)
+        return action
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads the words after bringing each name into the form that was declared."""
-        return super().parse_known_args([self._declared(word) for word in args or []], namespace)
+        """Reads the words after bringing each name into the form that was declared.
+
+        Raises:
+            UserError: A number outside of its range, or a text that holds a null character.
+        """
+        words = [self._declared(word) for word in args or []]
+        if any("\0" in word for word in words):
+            raise UserError("An argument holds a null character: leave it out.")
+        found, left = super().parse_known_args(words, namespace)
+        for destination, (name, kind) in self.ranges.items():
+            value = getattr(found, destination)
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None:
+                    in_range(kind, one, name)
+        return found, left
 
     def _declared(self, word: str) -> str:
         name, equals, value = word.partition("=")

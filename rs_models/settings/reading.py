@@ -11,13 +11,15 @@ import yaml
 from ..assets import asset
 from ..errors import UserError
 
+# Values in a file of settings, far above any of ours: aliases of aliases would fill the memory.
+_MOST_VALUES = 100_000
+
 
 def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Args:
         path: Path of the file, or the name of a recipe that the package brings ("quickstart").
-
         as_written: Whether numbers remember how they were written, for `build`.
 
     Raises:
@@ -25,7 +27,9 @@ def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     """
     source = recipe_path(path)
     try:
-        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)  # nosec B506: a SafeLoader
+        content = _load(source.read_text(encoding="utf-8"))
+    except UserError as error:
+        raise UserError(f"The settings {path} cannot be read: {error}") from error
     except OSError as error:
         raise UserError(f"Cannot read the settings {path}: {error.strerror}.") from error
     except RecursionError as error:
@@ -39,6 +43,23 @@ def read_yaml(path: str | Path, *, as_written: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"The settings {path} must hold `key: value` lines.")
     return content if as_written else plain(content)
+
+
+def _load(text: str) -> Any:
+    content = yaml.load(text, _Loader)  # nosec B506: a SafeLoader
+    if _values(content, {}) > _MOST_VALUES:
+        raise UserError("Aliases repeat what was said too often; write it out.")
+    return content
+
+
+def _values(content: Any, known: dict[int, int]) -> int:
+    """How many values a content holds where each alias is written out; none is."""
+    if not isinstance(content, list | dict):
+        return 1
+    if id(content) not in known:
+        items = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_values(item, known) for item in items)
+    return known[id(content)]
 
 
 def recipe_path(name: str | Path) -> Path:
@@ -76,8 +97,10 @@ def yaml_value(key: str, text: str) -> Any:
         UserError: What is no YAML.
     """
     try:
-        return yaml.load(text, _Loader) if text else None  # nosec B506: a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
+        return _load(text) if text else None
+    except UserError as error:
+        raise UserError(f"Cannot read the value of {key}: {error}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"Cannot read the value of {key}: {text[:80]!r}.") from error
 
 
@@ -95,6 +118,15 @@ class Decimal(float):
 
 class _Loader(yaml.SafeLoader):
     """YAML whose numbers know how they were written, for a setting that is text (`data=2024`)."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A group, each of whose keys stands once."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1 and isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                raise UserError(f"The key {key.value} stands twice (line {line}); keep one.")
+        return super().construct_mapping(node, deep)
 
     def number(self, node: Any, kind: type[Whole | Decimal], plain: Any) -> Any:
         """A number of `kind` with its `text`."""

@@ -56,28 +56,37 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
     """
     hints = typing.get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
-        _in_range(hints[field.name], getattr(settings, field.name), f"{prefix}{field.name}")
+        in_range(hints[field.name], getattr(settings, field.name), f"{prefix}{field.name}")
 
 
-def _in_range(hint: Any, value: Any, key: str) -> None:
-    """Checks one value, and what it holds, against the ranges in its declaration."""
+def in_range(hint: Any, value: Any, key: str) -> None:
+    """Checks one value, and what it holds, against the ranges in its declaration.
+
+    Args:
+        hint: Declared type.
+        value: A value of that type.
+        key: Its name, for the sentence.
+
+    Raises:
+        OutOfRange: Naming the key and the bound.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         check_ranges(value, f"{key}.")
     elif origin is typing.Annotated:
-        _in_range(args[0], value, key)
+        in_range(args[0], value, key)
         for limit in args[1:]:
             limit.check(key, value)
     elif origin in (typing.Union, types.UnionType):
         for option in args:
             if _may_be(option, value):
-                return _in_range(option, value, key)
+                return in_range(option, value, key)
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            _in_range(args[0] if args else Any, item, f"{key}[{i}]")
+            in_range(args[0] if args else Any, item, f"{key}[{i}]")
     elif isinstance(value, dict):
         for name, item in value.items():
-            _in_range(Any, item, f"{key}.{name}")
+            in_range(Any, item, f"{key}.{name}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise OutOfRange(f"{key}={value} should be a finite number.")
     return None
@@ -188,7 +197,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is dict or hint is dict or hint is Any:
         if hint is not Any and not isinstance(value, dict):
             raise UserError(f"{key} should be a group of settings, not {value!r}.")
-        _in_range(Any, value, key)
+        in_range(Any, value, key)
         return plain(value)
     return _scalar(hint, value, key)
 

@@ -86,7 +86,7 @@ def test_a_config_that_is_no_object_is_told(whole, tmp_path, door, text):
         ({"hidden_sizes": [], "depths": []}, "Cannot load"),
         ({"depths": [-1, 1, 1, 1]}, "impossible size"),
         ({"layer_type": "none"}, "Cannot load"),
-        ({"rs_models": "text"}, "rs_models in config.json that is not an object"),
+        ({"rs_models": "text"}, "rs_models in config.json of .* is not an object"),
     ],
 )
 def test_settings_that_no_network_can_have_are_refused(whole, tmp_path, settings, words):

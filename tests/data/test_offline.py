@@ -88,5 +88,5 @@ def test_a_copied_cache_opens_by_id_although_datasets_never_saw_it(repository, t
 
 
 def test_an_id_that_is_nowhere_is_told_in_a_sentence():
-    with pytest.raises(UserError, match="rs/nowhere cannot be reached and is not in the local"):
+    with pytest.raises(UserError, match="rs/nowhere is not in the local cache, and HF_HUB_OFFLINE"):
         load("rs/nowhere")

@@ -316,7 +316,7 @@ def test_streams_have_the_same_rows(tmp_path, layout):
 def test_names_that_are_nowhere():
     with pytest.raises(UserError, match="no folder or file 'eurosat_rbg'"):
         load("eurosat_rbg")
-    with pytest.raises(UserError, match="cannot be reached and is not in the local cache"):
+    with pytest.raises(UserError, match="is not in the local cache, and HF_HUB_OFFLINE is set"):
         load("nobody/nothing-here")
 
 

@@ -3,6 +3,8 @@
     kills = campaign(["finetune", "output_dir={out}/run", ...], tmp_path)
     assert not kills.faults, kills.faults
 
+`campaigns` does so for several commands.
+
 The command runs unbroken once; its file operations below the watched folder are counted. Then, once
 for each of them, it is killed (SIGKILL) before that operation, or in the middle of the write that
 the operation opens, and started again. What then lies there must equal what the unbroken run left,
@@ -23,7 +25,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -110,51 +112,90 @@ class Campaign:
         return [trial.fault for trial in self.trials if trial.fault]
 
 
-def campaign(
-    argv: Sequence[str],
-    folder: Path,
-    *,
-    again: Sequence[str] | None = None,
-    start: Path | None = None,
-    every: int = 1,
-    how: Iterable[str] = ("before", "half"),
-    only: str = "",
-    environment: Mapping[str, str] | None = None,
-    normalise: Callable[[str, bytes], bytes] = undated,
-    timeout: float = 3000,
-) -> Campaign:
-    """Kills a command of `rs-models` at its file operations.
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command of `rs-models` and where it is killed.
 
-    Args:
+    Attributes:
         argv: The command and its arguments; `{out}` is the watched folder. What the command reads
             lies elsewhere.
-        folder: Scratch folder of the test.
         again: The command that goes on, where it is another (`pretrain ... --resume`).
         start: Folder whose files lie in the watched folder before each run.
         every: 1 kills at each operation, 5 at each fifth.
         how: "before" an operation, "half" way through the write that it opens, or both.
         only: Regular expression of the operations to kill at.
-        environment: Further variables.
         normalise: Content to be compared, of a path below the watched folder and a content.
+    """
+
+    argv: Sequence[str]
+    again: Sequence[str] | None = None
+    start: Path | None = None
+    every: int = 1
+    how: Sequence[str] = ("before", "half")
+    only: str = ""
+    normalise: Callable[[str, bytes], bytes] = undated
+
+
+def campaign(
+    argv: Sequence[str],
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 3000,
+    **how: Any,
+) -> Campaign:
+    """Kills one command at its file operations, see `campaigns`.
+
+    Args:
+        argv: The command and its arguments.
+        folder: Scratch folder of the test.
+        environment: Further variables.
+        timeout: Seconds for all of it.
+        **how: Further attributes of `Command`.
+
+    Returns:
+        The operations and the trials.
+    """
+    command = Command(argv=argv, **how)
+    return campaigns({"it": command}, folder, environment=environment, timeout=timeout)["it"]
+
+
+def campaigns(
+    commands: Mapping[str, Command],
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 3000,
+) -> dict[str, Campaign]:
+    """Kills commands at their file operations, all in forks of one process.
+
+    Args:
+        commands: Name -> command.
+        folder: Scratch folder of the test.
+        environment: Further variables.
         timeout: Seconds for all of it.
 
     Returns:
-        The operations and the trials. Temporary files of the command (TMPDIR) are watched too.
+        Name -> the operations and the trials. Temporary files of the commands (TMPDIR) are watched
+        too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    spec = {
-        "argv": list(argv),
-        "again": list(again or argv),
-        "start": str(start) if start else None,
-        "every": every,
-        "how": list(how),
-        "only": only,
-        "folder": str(folder.resolve()),
-    }
-    (folder / "spec.json").write_text(json.dumps(spec))
+    specs = [
+        {
+            "argv": list(command.argv),
+            "again": list(command.again or command.argv),
+            "start": str(command.start) if command.start else None,
+            "every": command.every,
+            "how": list(command.how),
+            "only": command.only,
+            "folder": str((folder / name).resolve()),
+        }
+        for name, command in commands.items()
+    ]
+    (folder / "specs.json").write_text(json.dumps(specs))
     quiet = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.kills", str(folder / "spec.json")],
+        [sys.executable, "-m", "tests.support.kills", str(folder / "specs.json")],
         cwd=ROOT,
         env={**os.environ, **quiet, "PYTHONPATH": str(ROOT), **(environment or {})},
         capture_output=True,
@@ -162,13 +203,17 @@ def campaign(
         timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return {name: _read(folder / name, command) for name, command in commands.items()}
+
+
+def _read(folder: Path, command: Command) -> Campaign:
     report = json.loads((folder / "report.json").read_text())
     keep = folder / "kept"  # contents by hash, for `normalise`
 
     def content(path: str, key: str) -> str:
         if key == "folder":
             return key
-        return hashlib.sha256(normalise(path, (keep / key).read_bytes())).hexdigest()
+        return hashlib.sha256(command.normalise(path, (keep / key).read_bytes())).hexdigest()
 
     whole = {path: content(path, key) for path, key in report["unbroken"]["files"].items()}
     trials = []
@@ -350,14 +395,19 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _main(path: Path) -> None:
-    spec = json.loads(path.read_text())
+    for spec in json.loads(path.read_text()):
+        _campaign(spec)
+
+
+def _campaign(spec: Mapping[str, Any]) -> None:
     folder = Path(spec["folder"])
+    folder.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(folder / "work" / "tmp")
     # Once for what it imports, so that forks find it there; once more to be counted.
     _fresh(folder, spec["start"])
     code, said, _, modules = _run(spec["argv"], folder)
     if code:
-        raise SystemExit(f"the unbroken command ends with {code}: {said[-2000:]}")
+        raise SystemExit(f"{spec['argv']}, unbroken, ends with {code}: {said[-2000:]}")
     for module in modules:
         if module not in sys.modules and module != "__main__":
             with suppress(Exception):

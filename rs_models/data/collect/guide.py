@@ -150,7 +150,6 @@ class _Polygons:
         self.shapes = [(geometry, self.names.index(name)) for geometry, name in shapes]
 
     def classes(self, transform: Any, crs: Any, height: int, width: int) -> np.ndarray:
-        from rasterio.errors import RasterioError
         from rasterio.features import rasterize
         from rasterio.warp import transform_geom
 
@@ -159,17 +158,13 @@ class _Polygons:
                 (transform_geom(self.crs, crs, geometry), number)
                 for geometry, number in self.shapes
             ]
-            return rasterize(
-                placed,
-                out_shape=(height, width),
-                transform=transform,
-                fill=NONE,
-                dtype="int16",
-            )
-        except (RasterioError, ValueError) as error:
-            raise UserError(f"The guide's polygons cannot be placed ({error}): repair them.") from (
-                error
-            )
+        except Exception as error:  # GDAL raises many types where a point has no place
+            raise UserError(
+                f"The guide's polygons cannot be placed ({error}): repair them."
+            ) from error
+        return rasterize(
+            placed, out_shape=(height, width), transform=transform, fill=NONE, dtype="int16"
+        )
 
 
 def _polygons(geometry: Any) -> Iterator[dict[str, Any]]:

@@ -177,6 +177,8 @@ def resolved(base: str, href: str) -> str:
     Raises:
         UserError: A link that leads where it may not.
     """
+    if "\0" in urllib.parse.unquote(href):
+        raise UserError(f"{base} names {href!r}, which holds a null character: it is damaged.")
     bucket = href.startswith(tuple(_BUCKETS))
     if not is_url(base):
         if is_url(href) or bucket:

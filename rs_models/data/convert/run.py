@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import replaced, sha256
+from ...files import new_folder, sha256
 from ...settings import progress_bar
 from .card import dataset_card
 from .items import Inventory, Item, rows_of, take_stock
@@ -84,9 +84,7 @@ def convert(
             layout, or with `strict` anything amiss.
     """
     layout, output = _layout(name, per_class, note), Path(output)
-    if output.exists():
-        raise UserError(f"{output} exists: choose another folder, or remove it.")
-    with replaced(output) as partial:
+    with new_folder(output) as partial:
         scratch = partial / _UNPACKED
         stock = take_stock(layout, gather(sources, scratch))
         if not stock.items:

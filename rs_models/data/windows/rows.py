@@ -99,15 +99,21 @@ def _row(
     settings: WindowSettings,
     counts: Counter[str],
 ) -> dict[str, Any] | None:
+    from rasterio.errors import RasterioError
     from rasterio.windows import Window as Cut
 
     size = settings.size
     cut = Cut(window.column, window.row, size, size)
     bands = kept_bands(raster, settings)
     values = stated_values(raster, bands, str(window.file))
-    pixels = values.stored(raster.read(bands, window=cut))
+    try:
+        pixels = values.stored(raster.read(bands, window=cut))
+        valid = raster.read_masks(bands, window=cut).any(axis=0)
+    except RasterioError as error:
+        raise UserError(
+            f"{window.file} is damaged: its rows from {window.row} on cannot be read; get it again."
+        ) from error
     pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    valid = raster.read_masks(bands, window=cut).any(axis=0)
     if not valid.any():
         return None
     near = np.flatnonzero(touching(lying[1], window.row, window.column, size)).tolist()

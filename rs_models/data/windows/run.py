@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import replaced, write_text
+from ...files import new_folder, write_text
 from ..folders import files_below
 from ..names import SPLITS
 from ..values import stated_values
@@ -50,29 +50,27 @@ def make_windows(
         UserError: Files that cannot be used, or labels that do not reach the scenes; with `strict`
             anything that would be left out.
     """
-    if Path(output).exists():
-        raise UserError(f"{output} exists: choose another folder, or remove it.")
     if settings.size < 16 or settings.block < 1:
         raise UserError("--size is 16 or more and --block 1 or more: change them.")
-    features, crs = read_features(str(labels))
-    shapes, classes, result = labelled_shapes(features, settings, str(labels), str(output))
-    areas = read_features(str(area)) if area is not None else None
-    if strict and result.left_out:
-        reason, count = next(iter(result.left_out.items()))
-        raise UserError(f"{labels} has {count} {reason}: repair it, or leave strict off.")
-    files = _usable(_files(Path(scenes)), Path(scenes), strict, settings, result)
-    windows = [
-        Window(number, file, row, column)
-        for number, file in enumerate(files)
-        for row, column in _labelled(file, shapes, crs, areas, settings)
-    ]
-    if not windows:
-        raise UserError(
-            f"No feature of {labels} lies in a whole window of {scenes}: check the coordinate "
-            f"systems, or take a smaller --size than {settings.size}."
-        )
-    splits = split_by_place(windows, settings)
-    with replaced(output) as folder:
+    with new_folder(output) as folder:
+        features, crs = read_features(str(labels))
+        shapes, classes, result = labelled_shapes(features, settings, str(labels), str(output))
+        areas = read_features(str(area)) if area is not None else None
+        if strict and result.left_out:
+            reason, count = next(iter(result.left_out.items()))
+            raise UserError(f"{labels} has {count} {reason}: repair it, or leave strict off.")
+        files = _usable(_files(Path(scenes)), Path(scenes), strict, settings, result)
+        windows = [
+            Window(number, file, row, column)
+            for number, file in enumerate(files)
+            for row, column in _labelled(file, shapes, crs, areas, settings)
+        ]
+        if not windows:
+            raise UserError(
+                f"No feature of {labels} lies in a whole window of {scenes}: check the coordinate "
+                f"systems, or take a smaller --size than {settings.size}."
+            )
+        splits = split_by_place(windows, settings)
         for split in SPLITS:
             rows = window_rows(splits[split], shapes, crs, areas, classes, settings, result, split)
             write_split(folder, split, rows, classes, settings, result)

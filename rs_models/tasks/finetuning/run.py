@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from accelerate import PartialState
 from transformers import set_seed
 
 from ...backbones.processor import processor_settings, processor_size
 from ...data import resolve_revision
 from ...data.sampling import hash_indices
 from ...errors import UserError
+from ...evaluation.processes import processes
 from ...evaluation.results import Result, write
 from ...files import claim, replaced, write_json, write_text
 from ...settings import no_progress_bars
@@ -80,7 +80,7 @@ class Run:
         """Keeps the plan; nothing is written."""
         self.plan, self.config, self.command = plan, plan.config, command
         self.output = Path(plan.config.output_dir)
-        self.state = PartialState()
+        self.state = processes()
 
     def all(self) -> Result | None:
         """Every training, the model and the result; None on processes beside the first."""
@@ -354,7 +354,7 @@ def _earlier(folder: Path, job: dict[str, Any]) -> bool:
         return False
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeError):
         settings = None
     if not isinstance(settings, dict):  # killed while it was written, before all else
         return not any(folder.glob("*-*/*"))

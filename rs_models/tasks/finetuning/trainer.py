@@ -209,9 +209,9 @@ def make_trainer(
         seed: Seed of the order and the augmentation.
         bar: The run's bar.
     """
-    from accelerate import PartialState
+    from ...evaluation.processes import processes
 
-    together = config.batch_size * PartialState().num_processes
+    together = config.batch_size * processes().num_processes
     batches = max(1, len(train) // together)  # see `get_train_dataloader`
     steps = config.max_steps or max(1, math.ceil(config.epochs * batches))
     every = max(1, steps // config.evaluations)

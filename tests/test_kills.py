@@ -1,0 +1,118 @@
+"""A kill at any file operation of any command that writes: it goes on and ends the same.
+
+`embed` and `finetune` have their own tables, beside their tests.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.kills import Campaign, Command, campaigns, undated
+from tests.support.world import build_world, tiles_of
+
+PRETRAIN = [
+    *("pretrain", "--method.name", "tov", "--backbone", "resnet_nano", "--image_size", "32"),
+    *("--data.name", "synthetic:num=12,size=32", "--batch_size", "6", "--epochs", "2"),
+    *("--log_every", "2", "--checkpoint_every", "0.5", "--output_dir", "{out}/run"),
+    *("--evaluation.every", "1", "--evaluation.limit", "8", "--resume"),
+]
+
+
+def steady(path: str, content: bytes) -> bytes:
+    """A file's content without instants, and without how long things took."""
+    if path.endswith(("metrics.jsonl", "knn.jsonl")):
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            line.pop("images_per_second", None)
+        return json.dumps(lines).encode()
+    if path.endswith("tiles/state.json"):
+        state = json.loads(content)
+        state["done"].pop("seconds")
+        return json.dumps(state).encode()
+    return undated(path, content)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """What the commands read."""
+    return build_world(tmp_path_factory.mktemp("world"))
+
+
+def commands(world: Path) -> dict[str, Command]:
+    """Each command that writes, on inputs that are as small as they can be."""
+    model, scene, table = world / "model", world / "scenes" / "s0.tif", world / "table"
+    like = tiles_of(world)[0]
+    argv = {
+        "pretrain": PRETRAIN,
+        "collect": [
+            *("collect", "--scenes", world / "scenes", "--guide", world / "land.geojson"),
+            *("--field", "kind", "--n", "6", "--tile", "32", "--shard", "2"),
+            *("--duplicates", "true", "--output", "{out}/tiles"),
+        ],
+        "embeddings": [
+            *("predict", scene, "--model", model, "--tile", "64", "--overlap", "0"),
+            *("--output", "{out}/map.tif"),
+        ],
+        "polygons": [
+            *("predict", scene, "--model", world / "classifier", "--tile", "64", "--polygons"),
+            *("--overlap", "0", "--output", "{out}/map.tif"),
+        ],
+        "convert-dataset": [
+            *("convert-dataset", "rsscn7", world / "rsscn7.zip", "--output", "{out}/set"),
+        ],
+        "windows": [
+            *("windows", world / "scenes", world / "land.geojson", "--classes", "kind"),
+            *("--size", "32", "--block", "1", "--output", "{out}/set"),
+        ],
+        "resample": [
+            *("resample", "--data", world / "tiles", "--model", model, "--n", "4"),
+            *("--clusters", "2", "--output", "{out}/few"),
+        ],
+        "classify": [
+            *("classify", table, "--labels", world / "labels.csv", "--output", "{out}/answers.csv"),
+            *("--save", "{out}/classifier"),
+        ],
+        "suggest": [
+            *("suggest", table, "-n", "3", "--output", "{out}/next.csv", "--sheet", "{out}/n.png"),
+        ],
+        "search": [
+            *("search", table, "--like", like, "-k", "3", "--output", "{out}/hits.csv"),
+            *("--sheet", "{out}/hits.png"),
+        ],
+        "evaluate": [
+            *("evaluate", "--model", model, "--data.name", "synthetic:num=24,size=32"),
+            *("--protocols", "[knn5]", "--output_dir", "{out}/results"),
+        ],
+        "export": ["export", model, "{out}/small", "--half"],
+        "onnx": ["onnx", model, "--output", "{out}/model.onnx"],
+        "card": ["card", model, "--output", "{out}/card"],
+    }
+    return {
+        name: Command(argv=[str(part) for part in words], normalise=steady)
+        for name, words in argv.items()
+    }
+
+
+def harmed(results: dict[str, Campaign]) -> list[str]:
+    return [f"{name}: {fault}" for name, result in results.items() for fault in result.faults]
+
+
+def test_a_kill_here_and_there_loses_nothing(world, tmp_path):
+    """A few of the slow test's kills, of the commands that compute least."""
+    some = {"collect": 20, "windows": 12, "convert-dataset": 30, "classify": 10}
+    table = {name: replace(commands(world)[name], every=every) for name, every in some.items()}
+    results = campaigns(table, tmp_path)
+    assert all(result.trials for result in results.values())
+    assert not harmed(results), "\n\n".join(harmed(results))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_kill_at_any_file_operation_loses_nothing(world, tmp_path):
+    results = campaigns(commands(world), tmp_path)
+    assert not harmed(results), "\n\n".join(harmed(results))
+    assert sum(len(result.trials) for result in results.values()) > 200
