@@ -105,7 +105,7 @@ class FalseForPreTraining(MultiCropModel):
             suspects = suspected_false_negatives(z1, z2, temperature=config.temperature, **how)
             loss = multi_crop_nt_xent(z, views=views, suspects=suspects, **weights)
         terms = recalibrated(suspects & (config.confidence > 0), batch.labels)
-        return SslOutput(loss=loss, terms=terms, embeddings=h.detach()[: len(z1)])
+        return self.learned(loss, terms, h, batch)
 
 
 @torch.no_grad()

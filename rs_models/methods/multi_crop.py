@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..signals.view_settings import Recipe
 from ..signals.views import ViewBatch
-from .base import SslConfig, SslModel
+from .base import SslOutput
+from .distillation import DistillationConfig, DistilledModel
 
 
 @strict
-class MultiCropConfig(SslConfig):
-    """Settings of small crops; none by default, which is each paper's two views.
+class MultiCropConfig(DistillationConfig):
+    """Settings of small crops and of distillation; neither by default, as in each paper.
 
     Args:
         local_views: Small crops an image beside its two views.
@@ -42,8 +43,8 @@ class MultiCropConfig(SslConfig):
         )
 
 
-class MultiCropModel(SslModel):
-    """A method over two views that can learn from small crops too."""
+class MultiCropModel(DistilledModel):
+    """A method over two views that can learn from small crops and from teachers too."""
 
     config_class = MultiCropConfig
 
@@ -67,3 +68,24 @@ class MultiCropModel(SslModel):
     def view_features(self, batch: ViewBatch) -> Tensor:
         """Pooled features of all views, view-major: (V*B, D)."""
         return torch.cat([self.features(crop) for crop in batch.crops])
+
+    def learned(
+        self, loss: Tensor, terms: dict[str, Tensor], features: Tensor, batch: ViewBatch
+    ) -> SslOutput:
+        """The output of a step, to whose loss the teachers add theirs.
+
+        Args:
+            loss: Scalar, the method's own.
+            terms: What is logged beside it.
+            features: (V*B, D) of all views, from `view_features`.
+            batch: The views.
+        """
+        config = self.config
+        images = len(features) // (2 + config.local_views)
+        if config.teachers:
+            # The two views come first; small crops are too small for teachers.
+            both = slice(0, 2 * images)
+            distillation = self.distillation(features[both], batch.crops[0][both])
+            loss = loss + config.distillation_weight * distillation
+            terms = {**terms, "distillation": distillation.detach()}
+        return SslOutput(loss=loss, terms=terms, embeddings=features.detach()[:images])

@@ -87,6 +87,10 @@ class RsiscConfig(MultiCropConfig):
                 self.local_views > 0 and self.signal != "instance_discrimination",
                 f"0 with {self.signal}, which learns from one view",
             ),
+            teachers=(
+                len(self.teachers) > 0 and self.signal != "instance_discrimination",
+                f"left out with {self.signal}, which learns from one view",
+            ),
         )
         if self.signal == "relative_position":
             permutation_table(self.puzzle_grid, self.permutations)
@@ -151,7 +155,7 @@ class RsiscForPreTraining(MultiCropModel):
         h = self.view_features(batch)  # (V*B, D)
         z = self.projector(h)
         loss = multi_crop_nt_xent(z, views=views, temperature=self.config.temperature)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(h) // views])
+        return self.learned(loss, {}, h, batch)
 
     def _inpaint(self, x: Tensor) -> SslOutput:
         """Hides the central square of half height and width, and fills it."""

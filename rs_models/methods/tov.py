@@ -90,4 +90,4 @@ class TovForPreTraining(MultiCropModel):
         h = self.view_features(batch)  # (V*B, D)
         z = self.projector(h)  # (V*B, projector_dim)
         loss = multi_crop_nt_xent(z, views=views, temperature=self.config.temperature)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[: len(h) // views])
+        return self.learned(loss, {}, h, batch)

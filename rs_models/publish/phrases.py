@@ -53,6 +53,13 @@ def learned(method: str, run: Mapping[str, Any]) -> str:
         run: The run's settings; what is not in them is the default.
     """
     settings = run.get("method", {})
+    teachers = [str(name) for name in settings.get("teachers", ())]
+    also = f"; and what {' and '.join(teachers)} see in an image" if teachers else ""
+    return _own(method, run, settings) + also
+
+
+def _own(method: str, run: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What a run learned by its method's own loss."""
     if method == "rsisc":
         return _SIGNALS[settings.get("signal", "instance_discrimination")]
     if method == "tov":

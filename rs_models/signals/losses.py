@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gather import gather_with_grad
+from .gather import gather_with_grad, mean_over_processes
 
 
 def nt_xent(
@@ -333,3 +333,26 @@ def masked_reconstruction(
     inside = (error * hidden).sum() / hidden.sum().clamp_min(1)
     outside = (error * (1 - hidden)).sum() / (1 - hidden).sum().clamp_min(1)
     return (1 - visible_weight) * inside + visible_weight * outside
+
+
+def feature_distillation(prediction: Tensor, target: Tensor) -> Tensor:
+    """How far predictions point away from a teacher's features.
+
+    Features of a rectified network are all positive and alike, so that a constant would come close
+    to them: they are standardised over the global batch, channel by channel, and what is compared
+    is what tells its images apart.
+
+    Args:
+        prediction: (N, D) on this process.
+        target: (N, D) features of a teacher of the same views, no gradient.
+
+    Returns:
+        Scalar float32, 1 minus the mean cosine of this process's pairs: 0 to 2, and 1 of a constant
+        prediction.
+    """
+    target = target.detach().float()
+    centred = target - mean_over_processes(target.mean(dim=0))
+    spread = mean_over_processes(centred.square().mean(dim=0)).sqrt()
+    # A channel that is silent in the whole batch is 0 over any spread.
+    standard = centred / spread.clamp_min(1e-6)
+    return 1 - F.cosine_similarity(prediction.float(), standard, dim=1).mean()

@@ -246,6 +246,8 @@ class RunConfig:
                     group["name"] = _placeless(group["name"])
             if stage.get("init_from") is not None:
                 stage["init_from"] = _placeless(stage["init_from"])
+            if teachers := stage.get("method", {}).get("teachers"):
+                stage["method"]["teachers"] = [_placeless(teacher) for teacher in teachers]
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def check(self) -> None:

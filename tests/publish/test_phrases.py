@@ -22,6 +22,7 @@ from rs_models.publish.phrases import learned
             "balanced",
         ),
         ("tov", {"data": {"sampling": "class_balanced"}}, "balanced", "then"),
+        ("tov", {"method": {"teachers": ["rs/a", "rs/b"]}}, "what rs/a and rs/b see", "then"),
         ("false", {}, "counts as the same one", "queue"),
         ("false", {"method": {"confidence": 0}}, "two views", "counts as the same one"),
         ("sticl", {"method": {"transfer_probability": 0.0}}, "queue", "colours"),
