@@ -16,6 +16,7 @@ _EPILOG = """examples:
   rs-models check my_images/
   rs-models check masks.parquet --mask-values '{0: 0, 255: 1}'
   rs-models check scene.tif
+  rs-models check labels.gpkg
 
 Nothing is written. Exit codes: 0 nothing is amiss, 1 network or server, 2 problems."""
 
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("data", help="folder, Parquet file, Hub id, or a raster")
+    options.add_argument("data", help="folder, Parquet file, Hub id, a raster, or a vector file")
     options.add_argument("--revision", help="commit, tag or branch of a Hub data set")
     options.add_argument("--bands", help="names of the bands, where the data does not tell")
     options.add_argument("--columns", help="our column names to the data's: '{label: class}'")

@@ -5,41 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ServiceError, UserError
+from .check_file import LOOKS, Report, look_at_file
 from .names import IGNORE
 
 _SAMPLE = 200  # images of a split that are read
-_SIDE = 512  # pixels of a scene that are read along a side
-_SCENES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
-
-
-@dataclass
-class Report:
-    """What was seen.
-
-    Attributes:
-        name: Path or id.
-        facts: (title, what was seen), in order.
-        problems: What would be refused, or is left out, and why.
-    """
-
-    name: str
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def text(self) -> str:
-        """One screen for people."""
-        width = max((len(title) for title, _ in self.facts), default=0)
-        lines = [self.name, *(f"  {title:<{width}}  {said}" for title, said in self.facts)]
-        lines += [f"  problem: {problem}" for problem in self.problems]
-        lines.append("  " + ("see the problems above" if self.problems else "nothing is amiss"))
-        return "\n".join(lines)
 
 
 def check(
@@ -51,10 +26,10 @@ def check(
     mask_values: dict[Any, Any] | None = None,
     box_format: Any = "xywh",
 ) -> Report:
-    """Looks at a data set or a scene; reads a part of the pixels and writes nothing.
+    """Looks at a data set, scene, image or vector file; reads a part of it and writes nothing.
 
     Args:
-        name: As for `load`, or a raster file.
+        name: As for `load`, or a raster or vector file.
         revision: As for `load`.
         bands: As for `load`.
         columns: As for `load`.
@@ -67,8 +42,8 @@ def check(
     """
     name = os.fspath(name)
     report = Report(name)
-    if Path(name).is_file() and name.lower().endswith(_SCENES):
-        _scene(Path(name), report)
+    if Path(name).is_file() and name.lower().endswith(tuple(LOOKS)):
+        look_at_file(Path(name), bands, report)
         return report
     from .sources import load
 
@@ -118,6 +93,7 @@ def _split(rows: Any, split: str, bands: str | None, report: Report) -> None:
     sample = reader.undecoded(rows.select(chosen).select_columns(reader.columns))
     sizes: Counter[str] = Counter()
     types: Counter[str] = Counter()
+    shapes: dict[int, tuple[int, ...]] = {}
     low, high = np.inf, -np.inf
     broken = 0
     for row, stored in zip(chosen, sample, strict=True):
@@ -128,6 +104,7 @@ def _split(rows: Any, split: str, bands: str | None, report: Report) -> None:
             if broken == 1:
                 report.problems.append(f"{split}, row {row}: {error}".rstrip(".") + ".")
             continue
+        shapes[int(row)] = image.shape[:2]
         sizes[f"{image.shape[1]} x {image.shape[0]}"] += 1
         types[str(image.dtype)] += 1
         low, high = min(low, float(image.min())), max(high, float(image.max()))
@@ -142,7 +119,11 @@ def _split(rows: Any, split: str, bands: str | None, report: Report) -> None:
         report.facts.append(
             ("  pixels", f"{', '.join(types)}, {low:g} to {high:g}; {shown}{more} of {len(chosen)}")
         )
-    for title, said in _annotations(rows, chosen, split, report):
+    if len(types) > 1:
+        report.problems.append(
+            f"{split}: images of {' and '.join(types)} lie side by side: bring them to one type."
+        )
+    for title, said in _annotations(rows, chosen, shapes, split, report):
         report.facts.append((f"  {title}", said))
     place = next((k for k in ("longitude", "x") if k in rows.features), None)
     if place:
@@ -150,7 +131,11 @@ def _split(rows: Any, split: str, bands: str | None, report: Report) -> None:
 
 
 def _annotations(
-    rows: Any, chosen: np.ndarray, split: str, report: Report
+    rows: Any,
+    chosen: np.ndarray,
+    shapes: dict[int, tuple[int, ...]],
+    split: str,
+    report: Report,
 ) -> Iterator[tuple[str, str]]:
     """Classes with counts, of labels, masks and boxes."""
     names = getattr(rows.features.get("label"), "names", None)
@@ -177,10 +162,23 @@ def _annotations(
             yield "without boxes", f"{empty} images"
     if "mask" in rows.features:
         pixels: Counter[int] = Counter()
-        for row in rows.select(chosen).select_columns(["mask"]):
-            if row["mask"] is not None:
-                values, amounts = np.unique(np.asarray(row["mask"]), return_counts=True)
-                pixels.update(dict(zip(values.tolist(), amounts.tolist(), strict=True)))
+        other_sizes: list[str] = []
+        masks = rows.select(chosen).select_columns(["mask"])
+        for number, stored in zip(chosen.tolist(), masks, strict=True):
+            if stored["mask"] is None:
+                continue
+            mask = np.asarray(stored["mask"])
+            values, amounts = np.unique(mask, return_counts=True)
+            pixels.update(dict(zip(values.tolist(), amounts.tolist(), strict=True)))
+            image = shapes.get(number, mask.shape)
+            if mask.shape != image:
+                told = f"row {number}, {mask.shape[1]} x {mask.shape[0]} for an image of "
+                other_sizes.append(f"{told}{image[1]} x {image[0]}")
+        if other_sizes:
+            report.problems.append(
+                f"{split}: {len(other_sizes)} of {len(chosen)} masks looked at have another size "
+                f"than their image (first: {other_sizes[0]}): they are refused."
+            )
         total = sum(pixels.values()) or 1
         shown = ", ".join(
             f"{'none' if value == IGNORE else value} {count / total:.1%}"
@@ -218,40 +216,3 @@ def _left_out(name: str, report: Report) -> None:
     shown = ", ".join(f"{count} {kind}" for kind, count in others.most_common(8) if count > 0)
     if read and shown:
         report.facts.append(("not read", shown))
-
-
-def _scene(path: Path, report: Report) -> None:
-    """Size, place, bands and values of a raster."""
-    from ..rasters import SCENE_DRIVERS, open_raster
-    from .columns import raster_bands
-
-    with open_raster(path, vrt=True, drivers=SCENE_DRIVERS, max_bytes=None) as raster:
-        report.facts.append(("scene", f"{raster.driver}, {raster.width:,} x {raster.height:,}"))
-        if raster.crs is not None:
-            side = f"{abs(raster.transform.a):g} x {abs(raster.transform.e):g}"
-            report.facts.append(("place", f"{raster.crs.to_string()}, pixels of {side}"))
-        elif raster.gcps[0]:
-            report.facts.append(("place", f"{len(raster.gcps[0])} ground control points"))
-        else:
-            report.problems.append("It does not say where it lies (no CRS): maps have no place.")
-        names = raster_bands(raster)
-        alpha = [c.name for c in raster.colorinterp][-1:] == ["alpha"]
-        told = ", ".join(names) if names else "not named: give --bands"
-        report.facts.append(("bands", f"{raster.count}, {told}{' and alpha, a mask' * alpha}"))
-        scales = {pair for pair in zip(raster.scales, raster.offsets, strict=True)}
-        if scales != {(1.0, 0.0)}:
-            report.facts.append(("scale", f"values x {raster.scales[0]:g} + {raster.offsets[0]:g}"))
-        shape = min(_SIDE, raster.height), min(_SIDE, raster.width)
-        sample = raster.read(out_shape=(raster.count, *shape), masked=True)
-        values = sample.compressed() if sample.count() else np.zeros(0)
-        if values.size:
-            whole = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-            cuts = np.percentile(whole, [0, 2, 50, 98, 100]) if whole.size else []
-            shown = ", ".join(f"{cut:g}" for cut in cuts)
-            report.facts.append(
-                ("values", f"{raster.dtypes[0]}; least, 2 %, half, 98 %, most: {shown}")
-            )
-            if len(whole) < len(values):
-                report.problems.append("Some of its values are not finite.")
-        empty = 1 - sample.count() / max(sample.size, 1)
-        report.facts.append(("without data", f"{empty:.1%} (nodata {raster.nodata})"))

@@ -128,26 +128,32 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
 def raster_bands(raster: Any) -> tuple[str, ...] | None:
     """Names of an open raster's bands; None when it does not name them all.
 
-    Descriptions come first ("B04", "Red"; numbers are Landsat's where the file says that it is from
-    one); then the colour interpretation, which says red, green and blue of a plain image. A last
-    alpha band is a mask and has no name, but where it is described it is what its description says:
-    GDAL takes any fourth band for alpha.
+    Descriptions come first ("B04", "Red"; numbers are those of the sensor that the file tells, and
+    without one they are no names); then the colour interpretation, which says red, green and blue
+    of a plain image. A last alpha band is a mask and has no name, but where it is described it is
+    what its description says: GDAL takes any fourth band for alpha.
     """
     colours = [colour.name for colour in raster.colorinterp]
-    unnamed = (raster.descriptions[-1] or "alpha").lower() == "alpha"
-    count = len(colours) - (colours[-1:] == ["alpha"] and unnamed)
+    count = len(colours) - has_alpha(raster)
     described = [(text or "").split(",")[0].split(" (")[0] for text in raster.descriptions]
     if any(map(is_numbered, described)):
         tags = (f"{key}={value}" for key, value in raster.tags().items())
         sensor = told_sensor(" ".join([os.path.basename(raster.name), *tags]), described)
-        if sensor is not None:
-            described = [numbered_band(name, sensor) or "" for name in described]
+        if sensor is None:  # B4 is red on Sentinel-2 and infrared on Landsat 5
+            return None
+        described = [numbered_band(name, sensor) or name for name in described]
     for names in (described, colours):
         try:
             return resolve_bands(names[:count])
         except UserError:
             continue
     return None
+
+
+def has_alpha(raster: Any) -> bool:
+    """Whether an open raster's last band is a mask; a described one is what its description is."""
+    unnamed = (raster.descriptions[-1] or "alpha").lower() == "alpha"
+    return raster.colorinterp[-1].name == "alpha" and unnamed
 
 
 def open_tile(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Any:

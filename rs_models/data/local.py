@@ -257,8 +257,8 @@ def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
         band_indices(have, want, source=str(path))
     elif want is None or len(want) != count:
         raise UserError(
-            f"{path} has {count} bands that it does not name, and {len(want) if want else 'no'} "
-            f"band names are given: give `bands` with {count} names in the file's order, or write "
-            "band descriptions into the files."
+            f"{path} has {count} bands that it does not name, or numbers without saying whose, and "
+            f"{len(want) if want else 'no'} band names are given: give `bands` with {count} names "
+            "in the file's order, or write band descriptions into the files."
         )
     return GeoTiff(list(want))

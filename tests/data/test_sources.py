@@ -253,8 +253,10 @@ def test_tiles_are_read_by_their_band_descriptions(tmp_path):
         load(tmp_path / "tiles", bands=["swir1"])
 
 
-@pytest.mark.parametrize(("spacecraft", "bands"), [("LANDSAT_7", "green,red,nir"), (None, "rgb")])
-def test_band_numbers_of_a_tile_are_landsats_where_it_says_so(tmp_path, spacecraft, bands):
+@pytest.mark.parametrize(
+    ("spacecraft", "bands"), [("LANDSAT_7", "green,red,nir"), ("SENTINEL-2A", "rgb"), (None, None)]
+)
+def test_band_numbers_of_a_tile_are_those_of_the_sensor_that_it_tells(tmp_path, spacecraft, bands):
     import rasterio
 
     array = np.random.default_rng(1).integers(0, 9000, (1, 6, 5, 3)).astype(np.uint16)
@@ -262,6 +264,12 @@ def test_band_numbers_of_a_tile_are_landsats_where_it_says_so(tmp_path, spacecra
     if spacecraft:
         with rasterio.open(tmp_path / "tiles" / "000.tif", "r+") as raster:
             raster.update_tags(SPACECRAFT_ID=spacecraft)
+    if bands is None:  # B4 is red on the one and infrared on the other: it is asked for
+        with pytest.raises(UserError, match="numbers without saying whose"):
+            load(tmp_path / "tiles")
+        found = load(tmp_path / "tiles", bands="blue,green,red").features["image"].bands
+        assert found == ["blue", "green", "red"]
+        return
     found = load(tmp_path / "tiles").features["image"].bands
     assert sorted(found) == sorted(resolve_bands(bands))
 
@@ -269,7 +277,9 @@ def test_band_numbers_of_a_tile_are_landsats_where_it_says_so(tmp_path, spacecra
 def test_tiles_without_names_need_them_given(tmp_path):
     array = np.random.default_rng(1).integers(0, 9000, (2, 6, 5, 4)).astype(np.uint16)
     root = make.tiles(tmp_path / "tiles", array)
-    with pytest.raises(UserError, match=r"000\.tif has 4 bands that it does not name, and no"):
+    with pytest.raises(
+        UserError, match=r"000\.tif has 4 bands that it does not name.* no band names are given"
+    ):
         load(root)
     rows = load(root, bands=["blue", "green", "red", "nir"])
     np.testing.assert_array_equal(rows[1]["image"], array[1])

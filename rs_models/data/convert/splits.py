@@ -120,7 +120,7 @@ def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
 
 def _stored(path: str | os.PathLike[str], items: Sequence[Item]) -> dict[str, str]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         of = {key: split for split, said in content["splits"].items() for key in said["files"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a splits.json of an earlier conversion.") from error
