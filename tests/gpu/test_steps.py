@@ -13,6 +13,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 
@@ -51,6 +52,8 @@ def changes_of(name: str, device: torch.device) -> dict:
 def first_steps(folder, device: torch.device, **changes) -> tuple[list[float], torch.Tensor]:
     """Losses of the trainer's own first steps, and the gradient of the first as one vector."""
     config = tiny(folder, **changes)
+    torch._dynamo.reset()  # of earlier checks: torch compiles the same code so many times at most
+    counters.clear()
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(mixed_precision=config.precision)
     assert accelerator.device.type == device.type
@@ -69,6 +72,7 @@ def first_steps(folder, device: torch.device, **changes) -> tuple[list[float], t
         _, loss = loop.optimizer_step(training, accelerator, micro_batches)
         training.step += 1
         losses.append(loss.item())
+    assert bool(counters["stats"]["unique_graphs"]) == config.compile
     return losses, gradients[0]
 
 

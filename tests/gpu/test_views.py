@@ -47,19 +47,29 @@ def test_views_of_sixteen_bits_equal_the_cpus(device):
 
 
 @on_devices()
-@pytest.mark.parametrize("solver", ["gaussian", "sliced", "emd"])
-def test_scene_transfer_equals_the_cpus(device, solver):
-    """A value at the middle between two levels may be rounded either way, and no more than that.
-
-    The exact solver works on the CPU wherever the images are, so there nothing may differ.
-    """
+@pytest.mark.parametrize(
+    ("solver", "largest", "mean"),
+    [
+        # A value at the middle between two levels may be rounded either way, and no more than that.
+        ("gaussian", 1, 0.01),
+        # Knots half a level apart are one colour or two, so that a rounding may move some pixels
+        # by many levels: with 2^-22 of noise in its rotations, 0.11 levels in the mean on the CPU.
+        ("sliced", 255, 0.5),
+        # This one works on the CPU, wherever the images are.
+        ("emd", 0, 0.0),
+    ],
+)
+def test_scene_transfer_equals_the_cpus(device, solver, largest, mean):
     count, side, _ = SIZES[device.type]
     images = scenes(count, side)
+    samples = 100 if solver == "emd" else 1000
     moved = [
-        transfer_batch(x, x.roll(1, 0), solver=solver, num_samples=100).cpu().int()
+        transfer_batch(x, x.roll(1, 0), solver=solver, num_samples=samples).cpu().int()
         for x in (images, images.to(device))
     ]
     difference = (moved[1] - moved[0]).abs()
     assert (moved[0] - images.int()).abs().float().mean() > 5  # it did something
-    assert difference.max() <= (0 if solver == "emd" else 1)
-    assert difference.float().mean() < 0.01
+    assert difference.max() <= largest and difference.float().mean() <= mean
+    # The colours that an image takes are the scene's on both: 0.01 levels with the same noise.
+    colours = [x.float().mean(dim=(2, 3)) for x in moved]
+    torch.testing.assert_close(*colours, rtol=0, atol=0.1)
