@@ -15,6 +15,7 @@ _IN_CLONE = {
     "dataset_card.md.j2": "model_cards/dataset_card.md.j2",
     "embeddings_card.md.j2": "model_cards/embeddings_card.md.j2",
     "finetuned_card.md.j2": "model_cards/finetuned_card.md.j2",
+    "labelled_card.md.j2": "model_cards/labelled_card.md.j2",
     "model_card.md.j2": "model_cards/model_card.md.j2",
     "results": "model_cards/results",
     "spaces": "spaces",

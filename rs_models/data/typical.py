@@ -51,12 +51,14 @@ def typical_draw(
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     clusters = min(int(taken.sum()) + n, _MOST_CLUSTERS, len(unit))
     assigned = clustered(unit, clusters, seed)
+    # With many labels of few rows most clusters are that small.
+    least = min(_LEAST_CLUSTER, len(unit) / (2 * clusters))
     drawn: list[int] = []
     while len(drawn) < n:
         labelled = np.bincount(assigned[taken], minlength=clusters)
         sizes = np.bincount(assigned[~taken], minlength=clusters)
         # Clusters with the fewest labels first, of these the largest; small ones come last.
-        order = np.lexsort((-sizes, labelled, sizes < _LEAST_CLUSTER, sizes == 0))
+        order = np.lexsort((-sizes, labelled, sizes < least, sizes == 0))
         members = np.flatnonzero((assigned == order[0]) & ~taken)
         row = int(members[np.argmax(_typicality(unit[members]))])
         drawn.append(row)

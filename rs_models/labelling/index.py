@@ -236,9 +236,7 @@ class Index:
         except (CorruptImageError, OSError) as error:
             raise UserError(f"{path} cannot be read as an image ({error}).") from error
         encoder.preprocessing.check(image, str(path))
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[
-            None
-        ]  # (1, C, H, W)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (C, H, W)
         with torch.inference_mode():
             return encoder(pixels[None]).float().cpu().numpy()[0]
 

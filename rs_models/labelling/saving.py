@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from .. import backbones
 from ..backbones.processor import processor_settings, processor_size
 from ..errors import UserError
-from ..files import replaced, write_json
+from ..files import replaced, write_json, write_text
 from ..provenance import validate_provenance
 from ..settings import no_progress_bars
+from .card import classifier_card
 from .classify import Answers
 from .index import Index
 
@@ -29,7 +31,8 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
         output: Folder to write; an older one is replaced.
 
     Raises:
-        UserError: A model that is no native backbone, or that does not say how it was trained.
+        UserError: A model that is no native backbone, that does not say how it was trained, or
+            that is dilated.
     """
     from ..tasks import classification
 
@@ -41,6 +44,13 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
             f"{encoder.name or 'The model'} does not say how its images are prepared "
             "(`rs_models` in config.json): only such a backbone can be saved with a head."
         )
+    plain = backbones.family(backbone.config).plain_stride
+    if plain is not None and backbones.output_stride(backbone.config) != plain:
+        raise UserError(
+            f"{encoder.name or 'The model'} is dilated, which transformers' classifiers are not: "
+            "the head would meet features that it never saw. Take the backbone out of its "
+            "checkpoint with 'rs-models export', which writes it undilated, and embed with that."
+        )
     names = dict(enumerate(answers.names))
     model: Any = classification.over(backbone, names)
     layer = [module for module in model.classifier.modules() if isinstance(module, nn.Linear)][-1]
@@ -49,8 +59,17 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
         layer.weight.copy_(torch.from_numpy(head.weight.T / head.temperature))
         layer.bias.copy_(torch.from_numpy(head.bias / head.temperature))
     meta = validate_provenance(record)
+    in_memory = {"model": encoder.name or "unnamed", "data": "tiles", "bands": encoder.bands}
+    job = index.made_from["job"] if index.folder is not None else in_memory
+    model.config.finetuned = {
+        "task": "classification",
+        "from": job["model"],
+        "data": job["data"],
+        "protocol": f"labelled-{answers.labelled}",
+    }
     with no_progress_bars(), replaced(output) as partial:
         model.save_pretrained(partial)
         size = processor_size(model.config, meta["train_size"])
         write_json(partial / "preprocessor_config.json", processor_settings(meta, size))
+        write_text(partial / "README.md", classifier_card(answers, job, type(model).__name__))
     return Path(output)

@@ -61,7 +61,7 @@ def suggest(
 
 def _doubtful(index: Index, n: int, labels: Labels, seed: int) -> np.ndarray:
     """The least sure tile of each of n clusters of doubtful tiles."""
-    from .classify import Head
+    from .head import Head
 
     head = Head.fit(index, labels)
     probabilities = head.probabilities(index)

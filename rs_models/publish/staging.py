@@ -132,6 +132,8 @@ def find_results(
     root = Path(source).resolve()
     own = root.parent if root.name in ("export", "pretraining") else root
     places = [folder for folder in (Path(RESULTS), own / "results") if folder.is_dir()]
+    if not places and (root / "config.json").is_file() and _is_tuned(root):
+        return []  # its own card, which it brings, says what was measured
     if not places:
         raise UserError(
             f"{source} has no results and there is no folder {RESULTS}: measure the model with "

@@ -17,7 +17,8 @@ from rs_models.commands.search import main as search_main
 from rs_models.commands.suggest import main as suggest_main
 from rs_models.errors import UserError
 from rs_models.labelling import Index, Labels, classify, propagate, search, suggest
-from rs_models.labelling.classify import C_GRID, Head, calibration_error, wilson
+from rs_models.labelling.classify import calibration_error, wilson
+from rs_models.labelling.head import C_GRID, Head
 from rs_models.labelling.labels import append
 from rs_models.settings import run_script
 

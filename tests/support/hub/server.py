@@ -30,7 +30,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.support.hub.store import Blob, HubError, Repository, Store, front_matter, is_lfs, wait
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Token -> (user, organisations that the user may write to).
 USERS = {
     "hf_owner_0123456789": ("owner", ["rs"]),
