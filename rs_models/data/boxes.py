@@ -13,7 +13,10 @@ from .names import natural
 logger = logging.getLogger(__name__)
 
 BoxFormat = Literal["xywh", "xyxy"]
-_BOXES = ("bbox", "bboxes", "boxes", "box")
+_BOXES = (
+    *("bbox", "bboxes", "boxes", "box"),
+    *("segmentation", "polygon", "polygons", "poly", "points", "obb"),  # their hull
+)
 _CATEGORIES = (
     *("category", "categories", "category_id", "label", "labels", "class", "classes", "class_id"),
     *("class_labels", "name", "category_name"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,9 +16,12 @@ from datasets.features.features import register_feature
 from ..errors import UserError
 from .names import IGNORE
 
+logger = logging.getLogger(__name__)
+
 _IGNORED_16_BIT = 65_535  # what 16-bit masks have in place of 255
 _SAMPLE = 64  # masks that are looked at before anything is done
 _SAMPLE_PIXELS = 50_000_000  # and not more pixels than that
+_NO_CLASS = 100  # the second of two values from which on it is no class number
 _NEAR = 48  # how far a value of a JPEG mask may be from a named one, in each channel
 
 
@@ -60,7 +64,12 @@ with warnings.catch_warnings():
     register_feature(ClassMask, "ClassMask")
 
 
-def class_masks(rows: Any, name: str, mask_values: Mapping[Any, Any] | None) -> Any:
+def class_masks(
+    rows: Any,
+    name: str,
+    mask_values: Mapping[Any, Any] | None,
+    others: Iterable[Sequence[Any]] = (),
+) -> Any:
     """Rows whose `mask` gives class numbers.
 
     Args:
@@ -68,6 +77,8 @@ def class_masks(rows: Any, name: str, mask_values: Mapping[Any, Any] | None) -> 
         name: The data's name, for messages.
         mask_values: Stored value (17, "255,0,0" or "#ff0000") -> class number; null or "ignore" for
             none. None takes the stored values.
+        others: Stored masks of the other splits, looked at only where those of this one may be read
+            in two ways.
 
     Raises:
         UserError: Masks whose values are no class numbers, and how to say what they mean.
@@ -95,7 +106,7 @@ def class_masks(rows: Any, name: str, mask_values: Mapping[Any, Any] | None) -> 
             .add_column("mask", values, new_fingerprint=fingerprint, feature=features)
             .select_columns(order)
         )
-    _check_sample(rows, pairs, name)
+    _check_sample(rows, pairs, name, others)
     return rows.cast_column("mask", ClassMask([[key, number] for key, number in pairs.items()]))
 
 
@@ -131,6 +142,8 @@ def mapping(mask_values: Mapping[Any, Any] | None) -> dict[str, int]:
 def _key(key: Any) -> str:
     if isinstance(key, list | tuple):
         return ",".join(str(int(part)) for part in key)
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
     text = str(key).strip()
     if text.startswith("#") and len(text) == 7:
         return ",".join(str(int(text[i : i + 2], 16)) for i in (1, 3, 5))
@@ -147,7 +160,7 @@ def read_mask(value: Any, pairs: Mapping[str, int]) -> np.ndarray:
     Raises:
         UserError: A mask that cannot be read, or values without a class.
     """
-    stored, is_jpeg = stored_values(value)
+    stored, is_jpeg = stored_values(value, colours=any("," in key for key in pairs))
     if not pairs:
         return _as_numbers(stored, is_jpeg)
     if stored.ndim == 3 and not any("," in key for key in pairs):
@@ -161,10 +174,14 @@ def read_mask(value: Any, pairs: Mapping[str, int]) -> np.ndarray:
     return _mapped(stored, pairs, is_jpeg)
 
 
-def stored_values(value: Any) -> tuple[np.ndarray, bool]:
+def stored_values(value: Any, *, colours: bool = False) -> tuple[np.ndarray, bool]:
     """The values of a mask, (H, W) or (H, W, 3), and whether JPEG has blurred them.
 
     A palette's indices are the values; pixels that alpha hides have the value 255.
+
+    Args:
+        value: {"bytes", "path"} or an image of Pillow.
+        colours: Whether a palette's colours are the values, in place of its indices.
 
     Raises:
         UserError: A mask that cannot be read.
@@ -178,6 +195,8 @@ def stored_values(value: Any) -> tuple[np.ndarray, bool]:
         if image.mode in ("RGBA", "LA"):
             hidden = np.asarray(image.getchannel("A")) == 0
             image = image.convert("RGB" if image.mode == "RGBA" else "L")
+        elif colours and image.mode == "P":
+            image = image.convert("RGB")
         elif image.mode not in ("1", "L", "P", "RGB", "F") and not image.mode.startswith("I"):
             image = image.convert("RGB")
         stored = np.asarray(image)
@@ -257,7 +276,9 @@ def _shown(values: np.ndarray, most: int = 8) -> str:
     return text + (f" and {len(distinct) - most} more" if len(distinct) > most else "")
 
 
-def _check_sample(rows: Any, pairs: Mapping[str, int], name: str) -> None:
+def _check_sample(
+    rows: Any, pairs: Mapping[str, int], name: str, others: Iterable[Sequence[Any]]
+) -> None:
     """Looks at some masks before anything is trained.
 
     Raises:
@@ -280,11 +301,50 @@ def _check_sample(rows: Any, pairs: Mapping[str, int], name: str) -> None:
         pixels += numbers.size
         if pixels > _SAMPLE_PIXELS:
             break
-    if seen and not pairs and IGNORE in seen and seen <= {0, IGNORE}:
+    unclear = seen and not pairs and IGNORE in seen and seen <= {0, IGNORE}
+    if unclear and not any(_has_classes(values) for values in others):
         raise UserError(
             f"The masks of {name} have no values but 0 and 255, and 255 means no class: say with "
             "mask_values={0: 0, 255: 1} that it is the second one, or with {0: 0, 255: null} that "
             "it is none."
         )
+    _check_numbers(sorted(seen - {IGNORE}), pairs, name)
     if seen == {IGNORE}:
         raise UserError(f"The masks of {name} hold no class in any of {len(chosen)} looked at.")
+
+
+def _has_classes(values: Sequence[Any]) -> bool:
+    """Whether some of a split's masks hold class numbers from 1 on: its 255 then means none."""
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), _SAMPLE)).astype(int))
+    for row in chosen.tolist() if len(values) else ():
+        numbers = read_mask(values[row], {}) if values[row] is not None else np.zeros(0)
+        if ((numbers > 0) & (numbers < IGNORE)).any():
+            return True
+    return False
+
+
+def _check_numbers(seen: list[int], pairs: Mapping[str, int], name: str) -> None:
+    """Refuses two-valued masks that are no class numbers, and tells others with gaps.
+
+    Raises:
+        UserError: Values 0 and, say, 128.
+    """
+    if not seen or pairs:
+        return
+    named = "{" + ", ".join(f"{value}: {number}" for number, value in enumerate(seen[:4]))
+    example = named + (", ...}" if len(seen) > 4 else "}")
+    if len(seen) == 2 and seen[0] == 0 and seen[1] >= _NO_CLASS:
+        raise UserError(
+            f"The masks of {name} have no values but 0 and {seen[1]}, which are no class numbers: "
+            f"say what they mean with mask_values={example}."
+        )
+    if seen[0] > 0 or seen[-1] > 2 * len(seen):
+        shown = ", ".join(map(str, seen[:12])) + (", ..." if len(seen) > 12 else "")
+        logger.warning(
+            "The masks of %s hold the values %s, taken for class numbers from 0 to %d: where they "
+            "are not, say so with mask_values=%s.",
+            name,
+            shown,
+            seen[-1],
+            example,
+        )

@@ -296,7 +296,13 @@ def _annotations(
     if isinstance(rows.features.get("mask"), Image):
         from .masks import class_masks
 
-        rows = class_masks(rows, name, mask_values)
+        stored = (
+            values.to_pylist()
+            for other in source.splits
+            if other != split
+            and (values := source.column(other, renamed.get("mask", "mask"))[1]) is not None
+        )
+        rows = class_masks(rows, name, mask_values, stored)
     if "objects" in rows.features:
         from .boxes import standard_objects
 

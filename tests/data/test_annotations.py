@@ -57,16 +57,29 @@ def palette(mask):
         (np.stack([TILE] * 3, -1), None),
         (TILE * 100, {0: 0, 100: 1, 200: 2}),
         (TILE.astype(np.uint16) + 311, {311: 0, 312: 1, 313: 2}),
-        (TILE + 1, {1: 0, 2: 1, 3: 2}),
+        (TILE + 1, {1: 0, 2.0: 1, 3: 2}),
         (colours(TILE), {"0,0,0": 0, "#ff0000": 1, "(0, 0, 255)": 2}),
+        (palette(TILE), {"0,0,0": 0, "#ff0000": 1, "0,0,255": 2}),
     ],
-    ids=["bytes", "16bit", "float", "palette", "grey", "spread", "codes", "onebased", "colours"],
+    ids=[
+        *("bytes", "16bit", "float", "palette", "grey", "spread", "codes", "onebased", "colours"),
+        "palette's colours",
+    ],
 )
 def test_masks_mean_their_classes(tmp_path, image, values):
     kind = "tiff" if getattr(image, "dtype", None) == np.float32 else "png"
     found = mask_of(tmp_path / "d", stored(image, kind), mask_values=values)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, TILE)
+
+
+@pytest.mark.parametrize("image", [TILE + 1, TILE * 40], ids=["onebased", "gaps"])
+def test_numbers_that_may_be_codes_are_told(tmp_path, caplog, image):
+    np.testing.assert_array_equal(mask_of(tmp_path / "d", stored(image)), image)
+    values = np.unique(image).tolist()
+    expected = "{" + ", ".join(f"{value}: {number}" for number, value in enumerate(values)) + "}"
+    assert f"hold the values {', '.join(map(str, values))}" in caplog.text
+    assert f"mask_values={expected}" in caplog.text
 
 
 def test_jpeg_masks_take_the_nearest_named_value(tmp_path):
@@ -90,6 +103,12 @@ def test_nothing_and_hidden_pixels_are_ignored(tmp_path):
     [
         (np.where(TILE == 1, 255, 0).astype(np.uint8), "png", None, "no values but 0 and 255"),
         (np.full_like(TILE, 255), "png", None, "no values but 0 and 255"),
+        (
+            (TILE > 0).astype(np.uint8) * 128,
+            "png",
+            None,
+            r"0 and 128, .*mask_values={0: 0, 128: 1}",
+        ),
         (TILE.astype(np.uint16) + 311, "png", None, "311, 312, 313, and class numbers go"),
         (colours(TILE), "png", None, r"colours 0,0,0 \| 0,0,255 \| 255,0,0"),
         (TILE.astype(np.float32) / 3, "tiff", None, "no whole class numbers"),
@@ -136,6 +155,10 @@ def objects_of(root, values, features, **settings):
         ),
         ({"bbox": [[2, 3, 6, 3, 6, 8, 2, 8]], "category": [0]}, {**NAMED, "bbox": FREE["bbox"]}),
         (
+            {"segmentation": [[[2, 3, 6, 3, 6, 8], [4, 4, 5, 4, 5, 5]]], "category": [0]},
+            {"segmentation": List(FREE["bbox"]), "category": NAMED["category"]},
+        ),
+        (
             {"xmin": [2.0], "ymin": [3.0], "xmax": [6.0], "ymax": [8.0], "category": [0]},
             {
                 **{key: List(Value("float64")) for key in ("xmin", "ymin", "xmax", "ymax")},
@@ -143,7 +166,7 @@ def objects_of(root, values, features, **settings):
             },
         ),
     ],
-    ids=["standard", "dicts", "keys", "crowd", "polygon", "corners"],
+    ids=["standard", "dicts", "keys", "crowd", "polygon", "segmentation", "corners"],
 )
 def test_boxes_of_every_kind(tmp_path, value, features):
     found, names = objects_of(tmp_path / "d", [value], features)
