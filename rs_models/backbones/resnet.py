@@ -108,8 +108,11 @@ class ResNet(Family):
         return tuple(config.hidden_sizes)
 
     def describe(self, config: Mapping[str, Any]) -> str:
-        """Blocks and channels."""
+        """The name of a known one, else blocks and channels."""
         widths, depths = config["hidden_sizes"], config["depths"]
+        for name, size in _SIZES.items():
+            if size == (config["layer_type"], list(depths), list(widths)):
+                return f"{self.long_title}-{name.removeprefix('resnet').removeprefix('_')}"
         return f"{self.long_title} of {listed(depths)} blocks with {listed(widths)} channels"
 
     def timm_settings(self, config: Any) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..publish.card import MODELS, RENDERED, check, collect, render
+from ..publish.facts import LOOK
 from ..publish.pages import RESULTS
 from ..publish.staging import find_results
 from ..settings import Options
-from ..zoo import namespace, run_name
+from ..zoo import local_repository, namespace, run_name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +57,11 @@ def main(argv: Sequence[str]) -> int:
     if options.collect and not options.all:
         name = _name(Path(options.folder), options.repo_id)
         collect(options.folder, MODELS / name, data=options.data, recipe=options.recipe)
+        if local_repository("rs/ucmerced", datasets=True):  # a clone has it
+            from ..demos.figures import write_look
+
+            part = Path(options.folder) / "export"
+            write_look(str(part if part.is_dir() else options.folder), MODELS / name / LOOK)
         options.folder = str(MODELS / name)
     folders = sorted(MODELS.glob("*/")) if options.all else [Path(options.folder)]
     for folder in folders:

@@ -39,7 +39,7 @@ SCENES = {
 }
 # Classes of the banner's tiles, chosen by looking at them, and the side that they are enlarged to.
 BANNER = ("harbor", "airplane", "freeway", "storagetanks", "baseballdiamond", "overpass")
-BANNER_SIDE = 512
+BANNER_SIDE, BANNER_CELLS = 512, 48
 
 
 def scene(name: str, seed: int) -> np.ndarray:
@@ -107,13 +107,19 @@ def banner(name: str) -> Any:
     from PIL import Image
 
     from ..data import load
+    from ..evaluation.features import Encoder
+    from ..evaluation.loading import load_encoder
 
     rows = load("rs/ucmerced", "test")
     labels = [rows.features["label"].names[label] for label in rows["label"]]
     pictures = [rows[labels.index(shown)]["image"].convert("RGB") for shown in BANNER]
     large = [picture.resize((BANNER_SIDE,) * 2, Image.Resampling.BICUBIC) for picture in pictures]
-    encoder = models.encoder(name)
-    maps = [models.dense(encoder, np.asarray(picture), side=BANNER_SIDE) for picture in large]
+    encoder = load_encoder(name)
+    assert isinstance(encoder, Encoder)  # a name or folder is never a baseline
+    # A network of large strides is shown the tiles larger, so that its map has cells enough.
+    cells = models.dense(encoder, np.asarray(large[0]), side=BANNER_SIDE).shape[1]
+    side = BANNER_SIDE * max(1, round(BANNER_CELLS / cells))
+    maps = [models.dense(encoder, np.asarray(picture), side=side) for picture in large]
     # One picture of all, side by side, is cut again into one of each.
     whole = np.concatenate(maps, axis=2)
     cells = maps[0].shape[1]
@@ -127,6 +133,12 @@ def banner(name: str) -> Any:
             axes.imshow(shown, interpolation="bicubic", aspect="auto")
             axes.axis("off")
     return figure
+
+
+def write_look(name: str, path: Path) -> None:
+    """Draws the banner of a model into a file, small, for its card."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    banner(name).savefig(path, dpi=80, facecolor="white", pil_kwargs={"quality": 80, "method": 6})
 
 
 def few_labels(data: str, leading: int = 4) -> Any | None:
@@ -165,7 +177,7 @@ def main(argv: Sequence[str]) -> int:
         for method in PAPERS
     }
     compared = options.models.split(",")
-    os.environ[models.VARIABLE] = ",".join([options.false, options.last, options.banner, *compared])
+    os.environ[models.VARIABLE] = ",".join([options.false, options.last, *compared])
     drawings["features"] = partial(features, compared)
     drawings["banner"] = partial(banner, options.banner)
     drawings["few_labels_aid96"] = partial(few_labels, "aid96")

@@ -16,8 +16,9 @@ from ..errors import UserError
 from ..evaluation.results import Result, table
 from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
+from ..zoo import ZOO, pinned_revision
 from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts
-from .phrases import DERIVED_TERMS, TASK_TYPES, draws, learned, protocols
+from .phrases import DERIVED_TERMS, TASK_TYPES, draws, headline, learned, protocols
 
 MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
@@ -36,10 +37,12 @@ class ModelCard(CardData):
         repo_id: "<org>/<name>" of the card's repository.
         backbone_id: Repository of the backbone alone, the same where the card is the backbone's.
         pretraining: Whether the repository holds the whole method.
-        tag: Version that the examples load.
+        tag: Version that the examples load; None where they are in the clone alone.
         paper: Paper of the method.
         first_author: Family name.
         architecture: The backbone, in words.
+        size: Its parameters and the size of its file; empty where that is not known.
+        headline: Its accuracy from few labels beside what costs nothing; empty where not measured.
         learns: What this run learned from.
         dilated: Whether rs_models must dilate the network for the features that were measured.
         facts: Provenance, the `rs_models` dict of config.json.
@@ -64,10 +67,12 @@ class ModelCard(CardData):
     repo_id: str
     backbone_id: str
     pretraining: bool
-    tag: str
+    tag: str | None
     paper: Paper
     first_author: str
     architecture: str
+    size: str
+    headline: str
     learns: str
     dilated: bool
     facts: Mapping[str, Any]
@@ -94,7 +99,7 @@ def model_card(
     *,
     repo_id: str,
     pretraining: bool = False,
-    tag: str = f"v{__version__}",
+    tag: str | None = f"v{__version__}",
 ) -> dict[str, bytes]:
     """The card of a model and what belongs to it.
 
@@ -103,7 +108,7 @@ def model_card(
         results: Results of any models; those of this one and of the free baselines are shown.
         repo_id: "<org>/<name>"; results carry the name (without "-pretraining").
         pretraining: Whether the repository holds the whole method.
-        tag: Version that the examples load.
+        tag: Version that the examples load; None for weights that lie in the clone alone.
 
     Returns:
         Path in the repository -> content: `README.md`, `.eval_results/*.yaml` for data sets with a
@@ -131,6 +136,8 @@ def model_card(
     from .figures import figures
 
     drawn = figures(facts, name, shown)
+    if facts.look and not pretraining:
+        drawn["look.webp"] = facts.look
     files = {f"figures/{key}": content for key, content in drawn.items()}
     card = _card(facts, mine, shown, repo_id, pretraining, tag, drawn)
     files["README.md"] = render_card(card).encode()
@@ -185,7 +192,7 @@ def _card(
     shown: Sequence[Result],
     repo_id: str,
     pretraining: bool,
-    tag: str,
+    tag: str | None,
     drawn: Mapping[str, bytes],
 ) -> ModelCard:
     said, paper = facts.provenance, PAPERS.get(facts.provenance["method"])
@@ -204,6 +211,8 @@ def _card(
         paper=paper,
         first_author=paper.authors[0].partition(",")[0],
         architecture=_architecture(backbone),
+        size=facts.size,
+        headline=headline(mine, shown, said),
         learns=learned(said["method"], facts.run),
         dilated=backbone["model_type"] == "resnet" and said["output_stride"] < _RESNET_STRIDE,
         facts=said,
@@ -330,7 +339,7 @@ def _eval_results(mine: Sequence[Result]) -> dict[str, str]:
 
 def render(folder: Path, output: Path, results: Sequence[Result], repo_id: str) -> bool:
     """Writes a card where its text or what its figures show changed; whether it did."""
-    files = model_card(folder, results, repo_id=repo_id)
+    files = model_card(folder, results, repo_id=repo_id, tag=_tag(repo_id))
     stamp = _stamp(folder, files)
     if _is_current(files, output, stamp):
         return False
@@ -349,12 +358,18 @@ def check(folder: Path, output: Path, results: Sequence[Result], repo_id: str) -
     Raises:
         UserError: Naming the card.
     """
-    files = model_card(folder, results, repo_id=repo_id)
+    files = model_card(folder, results, repo_id=repo_id, tag=_tag(repo_id))
     if not _is_current(files, output, _stamp(folder, files)):
         raise UserError(
             f"{output} does not show what the facts and results say: render it with "
             "'rs-models card --all' and do not edit it by hand."
         )
+
+
+def _tag(repo_id: str) -> str | None:
+    """The version that examples load: of our own models only one that is on the Hub."""
+    ours = any(model.repo_id == repo_id for model in ZOO)
+    return pinned_revision(repo_id) if ours else f"v{__version__}"
 
 
 def _is_current(files: Mapping[str, bytes], output: Path, stamp: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from ..provenance import validate_provenance
 
 LINES = 120  # of a thinned training log
 POINTS = 500  # of a picture of features
+LOOK = "look.webp"
+_SIZE = "size.txt"
+# Keys of a network's file that are state and no parameters.
+_STATE = ("running_mean", "running_var", "num_batches_tracked")
 _KEPT = ("step", "epoch", "loss", "lr", "effective_rank")
 
 
@@ -33,6 +38,8 @@ class Facts:
         features: Two principal components of test images' features, or None: `data`, `classes`,
             `labels`, `points`, `explained`.
         revision: "sha256:<hash>" of the weights; None where there are none to look at.
+        size: Parameters and size of the file, in short; empty where there is no file to look at.
+        look: A picture of dense features (WebP); None where there is none.
     """
 
     config: dict[str, Any]
@@ -42,6 +49,8 @@ class Facts:
     knn: list[dict[str, Any]] = field(default_factory=list)
     features: dict[str, Any] | None = None
     revision: str | None = None
+    size: str = ""
+    look: bytes | None = None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -82,6 +91,8 @@ def read_facts(folder: str | os.PathLike[str], *, pretraining: bool = False) -> 
         knn=_log(root, "knn.jsonl"),
         features=_json(root / "features.json"),
         revision=_revision(model, pretraining),
+        size=_size(model),
+        look=(root / LOOK).read_bytes() if (root / LOOK).is_file() else None,
     )
     facts.provenance  # noqa: B018  (raises here and not in the middle of a card)
     return facts
@@ -104,6 +115,10 @@ def write_facts(facts: Facts, folder: str | os.PathLike[str]) -> None:
         _write(folder / "features.json", json.dumps(facts.features) + "\n")
     if facts.revision:
         _write(folder / "revision.txt", facts.revision + "\n")
+    if facts.size:
+        _write(folder / _SIZE, facts.size + "\n")
+    if facts.look:
+        (folder / LOOK).write_bytes(facts.look)
 
 
 def thinned(lines: list[dict[str, Any]], keep: int = LINES) -> list[dict[str, Any]]:
@@ -180,6 +195,30 @@ def _revision(model: Path, pretraining: bool) -> str | None:
     from ..evaluation.features import weights_hash
 
     return f"sha256:{weights_hash(backbones.load(str(model)))}"
+
+
+def _size(model: Path) -> str:
+    """Parameters and size of a model's file, or what was kept of them."""
+    if (model / "model.safetensors").is_file():
+        return network(model / "model.safetensors")
+    kept = model / _SIZE
+    return kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+
+
+def network(weights: Path) -> str:
+    """What a file of weights is, in short: "11.2 M parameters, 22 MB".
+
+    Args:
+        weights: A safetensors file.
+    """
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    count = sum(
+        math.prod(entry["shape"])
+        for key, entry in header.items()
+        if key != "__metadata__" and not key.endswith(_STATE)
+    )
+    return f"{count / 1e6:.1f} M parameters, {weights.stat().st_size / 1e6:.0f} MB"
 
 
 def _log(root: Path, name: str) -> list[dict[str, Any]]:

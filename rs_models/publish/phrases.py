@@ -7,6 +7,7 @@ from typing import Any
 
 from ..evaluation.results import Result, protocol_order
 from ..papers import PAPERS
+from .facts import is_in_domain
 
 # Metric -> the Hub's name for what it measures; accuracy is of images' classes.
 TASK_TYPES = {
@@ -43,6 +44,38 @@ _SIGNALS = {
     "inpainting": "the hidden centre of an image",
     "relative_position": "the order of an image's shuffled cells",
 }
+
+
+# What the headline of a card is of, where there is more than one: few labels, then neighbours.
+_HEADLINES = {"linear-n20": "with 20 labels a class", "knn20": "by its nearest neighbours"}
+
+
+def headline(mine: Sequence[Result], shown: Sequence[Result], said: Mapping[str, Any]) -> str:
+    """A model's one number, beside what costs nothing on the same images.
+
+    Args:
+        mine: The model's results; on data that its pretraining did not see, where there are such.
+        shown: Those of the free baselines too.
+        said: The model's provenance.
+    """
+    for protocol, how in _HEADLINES.items():
+        own = [result for result in mine if result.protocol == protocol]
+        if not own:
+            continue
+        result = min(own, key=lambda one: (is_in_domain(one.data, said), one.data))
+        free = sorted(
+            (
+                (other.mean, other.model.removeprefix("baseline:").replace("-", " "))
+                for other in shown
+                if other.model.startswith("baseline:")
+                and (other.data, other.protocol) == (result.data, protocol)
+            ),
+            reverse=True,
+        )
+        beside = ", ".join(f"{name} {mean:.1f} %" for mean, name in free)
+        told = f"**{result.mean:.1f} % on {result.data} {how}**, on frozen features"
+        return f"{told}; what costs nothing: {beside}." if beside else f"{told}."
+    return ""
 
 
 def learned(method: str, run: Mapping[str, Any]) -> str:

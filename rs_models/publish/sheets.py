@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,31 +12,14 @@ from ..data.convert import LAYOUTS, Layout
 from ..evaluation.results import Result
 from ..papers import PAPERS
 from ..zoo import ZOO
+from .facts import network
 
-# Keys of a network's file that are state and no parameters.
-_STATE = ("running_mean", "running_var", "num_batches_tracked")
 _TASKS = {
     "scenes": "scene classification",
     "segmentation": "segmentation",
     "detection": "detection",
 }
 _MOST_CLASSES = 60  # names that a sheet lists; more are counted
-
-
-def network(weights: Path) -> str:
-    """What a file of weights is, in short: "11.2 M parameters, 22 MB".
-
-    Args:
-        weights: A safetensors file.
-    """
-    with weights.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    count = sum(
-        math.prod(entry["shape"])
-        for key, entry in header.items()
-        if key != "__metadata__" and not key.endswith(_STATE)
-    )
-    return f"{count / 1e6:.1f} M parameters, {weights.stat().st_size / 1e6:.0f} MB"
 
 
 def models(results: Sequence[Result] = ()) -> str:
