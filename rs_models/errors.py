@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 # Status -> what it means, and whether the user can mend it.
 _MEANINGS = {
@@ -109,16 +110,27 @@ def server_error(
         afterwards: The sentence's end, with its space before.
     """
     end = afterwards
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
     if status is None:
         return ServiceError(
             f"{doing} failed: the server cannot be reached ({type(error).__name__}); check the "
             f"network and HF_ENDPOINT, then run this again.{end}"
         )
+    if _of_a_stranger(response):
+        return ServiceError(
+            f"{doing} failed (404): the answer is not the Hub's own, which names what is missing; "
+            f"check the network and HF_ENDPOINT, then run this again.{end}"
+        )
     said = " ".join(str(getattr(error, "server_message", None) or "it does not say why").split())
     meaning, mendable = _MEANINGS.get(status, (f"the server answers: {said}", False))
     kind = UserError if mendable else ServiceError
     return kind(f"{doing} failed ({status}): {meaning}.{end}")
+
+
+def _of_a_stranger(response: Any) -> bool:
+    """Whether a 404 is a proxy's or a store's: the Hub's own name what is missing."""
+    return response.status_code == 404 and not response.headers.get("X-Error-Code")
 
 
 def http_error() -> type[Exception]:
@@ -168,9 +180,15 @@ def load_error(what: str, error: BaseException) -> UserError | ServiceError:
     unreachable = (http_error(), ConnectionError, TimeoutError, FileMetadataError)
     cause: BaseException | None = error
     while cause is not None:
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        response = getattr(cause, "response", None)
+        status = getattr(response, "status_code", None)
         if isinstance(cause, OfflineModeIsEnabled):
             return UserError(f"{what}: HF_HUB_OFFLINE is set and the cache does not hold it.")
+        if status is not None and _of_a_stranger(response):
+            return ServiceError(
+                f"{what}: the answer (404) is not the Hub's own, which names what is missing; "
+                "check the network and HF_ENDPOINT, then run this again."
+            )
         if status is not None and not isinstance(cause, EntryNotFoundError):
             meanings = {**_MEANINGS, **_OF_READING}
             other = (f"the server answers with status {status}; try again later", False)

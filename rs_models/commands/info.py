@@ -127,11 +127,13 @@ def _of_hub(repo_id: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import SafetensorsParsingError
 
+    from ..data.hub_faults import again
+
     # A body that is cut short, that is a page or that was flipped on its way is the server's.
     spoilt = (ValueError, LookupError, TypeError, SafetensorsParsingError)
     try:
         api = HfApi()
-        info = api.model_info(repo_id, revision=revision, files_metadata=True)
+        info = again(lambda: api.model_info(repo_id, revision=revision, files_metadata=True))
         config = _settings(
             Path(hf_hub_download(repo_id, "config.json", revision=info.sha)).read_bytes(),
             f"config.json of {repo_id}",

@@ -17,6 +17,7 @@ from ..bands import SENSORS, band_indices, resolve_bands
 from ..errors import UserError
 from ..zoo import local_repository
 from . import registry
+from .contained import contained
 from .labels import check_same_classes, class_labels
 from .names import COLUMNS, standard_split
 
@@ -87,8 +88,10 @@ def load(
     renamed = {**(known.columns if known else {}), **(columns or {})}
     rows = _standard_columns(rows, renamed, name)
     rows = _labels(rows, source, split, renamed.get("label", "label"), name)
-    if not hasattr(source, "path") and not streaming:  # somebody else's: could name any file
-        _refuse_paths(rows, name)
+    if not hasattr(source, "path"):
+        rows = contained(rows, None, name)
+    elif source.kind in ("parquet", "saved"):
+        rows = contained(rows, source.path if source.path.is_dir() else source.path.parent, name)
     if annotations:
         rows = _annotations(rows, source, split, renamed, name, mask_values, box_format)
     want = resolve_bands(bands) if bands is not None else None
@@ -314,31 +317,6 @@ def _annotations(
         ]
         rows = standard_objects(rows, name, others=others, box_format=box_format)
     return rows
-
-
-def _refuse_paths(rows: Any, name: str) -> None:
-    """Refuses tables that name image files instead of holding them.
-
-    Raises:
-        UserError: Naming the row and what it names.
-    """
-    from datasets import Image
-
-    for column in ("image", "mask", "nir"):
-        if not isinstance(rows.features.get(column), Image):
-            continue
-        row = 0
-        for chunk in rows.data.column(column).chunks:
-            bytes_there = chunk.field("bytes").is_valid()
-            if chunk.field("bytes").null_count:
-                for number, path in enumerate(chunk.field("path").to_pylist()):
-                    if path and not bytes_there[number].as_py():
-                        raise UserError(
-                            f"Row {row + number} of {name} names a file for its {column} ({path}) "
-                            "and does not hold it: store the images in the table, or give their "
-                            "folder."
-                        )
-            row += len(chunk)
 
 
 def _features(rows: Any) -> Any:

@@ -125,16 +125,18 @@ def test_what_is_no_name_of_a_model_is_told(name, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def answered(status):
-    response = SimpleNamespace(status_code=status, headers={}, request=None)
+def answered(status, **headers):
+    response = SimpleNamespace(status_code=status, headers=headers, request=None)
     return HfHubHTTPError("no", response=response)
 
 
 @pytest.mark.parametrize(
     ("cause", "kind"),
     [
-        *((answered(status), ServiceError) for status in (429, 500, 502, 503, 504)),
-        *((answered(status), UserError) for status in (401, 403, 404)),
+        # A 404 that names nothing is no Hub's.
+        *((answered(status), ServiceError) for status in (404, 429, 500, 502, 503, 504)),
+        *((answered(status), UserError) for status in (401, 403)),
+        (answered(404, **{"X-Error-Code": "RepoNotFound"}), UserError),
         (http_error()("refused"), ServiceError),
         (TimeoutError("slow"), ServiceError),
         (ConnectionResetError("cut"), ServiceError),

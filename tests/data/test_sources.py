@@ -305,7 +305,7 @@ def test_streams_have_the_same_rows(tmp_path, layout):
     elif layout == "parquet":
         name = tmp_path / "data"
         name.mkdir()
-        rows = load(make.class_folders(tmp_path / "images", {"river": 2, "sea": 1}))
+        rows = load(make.class_folders(name / "images", {"river": 2, "sea": 1}))
         rows.to_parquet(str(name / "train.parquet"))
     elif layout == "tiles":
         array = np.random.default_rng(1).integers(0, 9000, (3, 6, 5, 3)).astype(np.uint16)

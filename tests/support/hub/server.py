@@ -41,6 +41,7 @@ TOKENS = {user: token for token, (user, _) in USERS.items()}
 KINDS = {"": "models", "datasets/": "datasets", "spaces/": "spaces"}
 MAX_PREUPLOAD = 256
 FAULTS = ("status", "cut", "cut_after", "slow", "truncate", "checksum", "disk_full")
+FAULTS += ("html", "redirect", "size")
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
                 raise HubError(self.fault.status, None, "the server has a bad moment")
             if kind == "disk_full":
                 raise HubError(507, None, "Insufficient storage: the server's disk is full")
+            if kind == "html":
+                page = b"<!doctype html><title>Log in</title>"
+                return self._send(200, page, {"Content-Type": "text/html"})
+            if kind == "redirect":
+                return self._send(302, b"", {"Location": f"{self._origin()}{self.path}"})
             self.user = self._who()
             with self.server.lock:
                 answer = self._route()
@@ -176,6 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         headers.setdefault("Content-Type", "application/json; charset=utf-8")
         headers.setdefault("Content-Length", str(len(body)))
+        if kind == "size" and self.command == "HEAD":
+            headers["Content-Length"] = str(len(body) + 7)
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
@@ -723,8 +731,9 @@ class HubServer:
 
         Kinds: `status` (answers `status`, with `retry_after` seconds), `cut` (closes the connection
         unheard), `cut_after` (does it, then closes), `slow` (`seconds` late), `truncate` (half of
-        the body), `checksum` (right length, other bytes), `disk_full` (507). The first `after`
-        matching requests are spared, the next `times` are hit.
+        the body), `checksum` (right length, other bytes), `disk_full` (507), `html` (a page in
+        place of what was asked for), `redirect` (to itself), `size` (announces another one). The
+        first `after` matching requests are spared, the next `times` are hit.
         """
         assert kind in FAULTS, kind
         self._control("fail", {"kind": kind, "method": method, "path": path, **settings})
