@@ -104,10 +104,10 @@ def test_ratio_is_the_median_of_rounds(throughput):
     assert throughput.ratio(speed, "loop", "lightly_fp32") is None
 
 
-def test_the_readme_tells_the_measured_figures():
+def test_the_page_of_speed_tells_the_measured_figures():
     folder = ROOT / "training" / "benchmarks" / "results"
     measured = json.loads((folder / "cpu-2-cores-float32.json").read_text())
-    said = (ROOT / "README.md").read_text().replace("\n", " ")
+    said = (ROOT / "docs" / "speed.md").read_text().replace("\n", " ")
     assert f"at {measured['loop_over_bare']:.2f} times the bare encoder" in said
     assert f"at {measured['loop_over_lightly_fp32']:.2f} times lightly" in said
     assert f"are {measured['views_over_lightly']:.1f} times as fast" in said
