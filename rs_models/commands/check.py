@@ -7,10 +7,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-import yaml
-
 from ..errors import UserError
 from ..settings import Options
+from ..settings.reading import plain, yaml_value
 
 _EPILOG = """examples:
   rs-models check my_images/
@@ -67,10 +66,7 @@ def main(argv: Sequence[str]) -> int:
 def _mapping(text: str | None, option: str) -> dict | None:
     if text is None:
         return None
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
+    value = plain(yaml_value(option, text))
     if not isinstance(value, dict):
         raise UserError(f"{option} {text} should be a mapping, as in '{{0: 0, 255: 1}}'.")
     return value

@@ -129,9 +129,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def number(self, node: Any, kind: type[Whole | Decimal], plain: Any) -> Any:
-        """A number of `kind` with its `text`."""
+        """A number of `kind` with its `text`; 1:30, which YAML 1.1 takes for 90, is text."""
+        text = self.construct_scalar(node)
+        if ":" in text:
+            return text
         value = kind(plain(self, node))
-        value.text = self.construct_scalar(node)
+        value.text = text
         return value
 
 

@@ -154,3 +154,13 @@ def test_scripts_end_with_two_on_bad_input(capsys):
     assert run_script(main, []) == 2
     assert capsys.readouterr().err == "error: the file x is missing\n"
     assert run_script(lambda argv: None, []) == 0
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_files_of_windows_are_read_and_times_are_no_numbers(tmp_path, ends):
+    file = tmp_path / "a.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + ends.join([b"steps: 5", b"inner:", b"  name: 1:30", b""]))
+    outer = parse(Outer, ["--config", str(file)], usage="")
+    assert outer.steps == 5 and outer.inner.name == "1:30"
+    with pytest.raises(UserError, match="1:30"):  # YAML 1.1 takes it for 90
+        parse(Outer, ["steps=1:30"], usage="")
