@@ -240,8 +240,11 @@ def test_six_commands_from_a_folder_to_a_served_classifier(tiles, model, tmp_pat
         assert told == "Next: rs-models suggest table -n 20 --output labels.csv --sheet next.png"
         run(*told.split()[2:])
         fill(home / "labels.csv")
+        more = ("--output", "more.csv", "--sheet", "next.png")
+        run("suggest", "table", "-n", "6", "--labels", "labels.csv", *more)
+        fill(home / "more.csv")
         told = run(
-            *("classify", "table", "--labels", "labels.csv"),
+            *("classify", "table", "--labels", "labels.csv", "--labels", "more.csv"),
             *("--output", "answers.gpkg", "--save", "classifier"),
         )
         assert "Next: rs-models predict SCENE --model classifier" in told

@@ -12,7 +12,7 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 
 
 def test_there_is_one_for_each_use():
-    assert [path.name[:2] for path in SCRIPTS] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.name[:2] for path in SCRIPTS] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

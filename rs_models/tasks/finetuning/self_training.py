@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ... import backbones
-from ...labelling.propagate import propagate
+from ...labelling.propagate import propagate, whitened
 from ..classification import classify
 from .config import SelfTraining
 from .examples import Examples, collate
@@ -57,7 +57,8 @@ def pseudo_labels(
     Returns:
         (N,) classes, -1 for labelled images and those that are not taken.
     """
-    odds = propagate(features, labels, neighbours=settings.neighbours, alpha=settings.alpha)
+    how = {"neighbours": settings.neighbours, "alpha": settings.alpha}
+    odds = propagate(whitened(features), labels, **how)
     others = np.flatnonzero(labels < 0)
     pseudo = np.full(len(labels), -1)
     if not len(others):
