@@ -7,14 +7,28 @@ import copy
 import pytest
 import torch
 
+from rs_models.export import export
 from tests.methods.test_methods import ALL_PAIRS, make, views_of
+from tests.support.models import nano, provenance
 from tests.support.two_processes import joined, run_two, split_views, step
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backbone"), [p for p in ALL_PAIRS if p[1] != "swin_nano"])
 def test_two_processes_with_b_equal_one_with_2b(name, backbone, tmp_path):
-    model = make(name, backbone).eval()
+    two_equal_one(make(name, backbone).eval(), tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one_from_a_teacher(tmp_path):
+    """Its features are standardised over the images of both."""
+    teacher = nano("vit_nano", image_size=32)
+    export(teacher, tmp_path / "t", provenance=provenance(teacher, train_size=32), timm=False)
+    two_equal_one(make("tov", "vit_nano", teachers=[str(tmp_path / "t")]).eval(), tmp_path)
+
+
+def two_equal_one(model, tmp_path):
+    """Compares a step of two processes with that of one: loss, terms, gradients, buffers."""
     model.save_pretrained(tmp_path / "model")
     views = split_views(views_of(model, images=8), 8)
     torch.save(views, tmp_path / "views.pt")
