@@ -17,6 +17,7 @@ import pytest
 from rs_models.errors import UserError
 from rs_models.files import (
     claim,
+    new_folder,
     read_job,
     replace_folder,
     replaced,
@@ -239,3 +240,39 @@ def test_a_job_that_raises_before_it_writes_leaves_the_folder_as_it_was(tmp_path
     with pytest.raises(UserError, match="no such data"), claim(tmp_path, {"n": 2}):
         raise UserError("no such data")
     assert names(tmp_path) == ["job.json", "rows"]
+
+
+def test_a_new_folder_is_made_by_one_run_at_a_time(tmp_path):
+    target = tmp_path / "set"
+    with new_folder(target) as partial:
+        (partial / "a").write_text("1")
+        with (
+            pytest.raises(UserError, match=r"set is being worked on by process"),
+            new_folder(target),
+        ):
+            pass
+        assert not target.exists()
+    assert (target / "a").read_text() == "1" and os.listdir(tmp_path) == ["set"]
+    with pytest.raises(UserError, match="set exists: choose another folder"), new_folder(target):
+        pass
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "other") as partial:
+        (partial / "b").write_text("2")
+        _ = 1 / 0
+    assert os.listdir(tmp_path) == ["set"]
+    # Another, faster process has put one there meanwhile: it stays.
+    with pytest.raises(UserError, match="exists"), new_folder(tmp_path / "late") as partial:
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late" / "theirs").write_text("3")
+    assert sorted(os.listdir(tmp_path)) == ["late", "set"]
+    assert os.listdir(tmp_path / "late") == ["theirs"]
+
+
+def test_what_a_killed_maker_left_is_removed_by_the_next(tmp_path):
+    work = tmp_path / ".set.making"
+    work.mkdir()
+    (work / "job.json").write_text('{"job": {"makes": "set"}, "held_by": {"pid": 1}}')
+    left = tmp_path / f".set.{DEAD}-0@{socket.gethostname().replace('.', '_')}.partial"
+    left.mkdir()
+    with new_folder(tmp_path / "set") as partial:
+        (partial / "a").write_text("1")
+    assert os.listdir(tmp_path) == ["set"]
