@@ -63,7 +63,7 @@ class Head:
     def text(self) -> str:
         """What was learned, for people."""
         counts = ", ".join(
-            f"{name} {count:,} pixels of {self.areas[name]} areas"
+            f"{name} {count:,} pixels of {self.areas[name]} area{'s' * (self.areas[name] > 1)}"
             for name, count in self.pixels.items()
         )
         lines = [f"head: {counts}"]

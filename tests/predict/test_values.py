@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import rasterio
 
 from rs_models.data import load
+from rs_models.data.windows import WindowSettings, make_windows
 from rs_models.errors import UserError
 from rs_models.predict.scene import Scene
 from rs_models.preprocessing import Preprocessing
-from tests.predict.helpers import RGB, pixels, write
+from tests.predict.helpers import RGB, UTM, pixels, write
 
 REFLECTANCE = Preprocessing(("red", "green", "blue"), (0.0, 10_000.0), (0.0,) * 3, (1.0,) * 3, 64)
 GROUND = pixels(80, 90) / 255 * 0.5  # reflectance from 0 to 0.5
@@ -185,7 +187,7 @@ def test_twelve_bit_counts_without_a_tag_are_refused_or_told(tmp_path):
         assert any("11- or 12-bit counts" in note for note in opened.values.notes)
 
 
-def test_tiles_and_windows_are_reflectance_where_the_file_tells_its_scale(tmp_path, caplog):
+def test_tiles_are_reflectance_where_the_file_tells_its_scale(tmp_path, caplog):
     truth = np.random.default_rng(0).integers(300, 3000, (3, 32, 32))  # x 10,000
     stored = np.round((truth / 1e4 + 0.2) / 2.75e-5).astype(np.uint16)
     names = ["red", "green", "blue"]
@@ -195,3 +197,25 @@ def test_tiles_and_windows_are_reflectance_where_the_file_tells_its_scale(tmp_pa
     assert image.dtype == np.uint16
     np.testing.assert_allclose(image.transpose(2, 0, 1), truth, atol=1)
     assert "Landsat Collection 2" in caplog.text
+
+
+def test_windows_are_reflectance_where_the_file_tells_its_scale(tmp_path, caplog):
+    truth = np.random.default_rng(0).integers(300, 3000, (3, 64, 64))  # x 10,000
+    counts = np.round((truth / 1e4 + 0.2) / 2.75e-5).astype(np.uint16)
+    scene = write(tmp_path / LANDSAT, counts)
+    features = []
+    for name, left in (("a", 0), ("b", 16)):
+        x0, x1, y0, y1 = 500_000 + left, 500_016 + left, 5_000_000, 4_999_968
+        ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "properties": {"kind": name}, "geometry": geometry})
+    labels = {"type": "FeatureCollection", "features": features, "crs": UTM}
+    (tmp_path / "l.geojson").write_text(json.dumps(labels))
+    settings = WindowSettings(field="kind", size=32, block=1)
+    done = make_windows(scene, tmp_path / "l.geojson", tmp_path / "w", settings)
+    assert sum(done.rows.values()) == 4 and "Landsat Collection 2" in caplog.text
+    for split in done.rows:
+        for row in load(tmp_path / "w", split, annotations=False, bands="rgb"):
+            left, top = round((row["x"] - 500_000) * 2) - 16, round((5_000_000 - row["y"]) * 2) - 16
+            expected = truth[:, top : top + 32, left : left + 32].transpose(1, 2, 0)
+            np.testing.assert_allclose(np.asarray(row["image"]), expected, atol=1)
