@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from tests.support.models import nano, provenance
 
 FOLDER = ROOT / "training" / "notebooks"
-SCRIPTS = sorted(FOLDER.glob("*.py"))
+SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
 
 
 def test_there_is_one_for_each_use():
@@ -32,9 +32,10 @@ def test_pairs_agree_and_hold_no_outputs(script):
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_each_runs_and_draws(script, tmp_path, monkeypatch):
-    import jupytext
-    from nbclient import NotebookClient
     from transformers import ViTImageProcessor
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import render
 
     model = nano("resnet_mini", image_size=64)
     model.config.rs_models = provenance(model)
@@ -45,9 +46,10 @@ def test_each_runs_and_draws(script, tmp_path, monkeypatch):
     processor.save_pretrained(tmp_path / "model")
     monkeypatch.setenv("RS_MODELS_NOTEBOOK_MODEL", str(tmp_path / "model"))
     monkeypatch.setenv("RS_MODELS_NOTEBOOK_SMALL", "1")
-    notebook = jupytext.read(script)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
-    resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
+    notebook = render.execute(script, tmp_path)
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     assert any("image/png" in out.get("data", {}) for out in outputs)
+    page = render.write_page(notebook, script.stem, tmp_path / "pages")
+    text = page.read_text(encoding="utf-8")
+    assert f"![Drawn by the cell above]({script.stem}-1.png)" in text
+    assert (page.parent / f"{script.stem}-1.png").stat().st_size > 1000
