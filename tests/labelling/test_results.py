@@ -1,0 +1,55 @@
+"""The how-to's figures are those of the files that were measured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rs_models.evaluation.results import read_all
+from tests.conftest import ROOT
+
+PAGE = ROOT / "docs" / "howto" / "label.md"
+KEPT = {
+    (result.data, result.protocol): result
+    for result in read_all(ROOT / "model_cards" / "labelling")
+}
+DATA = ("ucmerced128", "eurosat64", "aid96")
+
+
+def cells(start):
+    """Cells of the page's lines that begin so."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith(start)]
+    assert len(lines) == 1, f"{start} stands {len(lines)} times in {PAGE}"
+    return [cell.strip() for cell in lines[0].strip("|").split("|")]
+
+
+def shown(result):
+    return f"{result.mean:.1f} ± {result.std:.1f}"
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_suggested_and_random_labels(data):
+    for guide in ("random", "suggested"):
+        told = cells(f"| {data} | {guide} |")[2:]
+        for count, cell in zip((1, 2, 5, 10), told, strict=True):
+            result = KEPT.get((data, f"{guide}-n{count}"))
+            assert cell == (shown(result) if result else "")
+    # What the first labels are worth: the claim of the page.
+    for count in (1, 2):
+        gain = KEPT[data, f"suggested-n{count}"].mean - KEPT[data, f"random-n{count}"].mean
+        assert gain > 3
+    assert len(KEPT[data, "suggested-n1"].values) == 5
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_propagation(data):
+    plain, helped = (KEPT[data, f"{name}-n5"] for name in ("labelled", "propagated"))
+    lines = PAGE.read_text().splitlines()
+    beginning = f"| {data} | {shown(plain)} | {shown(helped)} |"
+    assert sum(line.startswith(beginning) for line in lines) == 1
+    assert helped.mean - plain.mean > 2
+    assert plain.settings["seeds"] == [0, 1, 2, 3, 4]
+    # Draw by draw it is the same labels.
+    assert re.fullmatch(r"sha256:[0-9a-f]{16}", plain.data_revision)
+    assert plain.data_revision == helped.data_revision
