@@ -31,10 +31,11 @@ LAND_COVER_COLOURS: dict[str, tuple[int, ...]] = {
 
 
 def palette(names: Sequence[str]) -> list[tuple[int, ...]]:
-    """A colour a class: land cover by its name, else `COLOURS` in turn."""
-    if all(name in LAND_COVER_COLOURS for name in names):
-        return [LAND_COVER_COLOURS[name] for name in names]
-    return [COLOURS[number % len(COLOURS)] for number in range(len(names))]
+    """A colour a class: of land cover that of its name, of others `COLOURS` in turn."""
+    return [
+        LAND_COVER_COLOURS.get(name, COLOURS[number % len(COLOURS)])
+        for number, name in enumerate(names)
+    ]
 
 
 def pca_picture(features: np.ndarray, side: int | None) -> np.ndarray:
@@ -184,17 +185,22 @@ def squared(picture: np.ndarray, side: int, quality: int = 85) -> bytes:
         side: Pixels of the square.
         quality: JPEG's, from 1 to 95.
     """
+    return jpeg(resize_and_crop(picture, side), quality)
+
+
+def jpeg(picture: np.ndarray, quality: int = 85) -> bytes:
+    """A picture (H, W, 3) uint8 as a JPEG."""
     import io
 
     from PIL import Image
 
     content = io.BytesIO()
-    Image.fromarray(resize_and_crop(picture, side)).save(content, "JPEG", quality=quality)
+    Image.fromarray(picture).save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 
-def data_uri(jpeg: bytes) -> str:
+def data_uri(content: bytes) -> str:
     """A JPEG as an address that holds it."""
     import base64
 
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

@@ -18,7 +18,7 @@ COLOURS = (
 UNSURE = "#8a8a8a"
 _SHOWN = 18  # tiles a class on the wall
 
-STYLE = """
+CHIPS = """
 .keys { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
 .key { display: inline-flex; align-items: center; gap: 7px; padding: 5px 11px 5px 5px;
   border: 1px solid var(--hair); border-radius: 8px; background: var(--card); color: var(--ink);
@@ -40,6 +40,18 @@ STYLE = """
 .top kbd { border: 1px solid var(--hair); border-radius: 4px; padding: 0 4px;
   background: var(--card); font: .8rem ui-monospace, monospace; color: var(--ink);
   box-shadow: none; }
+.act { border: 1px solid var(--hair); background: var(--card); color: var(--ink);
+  padding: 8px 14px; border-radius: 8px; cursor: pointer; font-size: .94rem; }
+.act.main { background: var(--go); border-color: var(--go); color: #fff; font-weight: 600; }
+.act:disabled { opacity: .45; cursor: default; }
+.acts { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
+@media (max-width: 640px) { .top .hint { display: none; } .key { padding: 7px 12px 7px 7px; }
+  .add { flex: 1 1 9em; } .add input { width: 100%; min-width: 0; font-size: 16px; }
+  .act { flex: 1 1 44%; } }
+"""
+"""The looks of classes with their keys, and of what can be done below."""
+
+STYLE = """
 .tiles { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 8px; }
 .tile { position: relative; padding: 0; border: 0; background: var(--hair); border-radius: 8px;
   overflow: hidden; aspect-ratio: 1; cursor: pointer; outline: 3px solid transparent;
@@ -52,14 +64,7 @@ STYLE = """
   text-overflow: ellipsis; white-space: nowrap; padding: 1px 7px; border-radius: 5px;
   background: var(--c); color: #fff; font-size: .8rem; font-weight: 600; }
 .tag.guess { background: rgba(15, 18, 15, .66); font-weight: 400; }
-.acts { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
-.act { border: 1px solid var(--hair); background: var(--card); color: var(--ink); padding: 8px 14px;
-  border-radius: 8px; cursor: pointer; font-size: .94rem; }
-.act.main { background: var(--go); border-color: var(--go); color: #fff; font-weight: 600; }
-.act:disabled { opacity: .45; cursor: default; }
-@media (max-width: 640px) { .tiles { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; }
-  .top .hint { display: none; } .key { padding: 7px 12px 7px 7px; } .add { flex: 1 1 9em; }
-  .add input { width: 100%; min-width: 0; font-size: 16px; } .act { flex: 1 1 44%; } }
+@media (max-width: 640px) { .tiles { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; } }
 """
 
 SCRIPT = """

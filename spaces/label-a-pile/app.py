@@ -163,7 +163,7 @@ def _layout(names: list[str]) -> dict[str, Any]:
     made["told"] = gr.HTML()
     made["sheet"] = gr.HTML(
         html_template="<div></div>",
-        css_template=pile_sheet.STYLE,
+        css_template=pile_sheet.CHIPS + pile_sheet.STYLE,
         js_on_load=pile_sheet.SCRIPT,
         apply_default_css=False,
         elem_id="sheet",

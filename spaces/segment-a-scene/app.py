@@ -1,183 +1,213 @@
-"""Segment a scene: a map of classes over an image or GeoTIFF, with areas and files to keep."""
+"""Segment a scene: click a few points a class, and the map of the scene follows."""
 
 from __future__ import annotations
 
-import html
 import json
-import shutil
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from rs_models.demos import landcover, models, page
-from rs_models.demos.pictures import overlay, palette
-from rs_models.demos.uploads import open_tiff, read_picture, shrunk
+from rs_models.demos import models, page, scene_sheet, segmenters
+from rs_models.demos.dense_scene import DenseScene, looked_at
+from rs_models.demos.pile_sheet import CHIPS
+from rs_models.demos.scene_work import Finished, Work
 from rs_models.errors import UserError
+from rs_models.files import sha256
 
-EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.*"))
-NODATA = 255
-SHOWN = 1400  # pixels of the longer side on the page; files keep the image's own size
+HERE = Path(__file__).parent / "examples"
+EXAMPLES = [str(HERE / name) for name in ("patchwork.png", "mosaic_utm32.tif")]
+# Of each example the points that it opens with: file name -> class -> [x, y] from 0 to 1.
+POINTS = json.loads((HERE / "points.json").read_text())
+# Gradio's download button takes its file before it is clicked; ours is clicked when there is one.
+_DOWNLOAD = "() => setTimeout(() => document.querySelector('#ready').click(), 150)"
+
+
+@lru_cache(maxsize=1)
+def known() -> dict[str, str]:
+    """Content of each example -> its name, so that an upload of it is the example too."""
+    return {sha256(path): Path(path).name for path in EXAMPLES}
+
+
+@lru_cache(maxsize=4)
+def example(model: str, name: str) -> DenseScene:
+    """An example under a model, looked at once for all."""
+    return looked_at(model, str(HERE / name))
+
+
+def opened(model: str, path: str) -> Work:
+    """A scene to set points on; an example has some."""
+    name = known().get(sha256(path)) if Path(path).is_file() else None
+    if name is None:
+        return Work(looked_at(model, path), ["class 1", "class 2"])
+    points = [(x, y, kind) for kind, many in POINTS[name].items() for x, y in many]
+    return Work(example(model, name), list(POINTS[name]), points)
+
+
+def shown_of(work: Work) -> tuple:
+    """The map, the legend, a word on both and the downloads, after each point."""
+    mask = work.mask()
+    if mask is None:
+        said = "Choose a class and click some points of it, then of another: the map follows."
+        return _slider(work.pictures(None)), "", said, *_downloads(False)
+    height, width = work.scene.size
+    said = f"{width} x {height} pixels, {len(work.points)} points of {len(work.used)} classes."
+    if work.scene.ground is None:
+        said += " The file has no place on the ground, so areas are shares."
+    return _slider(work.pictures(mask)), work.legend(mask), said, *_downloads(True)
 
 
 @page.told
 def segment(
-    file: str,
+    file: str | None,
     model: str,
-    opacity: float,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[str | None, str, str, str, str, dict]:
-    """Map of classes, legend with areas, and the files."""
-    import rasterio
-
-    from rs_models.predict import predict
-
-    picture = read_picture(file)
+) -> tuple:
+    """Looks at a scene; a fine-tuned model maps it, a backbone waits for points."""
+    path = file or EXAMPLES[0]
     progress(0.1, "Loading the model")
-    predictor = landcover.segmenter(model)
-    progress(0.3, "Reading the scene")
-    folder = page.result_folder()
-    written = folder / f"{Path(file).stem}-classes.tif"
-    scratch = page.result_folder()
-    scene = _scene(Path(file), picture, scratch)
-    try:
-        predict(scene, predictor, written, polygons=True, batch_size=4, progress=False)
-    except UserError as error:
-        shutil.rmtree(folder)
-        # Where the server keeps the file is nobody's business.
-        raise UserError(str(error).replace(f"{scene.parent}/", "")) from error
-    finally:
-        shutil.rmtree(scratch)
-    with rasterio.open(written) as raster:
-        mask, has_crs = raster.read(1), raster.crs is not None
-    polygons = written.with_suffix(".geojson")
-    table = legend(mask, predictor.names, _areas(polygons) if has_crs else None)
-    mask = np.where(mask >= len(predictor.names), NODATA, mask).astype(np.uint8)
-    small = shrunk(picture, SHOWN)
-    rows = np.linspace(0, len(mask) - 1, len(small)).round().astype(int)
-    columns = np.linspace(0, mask.shape[1] - 1, small.shape[1]).round().astype(int)
-    state = {"picture": small, "mask": mask[np.ix_(rows, columns)], "names": predictor.names}
-    counts = np.bincount(mask[mask != NODATA], minlength=len(predictor.names))
-    most = predictor.names[int(counts.argmax())]
-    said = f"{picture.shape[1]} x {picture.shape[0]} pixels; most of it is **{most}**."
-    if not has_crs:
-        said += " The file has no coordinate system, so areas are shares of the image."
-    return blend(state, opacity), table, said, str(written), str(polygons), state
+    predictor = segmenters.segmenter(model)
+    progress(0.4, "Looking at the scene")
+    if predictor is None:
+        work = opened(model, path)
+        progress(0.9, "Drawing the map")
+        return work, gr.HTML(value=scene_sheet.sheet_value(work), visible=True), *shown_of(work)
+    done = Finished(path, predictor)
+    said = f"The classes of {predictor.name}, which was trained on labels: no points are needed."
+    both = _slider(done.pictures())
+    return done, gr.HTML(visible=False), both, done.legend(), said, *_downloads(True)
 
 
-def blend(state: dict | None, opacity: float) -> str | None:
-    """The map over its image."""
-    if not state:
-        return None
-    colours = palette(state["names"])
-    return page.kept(overlay(state["picture"], state["mask"], colours, opacity / 100))
+@page.told
+def point(work: Any, event: gr.EventData) -> tuple:
+    """Sets a point; the sheet itself has drawn it already."""
+    work = _present(work)
+    work.add(*(getattr(event, key, None) for key in ("x", "y", "name")), _classes(event))
+    return work, *shown_of(work)
 
 
-def legend(mask: np.ndarray, names: list[str], hectares: dict[str, float] | None) -> str:
-    """Classes with colour, share and area as a table."""
-    valid = mask < len(names)
-    counts = np.bincount(mask[valid].astype(int), minlength=len(names))
-    rows = []
-    for number in np.argsort(-counts, kind="stable"):
-        if not counts[number]:
-            continue
-        red, green, blue = palette(names)[number]
-        name = html.escape(names[number])
-        cells = f"<th scope='row'><span class='swatch' style='background:rgb({red},{green},{blue})'"
-        cells += f"></span>{name}</th>"
-        cells += f"<td class='number'>{counts[number] / max(1, valid.sum()):.1%}</td>"
-        if hectares is not None:
-            cells += f"<td class='number'>{hectares.get(names[number], 0.0):,.2f}</td>"
-        rows.append(f"<tr>{cells}</tr>")
-    head = "<th scope='col'>Class</th><th scope='col' class='number'>Share</th>"
-    if hectares is not None:
-        head += "<th scope='col' class='number'>Hectares</th>"
-    return (
-        "<table class='legend'><caption>Classes of the map</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+@page.told
+def like(work: Any, event: gr.EventData) -> tuple:
+    """Shows how like a point every place of the scene is."""
+    pictures = _present(work).like(getattr(event, "x", None), getattr(event, "y", None))
+    return _slider(pictures), "Warm places look like the point to the model, grey ones do not."
 
 
-def _areas(polygons: Path) -> dict[str, float]:
-    """Hectares a class, from the polygons' equal-area square metres."""
-    areas: dict[str, float] = {}
-    for feature in json.loads(polygons.read_text())["features"]:
-        known = feature["properties"]
-        areas[known["class"]] = areas.get(known["class"], 0.0) + known["area_m2"] / 10_000
-    return areas
+def doing(name: str) -> Callable[[Any, gr.EventData], tuple]:
+    """A function of the page that takes points away."""
+
+    def act(work: Any, event: gr.EventData) -> tuple:
+        work = _present(work)
+        work.name_classes(_classes(event))
+        getattr(work, name)()
+        return work, scene_sheet.sheet_value(work), *shown_of(work)
+
+    return page.told(act)
 
 
-def _scene(file: Path, picture: np.ndarray, folder: Path) -> Path:
-    """The uploaded GeoTIFF itself, or the picture as a TIFF."""
-    import rasterio
-    from rasterio.transform import Affine
+def file_of(number: int) -> Callable[[Any], str]:
+    """A function of the page that makes a file to take home."""
 
-    from rs_models.data.columns import raster_bands
+    def made(work: Any) -> str:
+        return _present(work, (Work, Finished)).files()[number]
 
-    place: dict = {"crs": None, "transform": Affine.identity()}
-    if file.suffix.lower() in (".tif", ".tiff"):
-        with open_tiff(file) as raster:
-            if raster_bands(raster) is not None or raster.count == 3:
-                return file
-            place = {"crs": raster.crs, "transform": raster.transform}
-    path = folder / f"{file.stem}-rgb.tif"
-    height, width = picture.shape[:2]
-    with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=3, dtype="uint8", **place
-    ) as out:
-        out.write(np.moveaxis(picture, 2, 0))
-        for band, name in enumerate(("red", "green", "blue"), 1):
-            out.set_band_description(band, name)
-    return path
+    return page.told(made)
+
+
+def _slider(pictures: tuple[np.ndarray, np.ndarray]) -> tuple[str, str]:
+    return page.kept(pictures[0]), page.kept(pictures[1])
+
+
+def _downloads(some: bool) -> tuple[Any, Any]:
+    return gr.Button(visible=some), gr.Button(visible=some)
+
+
+def _classes(event: gr.EventData) -> list[Any]:
+    classes = getattr(event, "classes", None)
+    return classes if isinstance(classes, list) else []
+
+
+def _present(work: Any, kinds: Any = Work) -> Any:
+    if not isinstance(work, kinds):
+        raise UserError("Your scene is not kept any longer: choose it again.")
+    return work
 
 
 def build() -> gr.Blocks:
     """The page."""
     names = models.choices()
     with page.blocks("Segment a scene") as demo:
-        state = gr.State(None, time_to_live=600)
-        gr.Markdown(
-            "# Segment a scene\nUpload an image or GeoTIFF of up to 4,000 pixels a side: a map of "
-            "classes with the area of each, to keep as GeoTIFF and GeoJSON. A fine-tuned network "
-            "gives its own classes. A backbone gets a linear head that has learned land cover "
-            "from synthetic scenes in seconds: it shows what the features hold, and is no product."
+        work = gr.State(None, time_to_live=1800)
+        page.header(
+            "Segment a scene",
+            "Click a few points of each class, and a linear classifier on the features of a "
+            "frozen backbone maps the rest at once: five clicks a class are often enough. Or ask "
+            "of one point: what else looks like this?",
         )
         with gr.Row():
-            with gr.Column(scale=2):
-                file = gr.File(
-                    label="Image or GeoTIFF",
-                    file_types=["image", ".tif", ".tiff"],
-                    height=150,
+            with gr.Column(scale=3, min_width=300):
+                sheet = gr.HTML(
+                    html_template="<div></div>",
+                    css_template=CHIPS + scene_sheet.STYLE,
+                    js_on_load=scene_sheet.SCRIPT,
+                    apply_default_css=False,
+                    elem_id="sheet",
+                    **scene_sheet.sheet_props(),
                 )
-                model = gr.Dropdown(models.labelled(names), value=names[0], label="Model")
-                opacity = gr.Slider(0, 100, 55, step=5, label="Opacity of the map in %")
-                run = gr.Button("Segment", variant="primary")
-                gr.Examples(EXAMPLES, file, label="Examples")
-            with gr.Column(scale=3):
-                said = gr.Markdown("Choose a file to begin.", elem_classes="said")
-                picture = gr.Image(
-                    label="Map over the image",
+            with gr.Column(scale=3, min_width=300):
+                slider = gr.ImageSlider(
+                    label="Slide: the scene, and its map",
                     interactive=False,
-                    buttons=["download", "fullscreen"],
+                    elem_id="map",
+                    max_height=620,
                 )
+                said = gr.Markdown(elem_classes="said")
                 table = gr.HTML(label="Legend")
                 with gr.Row():
-                    tiff = gr.DownloadButton("Download GeoTIFF")
-                    geojson = gr.DownloadButton("Download GeoJSON")
-        run.click(
-            segment,
-            [file, model, opacity],
-            [picture, table, said, tiff, geojson, state],
-            api_name="segment",
-        )
-        opacity.release(blend, [state, opacity], picture, api_name="blend", show_progress="hidden")
+                    tiff = gr.Button("Map, GeoTIFF", size="sm", visible=False)
+                    geojson = gr.Button("Polygons, GeoJSON", size="sm", visible=False)
+                ready = gr.DownloadButton("Ready", visible="hidden", elem_id="ready")
+        with gr.Row():
+            file = gr.File(
+                label="Your image or GeoTIFF, up to 4,000 pixels a side",
+                file_types=["image", ".tif", ".tiff"],
+                height=150,
+            )
+            with gr.Column():
+                model = gr.Dropdown(models.labelled(names), value=names[0], label="Model")
+                examples = gr.Examples(EXAMPLES, file, label="Examples")
+        after = [slider, table, said, tiff, geojson]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        loads = {"inputs": [file, model], "outputs": [work, sheet, *after]}
+        slow: dict[str, Any] = {**loads, "show_progress_on": slider}
+        page.runs(demo.load, segment, api_visibility="private", **slow)
+        page.runs(file.upload, segment, api_name="segment", **slow)
+        page.runs(file.clear, segment, api_visibility="private", **slow)
+        page.runs(model.input, segment, api_visibility="private", **slow)
+        page.runs(examples.dataset.click, segment, api_visibility="private", **slow)
+        page.runs(sheet.point, point, work, [work, *after], trigger_mode="multiple", **quiet)
+        page.runs(sheet.like, like, work, [slider, said], **quiet)
+        for name in ("undo", "clear"):
+            page.runs(getattr(sheet, name), doing(name), work, [work, sheet, *after], **quiet)
+        for number, button in enumerate((tiff, geojson)):
+            page.runs(
+                button.click,
+                file_of(number),
+                work,
+                ready,
+                api_name=("geotiff", "geojson")[number],
+                show_progress="hidden",
+            ).success(None, None, None, js=_DOWNLOAD, api_visibility="private")
     return demo
 
 
 def warm() -> None:
-    """Load the first model, and fit its head, before anybody asks."""
+    """Look at the first example before anybody asks."""
     try:
-        landcover.segmenter(models.choices()[0])
+        opened(models.choices()[0], EXAMPLES[0]).mask()
     except UserError as error:
         print(f"Not ready: {error}")
 

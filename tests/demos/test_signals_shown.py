@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from rs_models import backbones
 from rs_models.data.synthetic import CLASSES, draw_scene
-from rs_models.demos import figures, landcover, models, signals_shown
+from rs_models.demos import figures, models, signals_shown
 from rs_models.errors import UserError
 from rs_models.evaluation.features import Encoder
 from rs_models.methods import METHODS
-from rs_models.predict import Predictor
-from rs_models.preprocessing import Preprocessing
 from rs_models.signals.regions import index_map
-from tests.support.models import nano, provenance
+from tests.support.models import nano
 
 
 def encoder(name="resnet_mini", size=64, model=None):
@@ -107,20 +104,6 @@ def test_last_shows_crops_and_where_a_model_looks(name):
     captions = [caption for _, caption in shown.pictures]
     assert captions[0] == "Two global crops and 8 local ones"
     assert ("Attention" in captions[4]) == name.startswith("vit")
-
-
-def test_a_linear_head_learns_the_land_cover_that_it_was_shown():
-    torch.manual_seed(0)
-    frozen = backbones.build("resnet_mini", bands="rgb").eval()
-    known = Preprocessing.of(provenance(frozen, train_size=128))
-    embedder = Predictor("embedding", frozen, known, [], "random", "0", 32, frozen)
-    predictor = landcover.fit(embedder, scenes=36)
-    images, covers = zip(*(draw_scene(n, (0, n), 128)[:2] for n in range(12)), strict=True)
-    x = torch.from_numpy(np.stack([image[..., :3] for image in images])).permute(0, 3, 1, 2)
-    found = predictor(predictor.prepared(x)).argmax(1).numpy()
-    covers = np.stack(covers)
-    commonest = np.bincount(covers.ravel()).max() / covers.size
-    assert (found == covers).mean() > commonest + 0.3
 
 
 def test_one_figure_is_drawn_alone(tmp_path, monkeypatch, capsys):
