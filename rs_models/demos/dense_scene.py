@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..evaluation.features import Encoder
 from ..evaluation.linear import fit_probe
 from ..predict.linear_head import maps
 from .models import encoder, has_dense, normalised
@@ -92,26 +93,42 @@ def looked_at(model: str, path: str) -> DenseScene:
     Raises:
         UserError: No image, or a model whose feature maps are not known.
     """
+    frozen = encoder(model)
+    stored = read_picture(path)
+    height, width = stored.shape[:2]
+    picture, features = dense_features(frozen, stored)
+    place, ground = _ground(Path(path), features.shape[:2])
+    return DenseScene(Path(path).stem, picture, features, (height, width), place, ground)
+
+
+def dense_features(frozen: Encoder, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture at the size at which it is looked at, and the features of its cells.
+
+    Args:
+        frozen: With a native backbone.
+        stored: (H', W', 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8 and (h, w, D) float16.
+
+    Raises:
+        UserError: A model whose feature maps are not known.
+    """
     from PIL import Image
 
-    frozen = encoder(model)
     if not has_dense(frozen):
         raise UserError(
             f"{frozen.name} has no feature map that can be read: choose a ResNet, Swin or ViT of "
             "transformers, or a segmentation model."
         )
-    stored = read_picture(path)
-    height, width = stored.shape[:2]
-    longest = max(height, width)
+    longest = max(stored.shape[:2])
     scale = min(LONGEST, max(SHORTEST, longest)) / longest
-    sides = [max(2, round(side * scale / _UNIT)) * _UNIT for side in (height, width)]
+    sides = [max(2, round(side * scale / _UNIT)) * _UNIT for side in stored.shape[:2]]
     sized = Image.fromarray(stored).resize((sides[1], sides[0]), Image.Resampling.BICUBIC)
-    picture = np.asarray(sized)
-    images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
-    place, ground = _ground(Path(path), (sides[0] // CELL, sides[1] // CELL))
+    picture = np.array(sized)
+    images = torch.from_numpy(picture).permute(2, 0, 1)[None]
     with torch.inference_mode():
-        features = _compressed(maps(frozen.model, normalised(frozen, images)), sides)
-    return DenseScene(Path(path).stem, picture, features, (height, width), place, ground)
+        return picture, _compressed(maps(frozen.model, normalised(frozen, images)), sides)
 
 
 def _compressed(parts: Sequence[Tensor], sides: Sequence[int]) -> np.ndarray:
@@ -137,7 +154,7 @@ def _even(x: Tensor) -> Tensor:
     return (x - x.mean(0)) / x.std(0).clamp(min=1e-6) / x.shape[1] ** 0.5
 
 
-def _ground(path: Path, cells: tuple[int, int]) -> tuple[dict[str, Any], np.ndarray | None]:
+def _ground(path: Path, cells: tuple[int, ...]) -> tuple[dict[str, Any], np.ndarray | None]:
     """Coordinate system and transform of a file, and square metres of each cell."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return {}, None

@@ -6,13 +6,14 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..errors import ServiceError, UserError
 from . import keeping
 from .keeping import kept, result_folder, workspace
 from .theme import CSS, theme
-from .uploads import MAX_BYTES
+from .uploads import MAX_BYTES, read_picture
 
 __all__ = [
     "blocks",
@@ -23,12 +24,15 @@ __all__ = [
     "result_folder",
     "runs",
     "told",
+    "uploads",
     "workspace",
 ]
 
 # Before gradio is imported: its own telemetry is not ours to send.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+# Class of the components that stay files.
+_PICTURE = "picture"
 QUEUE = 64
 """Requests that may wait; a further one is told to come back."""
 _log = logging.getLogger(__name__)
@@ -78,6 +82,8 @@ def runs(
 
     listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
     settings.setdefault("show_progress_on", listed[0])
+    if settings.get("api_visibility") == "private":  # which would else take the function's name
+        settings.setdefault("api_name", "private")
     if isinstance(triggers, list | tuple):
         done = gr.on(triggers, function, inputs, outputs, **settings)
     else:  # an event of a component's own is no trigger of `on`
@@ -104,6 +110,11 @@ def _page_class() -> Any:
                     keeping.check_uploaded(inputs)
                 except UserError as error:
                     raise _shown(error) from None
+            for block in block_fn.inputs:
+                # A session that has changed a component has one of its own, made anew.
+                own = state[block._id] if state is not None and block._id in state else block
+                if _PICTURE in (getattr(own, "elem_classes", None) or ()):
+                    own.preprocess = _path_of
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
     return Page
@@ -146,11 +157,45 @@ def picture_input(label: str, **settings: Any) -> Any:
     import gradio as gr
 
     made: Any = gr.Image(
-        label=label, type="filepath", sources=["upload", "clipboard"], height=300, **settings
+        label=label,
+        type="filepath",
+        sources=["upload", "clipboard"],
+        height=300,
+        elem_classes=_PICTURE,
+        **settings,
     )
-    # Its own opens the file first, and says "Error" where it cannot.
-    made.preprocess = lambda payload: None if payload is None else payload.path
+    made.preprocess = _path_of
     return made
+
+
+def _path_of(payload: Any) -> str | None:
+    """The file of an image: gradio's own opens it first, and says "Error" where it cannot."""
+    return None if payload is None else payload.path
+
+
+def uploads(image: Any) -> Any:
+    """What happens when a file is uploaded to a picture, to go on from by `success`.
+
+    A browser shows no TIFF, so one is replaced by a picture of it.
+
+    Args:
+        image: From `picture_input`.
+    """
+    return image.upload(
+        told(_visible), image, image, api_visibility="private", show_progress="hidden"
+    )
+
+
+def _visible(path: str | None) -> Any:
+    """A file that browsers show."""
+    import gradio as gr
+    from PIL import Image
+
+    if path is None or not path.lower().endswith((".tif", ".tiff")):
+        return gr.skip()
+    shown = result_folder() / f"{Path(path).stem}.png"
+    Image.fromarray(read_picture(path)).save(shown)
+    return str(shown)
 
 
 def launch(page: Any, **settings: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -43,12 +44,11 @@ def pca_picture(features: np.ndarray, side: int | None) -> np.ndarray:
 
     Args:
         features: (D, h, w).
-        side: Pixels of the picture; None leaves a pixel a cell.
+        side: Pixels of the picture's longer side; None leaves a pixel a cell.
 
     Returns:
-        (side, side, 3) uint8, or (h, w, 3). Each component is stretched from its 2nd to its 98th
-        percentile, and turned so that its largest deviation is bright: a picture of the same
-        features is the same.
+        (H, W, 3) uint8. Each component is stretched from its 2nd to its 98th percentile, and
+        turned so that its largest deviation is bright: a picture of the same features is the same.
     """
     from PIL import Image
 
@@ -65,7 +65,9 @@ def pca_picture(features: np.ndarray, side: int | None) -> np.ndarray:
     small = (scaled.reshape(height, width, 3) * 255).astype(np.uint8)
     if side is None:
         return small
-    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
 
 
 def overlay(
@@ -204,3 +206,18 @@ def data_uri(content: bytes) -> str:
     import base64
 
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+def cards(shown: Sequence[tuple[np.ndarray, str]], least: int = 180) -> str:
+    """Pictures with their captions below, as many in a row as fit, as HTML.
+
+    Args:
+        shown: (H, W, 3) uint8 each, with a caption.
+        least: Pixels that a card is wide at least, where the page has them.
+    """
+    figures = "".join(
+        f"<figure><img src='{data_uri(jpeg(picture, 88))}' alt=''>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for picture, caption in shown
+    )
+    return f"<div class='cards' style='--least:{least}px'>{figures}</div>"

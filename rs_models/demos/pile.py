@@ -101,7 +101,9 @@ def example(model: str) -> Pile:
     kinds = [groups.get(classes[number], classes[number]) for number in rows["label"]]
     tiles = [np.asarray(image.convert("RGB")) for image in rows["image"]]
     names = [f"tile-{number:03d}" for number in range(len(tiles))]
-    pile = _encoded(tiles, names, model, "The example pile", lambda share, text: None)
+    pile = _encoded(
+        tiles, names, model, f"The example pile, {len(tiles)} tiles", lambda share, text: None
+    )
     return replace(pile, truth=tuple(kinds))
 
 

@@ -28,7 +28,7 @@ CHIPS = """
 .key:hover { border-color: var(--c); }
 .key kbd { background: var(--c); color: #fff; border-radius: 5px; min-width: 1.5em;
   padding: 2px 4px; text-align: center; font: 600 .86rem ui-monospace, monospace; border: 0;
-  box-shadow: none; }
+  box-shadow: none; text-shadow: 0 0 3px rgba(0, 0, 0, .75); }
 .key .n { color: var(--quiet); font-variant-numeric: tabular-nums; font-size: .84rem; }
 .add { display: inline-flex; gap: 6px; margin: 0; }
 .add input { border: 1px dashed var(--quiet); background: none; color: var(--ink);

@@ -169,7 +169,7 @@ def false(
     ]
     shown = [
         (sheet(numbered, columns=min(6, count)), f"The batch, {count} images"),
-        (_matrix(cosine[:count, count:], ranked), "Cosine of first views (rows) and second ones"),
+        (_matrix(cosine[:count, count:], ranked), _matrix_caption(cosine[:count, count:])),
     ]
     for (a, b), value in ranked[:6]:
         pair = sheet([numbered[a], numbered[b]], columns=2)
@@ -359,6 +359,14 @@ def _cut(view: np.ndarray, box: list[int]) -> np.ndarray:
     return np.asarray(part.resize((110, 110), Image.Resampling.BICUBIC))
 
 
+def _matrix_caption(cosine: np.ndarray) -> str:
+    low, high = float(cosine.min()), float(cosine.max())
+    return (
+        f"Cosine of first views (rows) and second ones, from {low:.2f} (dark) to {high:.2f} "
+        "(bright); suspected pairs are outlined"
+    )
+
+
 def _matrix(cosine: np.ndarray, ranked: list[tuple[tuple[int, int], float]]) -> np.ndarray:
     """The cosines as a picture, suspected pairs outlined."""
     import matplotlib
@@ -373,4 +381,22 @@ def _matrix(cosine: np.ndarray, ranked: list[tuple[tuple[int, int], float]]) -> 
         for (a, b), _ in ranked
         for x, y in ((a, b), (b, a))
     ]
-    return draw_boxes(picture, boxes, colours=[COLOURS[3]], width=2) if boxes else picture
+    if boxes:
+        picture = draw_boxes(picture, boxes, colours=[COLOURS[3]], width=2)
+    return _numbered(picture, cell, count)
+
+
+def _numbered(picture: np.ndarray, cell: int, count: int) -> np.ndarray:
+    """A picture of cells with the numbers of its rows and columns beside it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    edge = 26
+    side = len(picture) + edge
+    page = Image.new("RGB", (side, side), "white")
+    page.paste(Image.fromarray(picture), (edge, edge))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=min(15, cell - 2))
+    for number in range(count):
+        middle = edge + number * cell + cell // 2
+        draw.text((middle, edge // 2), str(number + 1), fill="black", font=font, anchor="mm")
+        draw.text((edge // 2, middle), str(number + 1), fill="black", font=font, anchor="mm")
+    return np.asarray(page)

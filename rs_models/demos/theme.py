@@ -35,6 +35,7 @@ CSS = """
   letter-spacing: -.015em; font-weight: 700; color: var(--ink); }
 .masthead p.lead { margin: 0; max-width: 74ch; color: var(--quiet); font-size: 1rem;
   line-height: 1.5; }
+.gradio-container .html-container { padding: 0 !important; }
 .said { min-height: 1.5em; }
 .said p { font-size: 1.02rem; line-height: 1.5; }
 .quiet, .quiet p { color: var(--quiet); font-size: .88rem; }
@@ -45,6 +46,7 @@ h2.part { font-size: .78rem; letter-spacing: .09em; text-transform: uppercase; f
 .legend th, .legend td { padding: .34em .5em; text-align: left; border: 0 !important;
   border-bottom: 1px solid var(--hair) !important; background: none !important;
   font-weight: 400; }
+.legend tr, .legend thead, .legend tbody { border: 0 !important; background: none !important; }
 .legend thead th { color: var(--quiet); font-size: .82rem; }
 .legend td.number, .legend th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .legend .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px;
@@ -57,8 +59,16 @@ h2.part { font-size: .78rem; letter-spacing: .09em; text-transform: uppercase; f
 .gradio-container .tabitem { padding: 10px 0 0 !important; border: 0 !important; }
 .gradio-container .thumbnail-lg { background: var(--card); }
 .gradio-container .gallery-item { background: none !important; }
+.gradio-container .picture img { width: 100% !important; height: 100% !important;
+  object-fit: contain; }
+.cards { display: grid; gap: 12px;
+  grid-template-columns: repeat(auto-fill, minmax(min(var(--least), calc(50% - 6px)), 1fr)); }
+.cards figure { margin: 0; }
+.cards img { width: 100%; height: auto; display: block; margin: 0; border-radius: 8px; }
+.cards figcaption { font-size: .82rem; line-height: 1.3; color: var(--quiet); padding: 5px 2px 0; }
+.plot svg text { fill: currentColor; }
 .plot { color: var(--ink); overflow-x: auto; }
-.plot svg { display: block; width: 100%; height: auto; min-width: 340px; max-width: 640px; }
+.plot svg { display: block; width: 100%; height: auto; max-width: 640px; }
 .board { overflow-x: auto; border: 1px solid var(--hair); border-radius: 8px;
   background: var(--card); }
 .board table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: 0 !important; }

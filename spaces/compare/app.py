@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from rs_models.demos import compare, explorer, models, page
-from rs_models.demos.pictures import pca_picture
+from rs_models.demos.dense_scene import dense_features
+from rs_models.demos.pictures import cards, pca_picture, svg
 from rs_models.demos.uploads import read_picture
 from rs_models.errors import UserError
 
-EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.jpg"))
+HERE = Path(__file__).parent / "examples"
+EXAMPLES = [str(HERE / f"{name}.jpg") for name in ("river", "residential", "harbor", "farmland")]
 
 
 @page.told
-def side_by_side(names: list[str]) -> tuple:
-    """Few-shot curves, a table of retrieval, and what was measured."""
+def side_by_side(
+    names: list[str],
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> tuple[str, str, str]:
+    """What the results say, few-shot curves, and a table with retrieval."""
     _check(names)
-    measured = [r for name in names for r in compare.measure(name, explorer.data_name())]
-    most = max(int(r.protocol[8:]) for r in measured if r.protocol.startswith("linear-n"))
-    last = [result for result in measured if result.protocol == f"linear-n{most}"]
-    best = max(last, key=lambda result: result.mean)
-    said = f"With {most} labels a class **{best.model}** is ahead here; "
-    said += "five draws of labels each, bars are their standard deviation."
-    return compare.few_labels(best.model, measured), compare.table(measured), said
+    measured = []
+    for number, name in enumerate(names):
+        progress(number / len(names), f"Looking through {name.rpartition('/')[2]}")
+        measured += compare.measure(name, explorer.data_name())
+    first = max(measured, key=lambda result: result.mean).model
+    curve = svg(compare.few_labels(first, measured))
+    return compare.verdict(measured), curve, compare.board(measured)
 
 
 @page.told
-def features(image: str, names: list[str]) -> list[tuple[str, str]]:
-    """The features of one image under each model."""
+def features(image: str, names: list[str]) -> str:
+    """The features of one image under each model, beside the image."""
     _check(names)
-    picture = read_picture(image)
-    shown = []
+    picture, shown = read_picture(image), []
     for name in names:
         encoder = models.encoder(name)
         if models.has_dense(encoder):
-            view = pca_picture(models.dense(encoder, picture), 384)
-            shown.append((page.kept(view), encoder.name))
+            seen, found = dense_features(encoder, picture)
+            view = pca_picture(np.moveaxis(found, 2, 0), max(seen.shape))
+            shown = shown or [(seen, "The image")]
+            shown.append((view, f"{encoder.name}: three principal components as colours"))
     if not shown:
         raise UserError("None of these models has a feature map that can be read.")
-    return shown
+    return cards(shown, 260)
 
 
 def _check(names: list[str]) -> None:
@@ -52,11 +60,12 @@ def _check(names: list[str]) -> None:
 
 def build() -> gr.Blocks:
     """The page."""
-    names, boards = models.choices(), compare.leaderboards()
+    names, boards = models.choices(), list(compare.measured())
     with page.blocks("Compare models") as demo:
-        gr.Markdown(
-            "# Compare\nModels of the zoo, or any backbone of the Hub by its id, side by side on "
-            f"the same labelled images ({explorer.data_name().partition(':')[0]})."
+        page.header(
+            "Compare",
+            "Models of the zoo, or any backbone of the Hub by its id, side by side on the same "
+            "labelled images: accuracy with few labels, retrieval, and what their features see.",
         )
         chosen = gr.Dropdown(
             models.labelled(names),
@@ -65,23 +74,43 @@ def build() -> gr.Blocks:
             allow_custom_value=True,
             label="Models (a Hub id or timm name may be typed)",
         )
-        with gr.Tab("Few labels and retrieval"):
-            run = gr.Button("Compare", variant="primary")
-            said = gr.Markdown("Press Compare to begin.", elem_classes="said")
-            curve = gr.Plot(label="Accuracy with few labels", show_label=False)
-            table = gr.Markdown()
-            run.click(side_by_side, chosen, [curve, table, said], api_name="compare")
-        with gr.Tab("Features of an image"):
-            image = page.picture_input("Your image")
-            look = gr.Button("Show the features", variant="primary")
-            gr.Examples(EXAMPLES, image, label="Examples")
-            gallery = gr.Gallery(label="Three principal components", columns=3, height="auto")
-            look.click(features, [image, chosen], gallery, api_name="features")
+        slow: dict[str, Any] = {"trigger_mode": "always_last"}
+        with gr.Tab("Few labels"):
+            said = gr.Markdown(elem_classes="said", min_height=40)
+            with gr.Row():
+                with gr.Column(scale=2, min_width=300):
+                    curve = gr.HTML(min_height=260)
+                with gr.Column(scale=3, min_width=300):
+                    table = gr.HTML(js_on_load=compare.SORTING, apply_default_css=False)
+            outputs = [said, curve, table]
+            page.runs(demo.load, side_by_side, chosen, outputs, api_visibility="private", **slow)
+            page.runs(chosen.input, side_by_side, chosen, outputs, api_name="compare", **slow)
+        with gr.Tab("Features") as tab:
+            with gr.Row():
+                with gr.Column(scale=1, min_width=280):
+                    image = page.picture_input("Your image", value=EXAMPLES[0])
+                    examples = gr.Examples(EXAMPLES, image, label="Examples")
+                with gr.Column(scale=3, min_width=300):
+                    gallery = gr.HTML(min_height=200)
+            look = {"inputs": [image, chosen], "outputs": gallery, **slow}
+            page.runs(chosen.input, features, api_name="features", **look)
+            for done in (tab.select, page.uploads(image).success):
+                page.runs(done, features, api_visibility="private", **look)
+            page.runs(examples.load_input_event.success, features, api_visibility="private", **look)
         with gr.Tab("Leaderboard"):
-            gr.Markdown("What was measured, as in the models' cards; in %.")
-            data = gr.Dropdown(list(boards), value=next(iter(boards), None), label="Data set")
-            board = gr.Markdown(next(iter(boards.values()), "No results here."))
-            data.change(boards.get, data, board, api_name="leaderboard")
+            data = gr.Dropdown(boards, value=next(iter(boards), None), label="Data set")
+            board = gr.HTML(
+                compare.leaderboard(boards[0]) if boards else compare.board([]),
+                js_on_load=compare.SORTING,
+                apply_default_css=False,
+            )
+            gr.Markdown(
+                "As in the models' cards, in %. Small print: the deviation over draws of labels, "
+                "or the 95 % interval over test images. Grey rows cost nothing, or learned from "
+                "labels. Click a column to sort.",
+                elem_classes="quiet",
+            )
+            page.runs(data.input, compare.leaderboard, data, board, api_name="leaderboard")
     return demo
 
 

@@ -74,7 +74,7 @@ def other_model(
 
 def _told(tiles: pile.Pile) -> str:
     """What the pile is, and what was left out of it."""
-    said = f"{tiles.title}: {len(tiles)} tiles."
+    said = f"{tiles.title}."
     if tiles.notes:
         said += f" Left out: {len(tiles.notes)}. {' '.join(tiles.notes[:3])}"
     return f"<p class='quiet'>{pile_sheet.html.escape(said)}</p>"
@@ -152,7 +152,7 @@ def _layout(names: list[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     with gr.Accordion("Use your own images, or another model", open=False), gr.Row():
         made["files"] = gr.File(
-            label="Images, a zip of images, or one GeoTIFF (cut into tiles)",
+            label="Images, a zip, or a GeoTIFF",
             file_count="multiple",
             file_types=["image", ".tif", ".tiff", ".zip"],
             height=150,

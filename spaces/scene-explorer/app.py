@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from rs_models.demos import explorer, models, page
-from rs_models.demos.pictures import pca_picture
+from rs_models.demos.dense_scene import dense_features
+from rs_models.demos.pictures import cards, pca_picture
 from rs_models.demos.uploads import read_picture, shrunk
 from rs_models.errors import UserError
 
-EXAMPLES = sorted(str(path) for path in (Path(__file__).parent / "examples").glob("*.jpg"))
+HERE = Path(__file__).parent / "examples"
+EXAMPLES = [str(HERE / f"{name}.jpg") for name in ("river", "residential", "harbor", "farmland")]
 CLASSES = {"Built-in classes": "built-in", "My classes": "own", "Both": "both"}
 
 
 @page.told
 def explore(
     image: str, model: str, classes: str, own: explorer.OwnClasses
-) -> tuple[dict[str, float], list[tuple[str, str]], str | None, str]:
+) -> tuple[dict[str, float], str, tuple[str, str] | None, str]:
     """Class probabilities, nearest images and a picture of the features."""
     picture = read_picture(image)
     data = explorer.data_name()
@@ -31,11 +35,13 @@ def explore(
     encoder = models.encoder(model)
     view = None
     if models.has_dense(encoder):
-        view = page.kept(pca_picture(models.dense(encoder, picture), 448))
+        seen, features = dense_features(encoder, picture)
+        colours = pca_picture(np.moveaxis(features, 2, 0), max(seen.shape))
+        view = page.kept(seen), page.kept(colours)
     else:
         said += " This model's feature map cannot be read, so there is no picture of it."
-    gallery = [(page.kept(thumb), f"{name}, cosine {value:.2f}") for thumb, name, value in near]
-    return shares, gallery, view, said
+    gallery = [(thumb, f"{name}, cosine {value:.2f}") for thumb, name, value in near]
+    return shares, cards(gallery, 110), view, said
 
 
 @page.told
@@ -64,18 +70,18 @@ def build() -> gr.Blocks:
     names = models.choices()
     with page.blocks("Scene explorer") as demo:
         own = gr.State(explorer.OwnClasses())
-        gr.Markdown(
-            "# Scene explorer\nDrop an aerial or satellite image: its scene class from a few "
-            "labelled images, the images that look most like it, and its features as colours. "
-            "The model has learned without a single label."
+        page.header(
+            "Scene explorer",
+            "Drop an aerial or satellite image: its scene class from twenty labelled images a "
+            "class, the images that look most like it, and its features as colours. The model has "
+            "learned without a single label.",
         )
         with gr.Row():
             with gr.Column(scale=2):
-                image = page.picture_input("Your image")
+                image = page.picture_input("Your image", value=EXAMPLES[0])
                 model = gr.Dropdown(models.labelled(names), value=names[0], label="Model")
                 classes = gr.Radio(list(CLASSES), value="Built-in classes", label="Tell apart")
-                run = gr.Button("Explore", variant="primary")
-                gr.Examples(EXAMPLES, image, label="Examples")
+                examples = gr.Examples(EXAMPLES, image, label="Examples")
                 with gr.Accordion("Add a class of your own", open=False):
                     name = gr.Textbox(label="Name of the class", max_length=60)
                     files = gr.File(
@@ -89,26 +95,35 @@ def build() -> gr.Blocks:
                         forget = gr.Button("Start over")
                     listed = gr.Markdown("No class of yours yet.", elem_classes="said")
             with gr.Column(scale=3):
-                said = gr.Markdown("Choose an image to begin.", elem_classes="said")
+                said = gr.Markdown(elem_classes="said")
                 label = gr.Label(label="Scene class", num_top_classes=5)
-                near = gr.Gallery(
-                    label="Nearest images", columns=4, height="auto", object_fit="contain"
-                )
-                view = gr.Image(
-                    label="Features: three principal components as red, green and blue",
+                gr.HTML("<h2 class='part'>The labelled images most like it</h2>")
+                near = gr.HTML(min_height=150)
+                view = gr.ImageSlider(
+                    label="Slide: the image, and its features as colours",
                     interactive=False,
-                    buttons=["download", "fullscreen"],
+                    max_height=560,
                 )
         given, shown = [image, model, classes, own], [label, near, view, said]
-        run.click(explore, given, shown, api_name="explore")
-        image.upload(explore, given, shown, api_visibility="private")
-        add.click(
+        slow: dict[str, Any] = {
+            "inputs": given,
+            "outputs": shown,
+            "show_progress_on": label,
+            "trigger_mode": "always_last",
+        }
+        page.runs(demo.load, explore, api_visibility="private", **slow)
+        page.runs([model.input, classes.input], explore, api_name="explore", **slow)
+        for done in (page.uploads(image), examples.load_input_event):
+            page.runs(done.success, explore, api_visibility="private", **slow)
+        page.runs(
+            add.click,
             add_class,
             [name, files, model, own],
             [own, listed, name, files, classes],
             api_name="add_class",
-        )
-        forget.click(start_over, None, [own, listed, classes], api_name="start_over")
+            show_progress_on=listed,
+        ).success(explore, given, shown, api_visibility="private", show_progress_on=label)
+        page.runs(forget.click, start_over, None, [own, listed, classes], api_name="start_over")
     return demo
 
 

@@ -172,13 +172,18 @@ def build() -> gr.Blocks:
                 ready = gr.DownloadButton("Ready", visible="hidden", elem_id="ready")
         with gr.Row():
             file = gr.File(
-                label="Your image or GeoTIFF, up to 4,000 pixels a side",
+                label="Your image or GeoTIFF",
                 file_types=["image", ".tif", ".tiff"],
                 height=150,
             )
             with gr.Column():
                 model = gr.Dropdown(models.labelled(names), value=names[0], label="Model")
-                examples = gr.Examples(EXAMPLES, file, label="Examples")
+                examples = gr.Examples(
+                    EXAMPLES,
+                    file,
+                    label="Examples",
+                    example_labels=["Six real tiles", "A drawn scene with a place"],
+                )
         after = [slider, table, said, tiff, geojson]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         loads = {"inputs": [file, model], "outputs": [work, sheet, *after]}
@@ -187,7 +192,7 @@ def build() -> gr.Blocks:
         page.runs(file.upload, segment, api_name="segment", **slow)
         page.runs(file.clear, segment, api_visibility="private", **slow)
         page.runs(model.input, segment, api_visibility="private", **slow)
-        page.runs(examples.dataset.click, segment, api_visibility="private", **slow)
+        page.runs(examples.load_input_event.success, segment, api_visibility="private", **slow)
         page.runs(sheet.point, point, work, [work, *after], trigger_mode="multiple", **quiet)
         page.runs(sheet.like, like, work, [slider, said], **quiet)
         for name in ("undo", "clear"):
