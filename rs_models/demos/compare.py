@@ -72,7 +72,7 @@ def verdict(results: Sequence[Result]) -> str:
     difference within their 95 % interval is none.
 
     Args:
-        results: Of one data set, as `measure` gives them, for one model or several.
+        results: Results of one data set, as `measure` gives them, for one model or several.
     """
     most = max(int(r.protocol[8:]) for r in results if r.protocol.startswith("linear-n"))
     ranked = sorted(
@@ -122,7 +122,7 @@ def board(results: Sequence[Result]) -> str:
     marked in each column. A cell is the mean with the deviation over draws, or a 95 % interval.
 
     Args:
-        results: Of any models and protocols.
+        results: Results of any models and protocols.
     """
     if not results:
         return "<p class='quiet'>Nothing was measured here yet.</p>"
