@@ -221,3 +221,24 @@ def cards(shown: Sequence[tuple[np.ndarray, str]], least: int = 180) -> str:
         for picture, caption in shown
     )
     return f"<div class='cards' style='--least:{least}px'>{figures}</div>"
+
+
+def numbered(picture: np.ndarray, cell: int) -> np.ndarray:
+    """A square picture of cells with the numbers of its rows and columns beside it.
+
+    Args:
+        picture: (S, S, 3) uint8.
+        cell: Pixels of a cell.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    edge = 26
+    side = len(picture) + edge
+    page = Image.new("RGB", (side, side), "white")
+    page.paste(Image.fromarray(picture), (edge, edge))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=min(15, cell - 2))
+    for number in range(len(picture) // cell):
+        middle = edge + number * cell + cell // 2
+        draw.text((middle, edge // 2), str(number + 1), fill="black", font=font, anchor="mm")
+        draw.text((edge // 2, middle), str(number + 1), fill="black", font=font, anchor="mm")
+    return np.asarray(page)

@@ -26,7 +26,7 @@ from ..signals.transport import transfer_batch, transfer_scene
 from ..signals.views import Recipe, ViewMaker
 from .attention import attention
 from .models import batch as squares
-from .pictures import COLOURS, draw_boxes
+from .pictures import COLOURS, draw_boxes, numbered
 
 SIDE = 224
 """Pixels of the views, those of the papers."""
@@ -383,20 +383,4 @@ def _matrix(cosine: np.ndarray, ranked: list[tuple[tuple[int, int], float]]) -> 
     ]
     if boxes:
         picture = draw_boxes(picture, boxes, colours=[COLOURS[3]], width=2)
-    return _numbered(picture, cell, count)
-
-
-def _numbered(picture: np.ndarray, cell: int, count: int) -> np.ndarray:
-    """A picture of cells with the numbers of its rows and columns beside it."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    edge = 26
-    side = len(picture) + edge
-    page = Image.new("RGB", (side, side), "white")
-    page.paste(Image.fromarray(picture), (edge, edge))
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=min(15, cell - 2))
-    for number in range(count):
-        middle = edge + number * cell + cell // 2
-        draw.text((middle, edge // 2), str(number + 1), fill="black", font=font, anchor="mm")
-        draw.text((edge // 2, middle), str(number + 1), fill="black", font=font, anchor="mm")
-    return np.asarray(page)
+    return numbered(picture, cell)
