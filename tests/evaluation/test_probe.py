@@ -50,7 +50,9 @@ def test_models_are_measured_and_their_table_rendered(tmp_path, script, capsys):
     assert {r.model for r in results} == {"baseline:image-statistics", "mine"}
     assert {r.protocol for r in results} == {"knn20", "linear-n2"}
     assert results[0].command.startswith("python training/probe.py data.name=synthetic")
-    assert capsys.readouterr().out.strip() in page.read_text()
+    table, _, ending = capsys.readouterr().out.rpartition("|")
+    assert f"{table}|" in page.read_text()
+    assert f"a file a result in {tmp_path}/results" in ending and "rs-models" in ending
     assert "| mine | synthetic |" in page.read_text()
 
 
