@@ -337,6 +337,8 @@ def cases() -> list[tuple[str, list[str]]]:
     for name, words in ALL.items():
         for good, values in kinds.items():
             for bad in values:
+                if name == "check" and bad.endswith(".geojson"):
+                    continue  # vectors are what it looks at, too
                 if new := changed(words, good, bad):
                     found.append((f"{name}: {good} -> {bad[:40]!r}", new))
     for name, suffix in (

@@ -152,11 +152,7 @@ def _facts(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 
 def _check_config(folder: Path, *, pretraining: bool) -> None:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    path, config = folder / "config.json", _config(folder)
     if "auto_map" in config:
         raise UserError(f"{path} asks for remote code (auto_map), which is never published.")
     if str(config.get("dtype", config.get("torch_dtype", "float32"))) != "float32":
@@ -179,9 +175,25 @@ def _check_config(folder: Path, *, pretraining: bool) -> None:
     validate_provenance(config["rs_models"])
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    """A model's settings.
+
+    Raises:
+        UserError: No JSON, or no object of settings.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): get it again.") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not an object of settings: it is no model's.")
+    return config
+
+
 def _is_tuned(folder: Path) -> bool:
     """Whether fine-tuning made a model: its card is there and is not ours to render."""
-    return "finetuned" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return "finetuned" in _config(folder)
 
 
 def check_weights(path: Path) -> None:
