@@ -83,7 +83,8 @@ def verdict(results: Sequence[Result]) -> str:
     said = f"With {most} labels a class"
     if len(ranked) == 1:
         return f"{said} **{first.model}** reaches {first.mean:.1f} %: choose another beside it."
-    close, clear = [], []
+    close: list[Result] = []
+    clear: list[Result] = []
     for other in ranked[1:]:
         gaps = np.subtract(first.values, other.values)
         noise = _T95[len(gaps) - 1] * gaps.std(ddof=1) / np.sqrt(len(gaps))
