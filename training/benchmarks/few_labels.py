@@ -53,14 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(data: str, model: str, counts: Sequence[int], seeds: int, command: str) -> list[Result]:
     """Two results for each number of labels a class that the data has."""
-    encoder = load_encoder(model)
     images = {split: build_cache(load(data, split), progress=False) for split in ("train", "test")}
+    encoder = load_encoder(model).fit(images["train"])
     folder = default_cache_dir() / "features"
     vectors = {
         split: extract(encoder, cache, progress=False, cache_dir=folder)
         for split, cache in images.items()
     }
-    y = {split: cache.labels.numpy() for split, cache in images.items()}
+    y = {split: np.asarray(cache.labels) for split, cache in images.items()}
     index = Index.of(np.concatenate([vectors["train"], vectors["test"]]).astype(_STORED))
     results = []
     for count in (n for n in counts if n <= np.bincount(y["train"]).min()):

@@ -57,8 +57,8 @@ def pseudo_labels(
     Returns:
         (N,) classes, -1 for labelled images and those that are not taken.
     """
-    how = {"neighbours": settings.neighbours, "alpha": settings.alpha}
-    odds = propagate(whitened(features), labels, **how)
+    near, share = settings.neighbours, settings.alpha
+    odds = propagate(whitened(features), labels, neighbours=near, alpha=share)
     others = np.flatnonzero(labels < 0)
     pseudo = np.full(len(labels), -1)
     if not len(others):
