@@ -12,7 +12,7 @@ from ..zoo import pinned_revision, resolve
 
 _EPILOG = """examples:
   rs-models export outputs/quickstart/pretraining outputs/tov
-  rs-models export rs/tov-resnet50-pretraining outputs/tov --no-timm
+  rs-models export outputs/quickstart/pretraining outputs/tov --no-timm
   rs-models export outputs/quickstart/export outputs/small --half
 
 A run does this by itself. Exit codes: 0 done, 1 network or server, 2 bad input."""

@@ -17,7 +17,7 @@ from ..zoo import ZOO, check_id, pinned_revision, resolve, run_name
 
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
-  rs-models info rs/tov-resnet50 --json
+  rs-models info rs/tov-resnet18 --json
   rs-models info tov-resnet18
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
