@@ -16,11 +16,12 @@ from rs_models.cards import CardData, markdown_table, render_card, size_category
 from rs_models.data.convert.card import DatasetCard
 from rs_models.data.windows.writing import WindowsCard
 from rs_models.evaluation.card import EmbeddingsCard
+from rs_models.labelling.card import LabelledCard
 from rs_models.publish.card import ModelCard
 from rs_models.tasks.finetuning.card import FinetunedCard
 from tests.conftest import ROOT
 
-KINDS = (DatasetCard, EmbeddingsCard, FinetunedCard, ModelCard, WindowsCard)
+KINDS = (DatasetCard, EmbeddingsCard, FinetunedCard, LabelledCard, ModelCard, WindowsCard)
 
 
 @pytest.mark.parametrize("kind", KINDS)

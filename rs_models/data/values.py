@@ -11,12 +11,14 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
-from ..preprocessing import Preprocessing
+
+if TYPE_CHECKING:  # it needs torch, and collecting does not
+    from ..preprocessing import Preprocessing
 
 REFLECTANCE = 10_000.0  # stored value of a reflectance of 1 (Sentinel-2 Products Specification)
 # Since processing baseline 04.00 (25 January 2022) 1,000 is added to what Sentinel-2 stores.
