@@ -16,8 +16,8 @@ _BESIDE = ("baseline:image-statistics", "baseline:random-convolutions", "baselin
 def headline(results: Sequence[Result]) -> str:
     """Markdown table of accuracy with 20 labels a class: a row a model, a column a data set.
 
-    Models that the zoo has no more are left out. The last column is the mean over all data sets, of
-    models that were measured on each.
+    Models that the zoo has no more are left out, and data sets that none of ours was measured on.
+    The last column is the mean over all data sets, of models that were measured on each.
 
     Args:
         results: In any order.
@@ -29,7 +29,8 @@ def headline(results: Sequence[Result]) -> str:
         if result.protocol == _FEW
         and (result.model in ours or result.model in _BESIDE or _is_imagenet(result.model))
     ]
-    return _across(shown)
+    sets = {result.data for result in shown if result.model in ours}
+    return _across([result for result in shown if result.data in sets])
 
 
 def readouts(results: Sequence[Result]) -> str:
