@@ -35,6 +35,7 @@ def test_the_quickstart_trains_evaluates_and_tells_how_to_load(tmp_path):
     for name in ("this run", "random initialisation", "image statistics"):
         assert name in done.stdout
     code = done.stdout[done.stdout.index("  from transformers") :]
+    code = code.partition("Next:")[0]
     loads = "import sys\n" + "\n".join(line.strip() for line in code.splitlines())
     loads += "\nassert 'rs_models' not in sys.modules\nprint(type(model).__name__)"
     loaded = run(sys.executable, "-c", loads)
