@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import chips
 from .dense_scene import DenseScene
 from .pictures import data_uri, jpeg, palette
 from .pile_desk import MAX_CLASSES, MAX_NAME
@@ -27,14 +28,10 @@ STYLE = """
 .key.on { border-color: var(--c); box-shadow: 0 0 0 2px var(--c); }
 """
 
-SCRIPT = """
+SCRIPT = (
+    chips.SCRIPT
+    + """
 let work, brush = 0, cross = [0.5, 0.5];
-const make = (tag, name, text) => {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
 const colour = i => work.colours[i % work.colours.length];
 const send = (event, more) => trigger(event, { classes: work.classes, ...more });
 function set(x, y) {
@@ -65,20 +62,12 @@ function keys() {
     row.append(made);
   });
   if (work.classes.length < props.most) {
-    const form = make('form', 'add'), field = make('input');
-    field.maxLength = props.longest;
-    field.placeholder = 'New class, then Enter';
-    field.setAttribute('aria-label', 'Name of a new class');
-    form.append(field);
-    form.onsubmit = event => {
-      event.preventDefault();
-      const name = field.value.trim().replace(/\\s+/g, ' ');
+    row.append(naming(name => {
       if (!name) return;
       if (!work.classes.includes(name)) work.classes.push(name);
       brush = work.classes.indexOf(name);
       draw();
-    };
-    row.append(form);
+    }));
   }
   row.append(key('S', 'what is like this?', brush === 'like', 'like', 'var(--quiet)'));
   return row;
@@ -164,6 +153,7 @@ document.addEventListener('keydown', pressed);
 watch('value', take);
 take();
 """
+)
 
 
 def sheet_props() -> dict[str, Any]:

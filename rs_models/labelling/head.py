@@ -118,15 +118,6 @@ class Head:
             yield folds == number, without.probabilities(index)
 
 
-def standardised(index: Index) -> np.ndarray:
-    """The table's vectors, each number with mean 0 and deviation 1 over the table, (N, D) float32.
-
-    Cosines of these tell classes better apart than those of the vectors, which share a direction.
-    """
-    mean, deviation = index.statistics
-    return (np.asarray(index.vectors, np.float32) - mean) / deviation
-
-
 def _folds(classes: np.ndarray) -> np.ndarray:
     """Fold of each label: its own where there are few, else tenths with all classes in each."""
     return np.arange(len(classes)) if len(classes) <= _LEAVE_ONE_OUT else _tenths(classes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from rs_models.demos import models, page, pile, pile_files, pile_sheet
+from rs_models.demos import chips, models, page, pile, pile_files, pile_sheet
 from rs_models.demos.pile_desk import Desk, finished_example
 from rs_models.errors import UserError
 
@@ -163,7 +163,7 @@ def _layout(names: list[str]) -> dict[str, Any]:
     made["told"] = gr.HTML()
     made["sheet"] = gr.HTML(
         html_template="<div></div>",
-        css_template=pile_sheet.CHIPS + pile_sheet.STYLE,
+        css_template=chips.STYLE + pile_sheet.STYLE,
         js_on_load=pile_sheet.SCRIPT,
         apply_default_css=False,
         elem_id="sheet",

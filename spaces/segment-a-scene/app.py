@@ -11,9 +11,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from rs_models.demos import models, page, scene_sheet, segmenters
+from rs_models.demos import chips, models, page, scene_sheet, segmenters
 from rs_models.demos.dense_scene import DenseScene, looked_at
-from rs_models.demos.pile_sheet import CHIPS
 from rs_models.demos.scene_work import Finished, Work
 from rs_models.errors import UserError
 from rs_models.files import sha256
@@ -151,7 +150,7 @@ def build() -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 sheet = gr.HTML(
                     html_template="<div></div>",
-                    css_template=CHIPS + scene_sheet.STYLE,
+                    css_template=chips.STYLE + scene_sheet.STYLE,
                     js_on_load=scene_sheet.SCRIPT,
                     apply_default_css=False,
                     elem_id="sheet",
