@@ -46,6 +46,19 @@ def started(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture
+def started_alone(started):
+    """Compare once more, which keeps five sessions in place of 200: its address."""
+    from rs_models.demos import page
+
+    made = runpy.run_path(str(ROOT / "spaces" / "compare" / "app.py"), run_name="compare")["demo"]
+    _, address, _ = page.launch(
+        made, prevent_thread_lock=True, server_name="127.0.0.1", state_session_capacity=5
+    )
+    yield address
+    made.close()
+
+
 @pytest.fixture(scope="package")
 def browser():
     from playwright.sync_api import sync_playwright
