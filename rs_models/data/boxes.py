@@ -209,6 +209,12 @@ def _sorted(*parts: Sequence[tuple[list[Any], list[Any]]]) -> list[Any]:
 def _names(categories: Sequence[Any], name: str) -> list[str]:
     if any(category is None for category in categories):
         raise UserError(f"A box of {name} has no category: give each one.")
+    # -1 is how sets without class names say "none"; a class of that name would be learned.
+    if below := [value for value in categories if isinstance(value, int | float) and value < 0]:
+        raise UserError(
+            f"A box of {name} has the category {below[0]}, and classes are numbered from 0: give "
+            "it one, or leave the box out."
+        )
     return [str(value) for value in sorted(set(categories), key=lambda v: natural(str(v)))]
 
 

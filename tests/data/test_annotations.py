@@ -209,6 +209,12 @@ def test_boxes_that_cannot_be_right(tmp_path, boxes, categories, said):
         objects_of(tmp_path / "d", [{"bbox": boxes, "category": categories}], NAMED)
 
 
+def test_a_negative_number_is_no_category(tmp_path):
+    numbers = {**FREE, "category": List(Value("int64"))}
+    with pytest.raises(UserError, match=r"has the category -1, and classes are numbered from 0"):
+        objects_of(tmp_path / "d", [{"bbox": [[2, 3, 4, 5]], "category": [-1]}], numbers)
+
+
 def test_boxes_end_at_the_border_and_it_is_said(tmp_path, caplog):
     value = {"bbox": [[10, 2, 20, 4], [1, 1, 2, 2]], "category": [0, 1]}
     found, _ = objects_of(tmp_path / "d", [value], NAMED)
