@@ -66,6 +66,10 @@ def main(argv: Sequence[str]) -> int:
     if options.output and Path(options.output).resolve() in theirs:
         raise UserError(f"{options.output} holds the labels: write the answers elsewhere.")
     index = Index.open(options.table)
+    if options.save:
+        from ..labelling.saving import check_savable, save
+
+        check_savable(index)  # before anything is computed
     labels = Labels.read(options.labels[0], index, *options.labels[1:])
     if labels.blank:
         print(f"{labels.blank} lines have no class yet and are left out", file=sys.stderr)
@@ -75,15 +79,14 @@ def main(argv: Sequence[str]) -> int:
         _write(answers, index, options.output)
         print(f"{options.output}: {len(index)} tiles")
     if options.save:
-        from ..labelling.saving import save
-
         print(f"{save(answers, index, options.save)}: a classifier for transformers")
-    print(_next(options))
+    print(_next(options, index.readout == "pooled"))
     return 0
 
 
-def _next(options: argparse.Namespace) -> str:
+def _next(options: argparse.Namespace, savable: bool) -> str:
     """The command, or program, that one goes on with."""
+    save = ", or the same command with --save classifier" if savable else ""
     if options.save:
         return (
             f"Next: rs-models predict SCENE --model {options.save} --output map.tif, or rs-models "
@@ -92,9 +95,10 @@ def _next(options: argparse.Namespace) -> str:
     if options.output:
         return (
             f"Next: rs-models suggest {options.table} --labels {options.labels[0]} --output "
-            "more.csv to label more, or the same command with --save classifier"
+            f"more.csv to label more{save}"
         )
-    return "Next: the same command with --output answers.csv --save classifier"
+    more = " --save classifier" if savable else ""
+    return f"Next: the same command with --output answers.csv{more}"
 
 
 def _report(answers: Answers) -> str:

@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dtype", choices=DTYPES, default="float32")
     options.add_argument("--columns", nargs="*", help="to copy (default: all that hold no pixels)")
     options.add_argument("--shard-rows", type=Count, default=SHARD_ROWS)
+    options.add_argument(
+        "--stages",
+        action="store_true",
+        help="features of all stages at two sizes, which tell more with few labels",
+    )
     options.add_argument("--strict", action="store_true", help="stop at a corrupt image")
     options.add_argument("--json", action="store_true", help="print the outcome as JSON")
     return options

@@ -52,6 +52,7 @@ class Job:
         rows: Rows of the split; None of a folder of files.
         shard_rows: Rows of a shard.
         layout: Kind of the table's columns.
+        readout: "pooled", or "stages": means of all stages at two sizes.
     """
 
     model: str
@@ -65,12 +66,15 @@ class Job:
     rows: int | None
     shard_rows: int
     layout: int = _LAYOUT
+    readout: str = "pooled"
 
     def record(self) -> dict[str, Any]:
         """As it is kept in the folder."""
         record = dataclasses.asdict(self)
         if self.layout == 1:  # which the first kind does not say
             del record["layout"]
+        if self.readout == "pooled":  # which earlier tables do not say
+            del record["readout"]
         return record
 
 
@@ -106,6 +110,7 @@ def embed(
     columns: Sequence[str] | None = None,
     strict: bool = False,
     shard_rows: int = SHARD_ROWS,
+    stages: bool = False,
     progress: bool = True,
 ) -> Embedded:
     """Writes the pooled features of every image of a data set.
@@ -129,6 +134,8 @@ def embed(
         columns: Columns to copy and no others; None copies all that hold no pixels.
         strict: Stop at an image that cannot be read instead of leaving it out and counting it.
         shard_rows: Rows in a file.
+        stages: Keep the means of all stages, read at two sizes, in place of the last one's (see
+            `evaluation.readout`): more numbers, which tell more with few labels.
         progress: Show a progress bar.
 
     Returns:
@@ -142,7 +149,7 @@ def embed(
         raise UserError(f"Embeddings are stored as {', '.join(DTYPES)}, not as {dtype!r}.")
     state, output = processes(), Path(output)
     named = model if isinstance(model, str) else model.name or ""
-    encoder = _encoder(model, size)
+    encoder = _encoder(model, size, stages)
     side = size or encoder.train_size
     with state.main_process_first():  # one process downloads, the others find it
         pile = open_pile(
@@ -179,14 +186,23 @@ def _bar(shards: Sequence[Shard], quiet: bool) -> Any:
     return progress_bar(total, "embedding", "image", shown=not quiet)
 
 
-def _encoder(model: str | Encoder, size: int | None) -> Encoder:
+def _encoder(model: str | Encoder, size: int | None, stages: bool) -> Encoder:
     from .features import Encoder
     from .loading import load_encoder
+    from .readout import SCALES, at_all_stages
 
     encoder = load_encoder(model, size=size) if isinstance(model, str) else model
     if not isinstance(encoder, Encoder):
         raise UserError(f"{model!r} learns from training images: name a model with weights.")
-    return encoder
+    if not stages:
+        return encoder
+    whole = at_all_stages(encoder, SCALES)
+    if whole.readout == encoder.readout:
+        raise UserError(
+            f"The stages of {encoder.name or 'the model'} are not known: embed without --stages, "
+            "or name a native backbone."
+        )
+    return whole
 
 
 def _job(
@@ -210,6 +226,7 @@ def _job(
         dtype=dtype,
         rows=None if pile.listing else len(pile),
         shard_rows=shard_rows,
+        readout=encoder.readout,
     )
     begun = read_job(output, MANIFEST)
     if begun is not None and "layout" not in begun["job"]:

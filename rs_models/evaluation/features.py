@@ -40,6 +40,8 @@ class Encoder:
         preprocessing: What stored pixels become before the network sees them.
         pretrained_on: Name, or names by stage, of the data behind the weights; None where unknown.
         readout: What `forward` gives, where one model is read in several ways.
+        scales: Sides at which each image is read, in units of the size that is asked for; their
+            features stand one behind the other.
 
     Example:
         >>> encoder = Encoder.from_model(
@@ -61,6 +63,7 @@ class Encoder:
     preprocessing: Preprocessing
     pretrained_on: Any = None
     readout: str = "pooled"
+    scales: tuple[float, ...] = (1.0,)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -153,8 +156,13 @@ class Encoder:
                 f"{self.name or 'The encoder'} takes stored integers up to "
                 f"{self.value_range[1]:g} and scales them itself, but got {images.dtype} images."
             )
-        x = self.preprocessing.network_input(images, size or self.train_size)
-        return self.forward(x.contiguous(memory_format=torch.channels_last)).float()
+        features = []
+        for scale in self.scales:
+            side = round(scale * (size or self.train_size))
+            x = self.preprocessing.network_input(images, side)
+            x = x.contiguous(memory_format=torch.channels_last)
+            features.append(self.forward(x).float())
+        return torch.cat(features, dim=1)
 
     def fit(self, cache: ImageCache) -> Encoder:
         """Itself: only a `Baseline` looks at the training images first."""
@@ -259,6 +267,7 @@ def _features_key(encoder: Encoder, cache: ImageCache, size: int, precision: str
         size,
         precision,
         *([] if encoder.readout == "pooled" else [encoder.readout]),
+        *([] if encoder.scales == (1.0,) else [encoder.scales]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 

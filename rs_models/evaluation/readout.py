@@ -8,6 +8,7 @@ label.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +28,20 @@ SCALES = (1.0, 1.5)
 RIDGE = 3.0
 
 
-def at_all_stages(encoder: Encoder) -> Encoder:
+def at_all_stages(encoder: Encoder, scales: Sequence[float] = (1.0,)) -> Encoder:
     """The encoder with features of all its stages.
 
     Those of a native ResNet or Swin are the means of each stage's map, one behind the other; a ViT
     has no stages and gives its class token and the mean of its patches. Of any other network, whose
     stages are not known, the features stay as they are.
+
+    Args:
+        encoder: A frozen model.
+        scales: Sides at which it reads each image, in units of the size that is asked for.
     """
     model: Any = encoder.model
     if backbones.family_or_none(model) is None:
-        return encoder
+        return dataclasses.replace(encoder, scales=tuple(scales))
     try:
         backbones.stage_dims(model.config)
     except UserError:
@@ -49,7 +54,7 @@ def at_all_stages(encoder: Encoder) -> Encoder:
         def forward(x: Tensor) -> Tensor:
             return cat([stage.mean((2, 3)) for stage in backbones.stages(model, x)], dim=1)
 
-    return dataclasses.replace(encoder, forward=forward, readout="stages")
+    return dataclasses.replace(encoder, forward=forward, readout="stages", scales=tuple(scales))
 
 
 def sides(size: int) -> tuple[int, ...]:

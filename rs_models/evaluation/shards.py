@@ -189,6 +189,7 @@ class Writer:
             ],
             "processing:software": {"rs_models": __version__},
             "rs_models:model_revision": encoder.revision,
+            "rs_models:readout": encoder.readout,
             **{f"rs_models:{key}": value for key, value in self.about.items()},
         }
         metadata = {b"stac": json.dumps(stac).encode()}

@@ -17,14 +17,16 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import read_job
-from .vectors import BLOCK, blocks, memory_map, picture
+from .vectors import BLOCK, blocks, memory_map, picture, whitening_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..evaluation.features import Encoder
+    from ..evaluation.readout import Whitening
 
 MANIFEST = "embeddings.json"
+STAGES = "stages"  # what a table of `embed --stages` says of its vectors
 # Columns that name a tile to a person, the best first.
 NAMES = ("file", "file_name", "path")
 
@@ -99,7 +101,8 @@ class Index:
         schema = pq.read_schema(files[0])
         if "embedding" not in schema.names:
             raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
-        vectors = memory_map(folder, files)
+        is_staged = manifest is not None and manifest["job"].get("readout") == STAGES
+        vectors = memory_map(folder, files, (lambda: whitening_of(files)) if is_staged else None)
         light = [name for name in schema.names if name != "embedding"]
         table = pq.ParquetDataset(files).read(columns=light)
         return cls(vectors, table, folder)
@@ -238,7 +241,20 @@ class Index:
         encoder.preprocessing.check(image, str(path))
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (C, H, W)
         with torch.inference_mode():
-            return encoder(pixels[None]).float().cpu().numpy()[0]
+            vector = encoder(pixels[None]).float().cpu().numpy()
+        return (self._whitening(vector) if self.readout == STAGES else vector)[0]
+
+    @property
+    def readout(self) -> str:
+        """What the vectors are: "pooled", or "stages" (whitened here)."""
+        manifest = read_job(self.folder, MANIFEST) if self.folder is not None else None
+        return manifest["job"].get("readout", "pooled") if manifest is not None else "pooled"
+
+    @cached_property
+    def _whitening(self) -> Whitening:
+        """What the vectors of a table of all stages were whitened by."""
+        assert self.folder is not None
+        return whitening_of(sorted((self.folder / "data").glob("*.parquet")))
 
     @cached_property
     def made_from(self) -> dict[str, Any]:
@@ -261,6 +277,7 @@ class Index:
         """
         from ..evaluation.features import Encoder
         from ..evaluation.loading import load_encoder
+        from ..evaluation.readout import SCALES, at_all_stages
 
         job = self.made_from["job"]
         name = self.made_from.get("model") or job["model"]
@@ -272,7 +289,7 @@ class Index:
                 "images again."
             )
         assert isinstance(encoder, Encoder)
-        return encoder
+        return at_all_stages(encoder, SCALES) if self.readout == STAGES else encoder
 
     def pictures(self, rows: Iterable[int], source: str | None = None) -> list[np.ndarray]:
         """Red, green and blue of some tiles, (H, W, 3) uint8 each.

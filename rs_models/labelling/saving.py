@@ -17,7 +17,20 @@ from ..provenance import validate_provenance
 from ..settings import no_progress_bars
 from .card import classifier_card
 from .classify import Answers
-from .index import Index
+from .index import STAGES, Index
+
+
+def check_savable(index: Index) -> None:
+    """Refuses a table whose classifier transformers could not hold.
+
+    Raises:
+        UserError: A table of all stages.
+    """
+    if index.readout == STAGES:
+        raise UserError(
+            "The table holds features of all stages, which no classifier of transformers reads: "
+            "embed the tiles once more without --stages, and --save from that table."
+        )
 
 
 def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path:
@@ -32,10 +45,11 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
 
     Raises:
         UserError: A model that is no native backbone, that does not say how it was trained, or
-            that is dilated.
+            that is dilated; a table of all stages.
     """
     from ..tasks import classification
 
+    check_savable(index)
     encoder = index.encoder
     backbone: Any = encoder.model
     record = getattr(getattr(backbone, "config", None), "rs_models", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,13 @@ from ..files import written
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..evaluation.readout import Whitening
+
 # Rows at a time: 1024 of 512 numbers stay in a processor's cache as float32, and of 256 to 4096
 # this was the quickest.
 BLOCK = 1024
+# Rows that whitening is learned from at most: of 2,000 numbers they are 160 MB as float64.
+_LEARNED_FROM = 10_000
 
 
 def blocks(vectors: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
@@ -53,11 +57,19 @@ def picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
     return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
 
 
-def memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
-    """The table's vectors as one array on disk, made where it is missing or of another table."""
+def memory_map(
+    folder: Path, files: Sequence[Path], whitening: Callable[[], Whitening] | None = None
+) -> np.ndarray:
+    """The table's vectors as one array on disk, made where it is missing or of another table.
+
+    Args:
+        folder: The table.
+        files: Its Parquet files.
+        whitening: Gives what the vectors are kept through; None keeps them as they are.
+    """
     import pyarrow.parquet as pq
 
-    stamp = hashlib.sha256()
+    stamp = hashlib.sha256(b"whitened\n" if whitening else b"")
     for file in files:
         state = file.stat()
         stamp.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
@@ -67,15 +79,44 @@ def memory_map(folder: Path, files: Sequence[Path]) -> np.ndarray:
         for old in folder.glob(".vectors-*.npy"):
             old.unlink()
         with written(place) as partial:
-            _copy_vectors(files, rows, partial)
+            _copy_vectors(files, rows, partial, whitening() if whitening else None)
     # Copy on write: torch takes such an array without a word, and nothing is ever written.
     return np.load(place, mmap_mode="c")
 
 
-def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
+def whitening_of(files: Sequence[Path]) -> Whitening:
+    """What whitens a table's vectors, learned from evenly spaced ones and from no label."""
     import pyarrow.parquet as pq
 
+    from ..evaluation.readout import Whitening
+
+    step = -(-sum(pq.read_metadata(file).num_rows for file in files) // _LEARNED_FROM)
+    parts, before = [], 0
+    for block in _stored_blocks(files):
+        parts.append(block[-before % step :: step].astype(np.float32))
+        before += len(block)
+    return Whitening.fit(np.concatenate(parts))
+
+
+def _copy_vectors(
+    files: Sequence[Path], rows: int, target: Path, whitening: Whitening | None
+) -> None:
     vectors, start = None, 0
+    for block in _stored_blocks(files):
+        if vectors is None:
+            vectors = np.lib.format.open_memmap(target, "w+", np.float16, (rows, block.shape[1]))
+        kept = block if whitening is None else whitening(block)
+        vectors[start : start + len(block)] = _as_half(kept)
+        start += len(block)
+    assert vectors is not None
+    vectors.flush()
+
+
+def _stored_blocks(files: Sequence[Path]) -> Iterator[np.ndarray]:
+    """The vectors of a table as they are stored, some (B, D) at a time."""
+    import pyarrow.parquet as pq
+
+    width = None
     for file in files:
         parquet = pq.ParquetFile(file)
         scaled = "scale" in parquet.schema_arrow.names  # of vectors stored as int8
@@ -90,16 +131,10 @@ def _copy_vectors(files: Sequence[Path], rows: int, target: Path) -> None:
                 block = block * batch.column("scale").to_numpy()[:, None].astype(np.float32)
             if not np.isfinite(block.astype(np.float32)).all():
                 raise UserError(f"{file} holds NaN or infinite embeddings: its model diverged.")
-            if vectors is None:
-                vectors = np.lib.format.open_memmap(
-                    target, "w+", np.float16, (rows, block.shape[1])
-                )
-            if block.shape[1] != vectors.shape[1]:
+            width = width or block.shape[1]
+            if block.shape[1] != width:
                 raise UserError(f"{file} holds vectors of another length: it is of another model.")
-            vectors[start : start + len(block)] = _as_half(block)
-            start += len(block)
-    assert vectors is not None
-    vectors.flush()
+            yield block
 
 
 def _as_half(block: np.ndarray) -> np.ndarray:

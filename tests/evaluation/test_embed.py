@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from datasets import load_dataset
 from PIL import Image
 
@@ -20,6 +21,7 @@ from rs_models.evaluation import shards
 from rs_models.evaluation.embed import embed
 from rs_models.evaluation.features import extract
 from rs_models.evaluation.loading import load_encoder
+from rs_models.evaluation.readout import at_all_stages
 from rs_models.export import export
 from rs_models.settings import run_script
 from tests.conftest import ROOT
@@ -67,6 +69,20 @@ def test_embeddings_are_the_evaluations_features(model, tmp_path):
     manifest = json.loads((tmp_path / "out" / module.MANIFEST).read_text())
     assert manifest["rows"] == 20
     assert manifest["job"]["model"] == "tov-resnet-nano"
+
+
+def test_the_means_of_all_stages_at_two_sizes(model, tmp_path):
+    embed(DATA, model, tmp_path / "out", stages=True)
+    whole, cache = at_all_stages(load_encoder(model)), build_cache(load(DATA))
+    expected = np.concatenate([extract(whole, cache, size=side) for side in (32, 48)], axis=1)
+    found = np.stack(read(tmp_path / "out")["embedding"][:])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"holds another job .*readout"):
+        embed(DATA, model, tmp_path / "out")
+    flat = load_encoder(model)
+    flat.model, flat.forward = torch.nn.Flatten(), torch.nn.Flatten()
+    with pytest.raises(UserError, match="stages of tov-resnet-nano are not known"):
+        embed(DATA, flat, tmp_path / "flat", stages=True)
 
 
 def test_a_stopped_job_computes_only_the_rest(model, tmp_path, batches, monkeypatch):

@@ -173,6 +173,30 @@ def test_a_table_that_grew_keeps_its_labels(work, tiles, model, tmp_path):
         np.testing.assert_array_equal(stored, ground(CLASSES[number % 3], SIDE, number))
 
 
+def test_a_table_of_all_stages_is_whitened_and_answers(tiles, model, tmp_path, capsys):
+    """Features of all stages are read through their own whitening, a query's as the table's."""
+    table, labels = str(tmp_path / "table"), tmp_path / "labels.csv"
+    assert cli.main(["embed", str(tiles), "--model", model, "--output", table, "--stages"]) == 0
+    index = Index.open(table)
+    vectors = np.asarray(index.vectors, np.float32)
+    np.testing.assert_allclose(vectors.mean(0), 0, atol=1e-2)
+    np.testing.assert_allclose(index.embed(tiles / "tile_0007.tif"), vectors[7], atol=1e-2)
+    labels.write_text("".join(["tile,label\n", *(f"{n},{truth(n)}\n" for n in index.names[:9])]))
+    answers = classify(index, Labels.read(labels, index))
+    best = answers.probabilities.argmax(1)
+    assert (
+        np.mean([answers.names[k] == truth(n) for k, n in zip(best, index.names, strict=True)])
+        > 0.9
+    )
+    arguments = ["classify", table, "--labels", str(labels), "--save", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr()
+    assert "without --stages" in told.err and not told.out and not (tmp_path / "out").exists()
+    assert cli.main(arguments[:4]) == 0
+    assert "--save" not in capsys.readouterr().out
+
+
 def test_a_dilated_backbone_is_not_saved_as_another_classifier(tiles, tmp_path, capsys):
     """transformers knows no dilation: the head would meet features that it never saw."""
     from rs_models import backbones
