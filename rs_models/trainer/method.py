@@ -77,7 +77,7 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
             settings["backbone_config"] = trained.config.backbone_config
         model = model_class(config_class(**settings))
         if trained is not None:
-            model.load_state_dict(trained.state_dict())
+            _hand_on(trained, model)
         return model
     except UserError:
         raise
@@ -85,6 +85,24 @@ def build_method(config: RunConfig, info: DataInfo, previous: Path | None) -> Ss
         # The sentence is in the cause; the error itself tells it over several lines.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise UserError(f"Method {name}: {reason}.") from error
+
+
+def _hand_on(trained: SslModel, model: SslModel) -> None:
+    """Gives a stage the weights of the last one; layers that are its own, of a teacher, start anew.
+
+    Raises:
+        UserError: Layers of another size.
+    """
+    weights = model.state_dict()
+    for key, value in trained.state_dict().items():
+        if key in weights and weights[key].shape != value.shape:
+            raise UserError(
+                f"A stage changes the size of {key}, from {tuple(value.shape)} to "
+                f"{tuple(weights[key].shape)}: settings of layers are the same in all stages."
+            )
+        if key in weights:
+            weights[key] = value
+    model.load_state_dict(weights)
 
 
 def method_name(config: RunConfig) -> str:

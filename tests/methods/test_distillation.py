@@ -146,3 +146,17 @@ def test_bands_and_values_that_the_student_lacks_are_told(tmp_path):
         export(backbone, folder, provenance=provenance(backbone, bands), timm=False)
         with pytest.raises(UserError, match=words):
             make("tov", "resnet_nano", teachers=[str(folder)])
+
+
+def test_a_stage_may_bring_teachers_but_no_layers_of_another_size(tmp_path, teachers):
+    first = {"epochs": 1, "method": {"name": "tov"}}
+    taught = {"epochs": 1, "method": {"teachers": teachers[:1]}}
+    pretrain(tiny(tmp_path / "run", method={"name": "tov"}, stages=[first, taught]))
+    before, after = (
+        load_file(tmp_path / "run" / part / "pretraining" / "model.safetensors")
+        for part in ("stages/1", ".")
+    )
+    assert before.keys() < after.keys() and "predictors.0.weight" in after
+    stages = [first, {"method": {"projector_dim": 12}}]
+    with pytest.raises(UserError, match=r"A stage changes the size of \S+, from"):
+        pretrain(tiny(tmp_path / "other", method={"name": "tov"}, stages=stages))
