@@ -82,6 +82,10 @@ VECTORS: dict[str, object] = {
             "infinite": {"type": "Polygon", "coordinates": [[[float("inf")] * 2] * 4]},
             "far": {"type": "Polygon", "coordinates": [[[9e9, 9e9], [9e9, 1], [1, 1], [9e9, 9e9]]]},
             "two points": {"type": "Polygon", "coordinates": [[[9, 48], [9, 49]]]},
+            "ring empty": {"type": "Polygon", "coordinates": [[]]},
+            "parts empty": {"type": "MultiPolygon", "coordinates": [[], [[]]]},
+            "collection number": {"type": "GeometryCollection", "geometries": 5},
+            "points number": {"type": "MultiPoint", "coordinates": 5},
         }.items()
     },
     "properties null": {
@@ -102,7 +106,12 @@ VECTORS: dict[str, object] = {
             "crs": crs,
             "features": [{"type": "Feature", "properties": {"kind": "a"}, "geometry": SQUARE}],
         }
-        for crs in ("EPSG:nope", 7, [], {"properties": {"name": "x"}}, {"properties": None})
+        for crs in (
+            *("EPSG:nope", 7, [], {"properties": {"name": "x"}}, {"properties": None}),
+            # What GDAL would open and ask for: a file, and an address.
+            {"properties": {"name": "file:///etc/passwd"}},
+            {"properties": {"name": "http://127.0.0.1:1/crs"}},
+        )
     },
 }
 
@@ -214,6 +223,19 @@ NO_LABELS: dict[str, object] = {
     "one class": "tile,label\n{tile},water\n",
     "contradiction": "tile,label\n{tile},water\n{tile},field\n",
 }
+# What may stand in place of a table's vectors: `embedding` of two rows.
+VECTORS_OF_A_TABLE: dict[str, object] = {
+    "several lengths": [[1.0], [1.0, 2.0]],
+    "no length": [[], []],
+    "text": ["a", "b"],
+    "lists of text": [["a"], ["b"]],
+    "a number": [1.0, 2.0],
+    "nested": [[[1.0]], [[2.0]]],
+    "null": [None, None],
+    "null inside": [[1.0, None], [1.0, None]],
+    "NaN": [[float("nan")], [1.0]],
+    "no rows": [],
+}
 MANIFESTS: dict[str, object] = {
     "empty": "",
     "no JSON": "{",
@@ -283,6 +305,7 @@ SUGGEST = ["suggest", "{w}/table", "-n", "2", "--output", "{o}/n.csv"]
 SEARCH = ["search", "{w}/table", "--like", "{tile}", "-k", "2", "--output", "{o}/h.csv"]
 CONVERT = ["convert-dataset", "rsscn7", "{w}/rsscn7.zip", "--output", "{o}/x"]
 CARD = ["card", MODEL, "--output", "{o}/x"]
+HEAD = [*PREDICT, "--head", "{w}/land.geojson", "--classes", "kind"]
 PUSH = ["push", MODEL, "--dry-run"]
 INFO = ["info", MODEL]
 CHECK = ["check", TILES]
@@ -427,7 +450,72 @@ def test_labels_that_are_no_vectors(check, world):
         table.append((f"windows labels {name}", changed(WINDOWS, "{w}/land.geojson", bad)))
         table.append((f"windows area {name}", [*WINDOWS, "--area", bad]))
         table.append((f"collect guide {name}", [*COLLECT, f"guide={bad}", "field=kind"]))
-    check(table, 80)
+        table.append((f"predict head {name}", changed(HEAD, "{w}/land.geojson", bad)))
+    check(table, 120)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
+def test_vectors_that_are_something_else_read_nothing(check, world, suffix, capsys):
+    """GDAL takes a file for what its content says: a description that leads to another file."""
+    put(world / "secret.csv", 'kind,WKT\nroot,"POINT (9 48)"\nx,"POINT (9 49)"\n')
+    layer = f"<SrcDataSource>{world}/secret.csv</SrcDataSource>"
+    for name, content in {
+        "vrt": f'<OGRVRTDataSource><OGRVRTLayer name="secret">{layer}</OGRVRTLayer>'
+        "</OGRVRTDataSource>",
+        "empty": "",
+        "text": "text",
+    }.items():
+        bad = str(put(world / "vectors" / f"{name}{suffix}", content))
+        check(
+            [
+                (f"windows {name}", changed(WINDOWS, "{w}/land.geojson", bad)),
+                (f"area {name}", [*WINDOWS, "--area", bad]),
+                (f"guide {name}", [*COLLECT, f"guide={bad}", "field=kind"]),
+                (f"head {name}", changed(HEAD, "{w}/land.geojson", bad)),
+            ],
+            4,
+        )
+        assert "root" not in capsys.readouterr().out
+
+
+def test_what_lies_where_an_output_goes_stays(world, tmp_path, capsys):
+    """Whatever is no older output of the same kind is refused, and is as it was afterwards."""
+    here = tmp_path / "here"
+    shutil.copytree(world, here)
+    for path in (here / "table").glob(".vectors-*"):
+        path.unlink()
+    put(here / "thesis" / "chapter.txt", "text")
+    shutil.copy(here / "land.geojson", here / "map.geojson")
+    put(here / "empty.gpkg", b"SQLite format 3\0")
+    picture = next((here / "rsscn7").rglob("*.jpg"))
+    head = [*PREDICT[:-1], str(here / "map.tif"), "--head", "{w}/map.geojson", "--classes", "kind"]
+    table = [
+        *(("save", [*CLASSIFY[:-1], f"{{w}}/{name}"]) for name in ("table", "model", "thesis")),
+        *(("save", [*CLASSIFY[:-1], place]) for place in ("{w}/rsscn7", "{w}", "{w}/table/x")),
+        ("save", [*CLASSIFY[:-1], "{w}/labels.csv"]),
+        *(
+            ("sheet", [*words, "--sheet", place])
+            for words in (SUGGEST, SEARCH)
+            for place in (str(picture), "{w}/labels.csv", "{w}/table/embeddings.json", "{w}")
+        ),
+        ("answers", [*CLASSIFY[:-3], "{w}/labels.csv", *CLASSIFY[-2:]]),
+        ("polygons", [*head, "--polygons"]),
+        ("polygons", [*head, "--polygons", "{w}/map.geojson"]),
+        ("polygons", [*head, "--polygons", "{w}/empty.gpkg"]),
+        ("export", [*EXPORT[:2], "{w}/thesis", "--half"]),
+        (
+            "convert",
+            ["convert-upstream", str(here / "model" / "model.safetensors"), *("--output",)],
+        ),
+    ]
+    table[-1][1].append("{w}/thesis")
+    contents = {p: p.read_bytes() for p in sorted(here.rglob("*")) if p.is_file()}
+    for name, words in table:
+        wrong = refused(words, here, tmp_path, capsys)
+        changed_files = [str(p) for p, was in contents.items() if p.read_bytes() != was]
+        assert not wrong and not changed_files, (name, words, wrong, changed_files)
+        for path in (here / "table").glob(".vectors-*"):
+            path.unlink()
 
 
 def test_catalogues(check, world):
@@ -497,3 +585,26 @@ def test_tables_and_labels(check, world):
             path = put(world / "begun" / command / name / record, content).parent
             table.append((f"{command} {record} {name}", changed(words, "{o}/x", str(path))))
     check(table, 60)
+
+
+def test_tables_that_are_damaged(check, world):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = []
+    whole = next((world / "table" / "data").glob("*.parquet")).read_bytes()
+    for name, content in {
+        "empty": b"",
+        "no Parquet": b"text",
+        "cut": whole[:-99],
+        "head": whole[:99],
+    }.items():
+        put(world / "damaged" / name / "data" / "train-0.parquet", content)
+    for name, vectors in VECTORS_OF_A_TABLE.items():
+        (world / "damaged" / name / "data").mkdir(parents=True)
+        columns = {"file": ["a", "b"][: len(vectors)], "embedding": vectors}
+        pq.write_table(pa.table(columns), world / "damaged" / name / "data" / "train-0.parquet")
+    for folder in sorted((world / "damaged").iterdir()):
+        for words in (CLASSIFY, SUGGEST, SEARCH):
+            table.append((f"{words[0]} {folder.name}", changed(words, "{w}/table", str(folder))))
+    check(table, 40)

@@ -221,7 +221,7 @@ def load_weights(
                 output_loading_info=True,
                 **{"dtype": torch.float32, **settings},
             )
-    except (OSError, SafetensorError, *_UNBUILDABLE) as error:
+    except (OSError, SafetensorError, ImportError, *_UNBUILDABLE) as error:
         raise load_error(f"Cannot load '{source}'", error) from error
     _check_stored(source, getattr(model.config, "_commit_hash", None) or revision)
     if lacking is not None and info["missing_keys"]:

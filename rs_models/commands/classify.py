@@ -61,15 +61,19 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, classify
+    from ..labelling.answers import check_output
 
     theirs = [Path(file).resolve() for file in options.labels]
     if options.output and Path(options.output).resolve() in theirs:
         raise UserError(f"{options.output} holds the labels: write the answers elsewhere.")
     index = Index.open(options.table)
+    # Before anything is computed.
+    if options.output:
+        check_output(options.output, index)
     if options.save:
         from ..labelling.saving import check_savable, save
 
-        check_savable(index)  # before anything is computed
+        check_savable(index, options.save)
     labels = Labels.read(options.labels[0], index, *options.labels[1:])
     if labels.blank:
         print(f"{labels.blank} lines have no class yet and are left out", file=sys.stderr)

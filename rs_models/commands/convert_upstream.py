@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..convert_upstream.layouts import UPSTREAM
-from ..settings import Count, Finite, Options, Side
+from ..settings import Count, Finite, Options, Side, one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +50,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         print(convert(options.pop("file"), options.pop("output"), **options).report())
     except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0

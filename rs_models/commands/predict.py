@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..settings import Count, Finite, NotNegative, Number, Options, Positive, Share, Side
+from ..settings import (
+    Count,
+    Finite,
+    NotNegative,
+    Number,
+    Options,
+    Positive,
+    Share,
+    Side,
+    one_line,
+)
 
 _EPILOG = """examples:
   rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
@@ -116,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
         )
     pairs = _outputs(scenes, options.output, boxes=predictor.task == "detection")
     settings = _settings(options, str(state.device) if state.num_processes > 1 else None)
-    head = _head(options, predictor, scenes, settings) if options.head else None
+    head = _head(options, predictor, pairs, settings) if options.head else None
     predictor = head.predictor if head is not None else predictor
     if head is not None and state.is_main_process and not options.json:
         print(head.text())
@@ -130,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
         except UserError as error:
             if len(pairs) == 1:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             failed.append(str(scene))
             continue
         predictions.append(dataclasses.asdict(done))
@@ -161,15 +171,26 @@ def _settings(options: argparse.Namespace, device: str | None) -> dict[str, Any]
 
 
 def _head(
-    options: argparse.Namespace, embedder: Any, scenes: Sequence[Path], settings: dict[str, Any]
+    options: argparse.Namespace,
+    embedder: Any,
+    pairs: Sequence[tuple[Path, Path]],
+    settings: dict[str, Any],
 ) -> Any:
     """What the labels say, learned on the backbone's features."""
     from ..predict.head import fit_head
+    from ..predict.run import polygons_place, same_file
 
     if options.kind in ("embeddings", "boxes"):
         raise UserError(
             f"--head learns classes, and --kind is {options.kind}: leave one of them out."
         )
+    for _, output in pairs if options.polygons else ():
+        if same_file(file := polygons_place(options.polygons, output), options.head):
+            raise UserError(
+                f"The polygons {file} would take the place of the labels that --head learns from: "
+                "name another file for them."
+            )
+    scenes = [scene for scene, _ in pairs]
     return fit_head(
         embedder,
         scenes,

@@ -49,10 +49,14 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parser().parse_args(argv)
     from ..labelling import Index
-    from ..labelling.answers import write_rows, write_sheet
+    from ..labelling.answers import check_output, check_sheet, write_rows, write_sheet
     from ..labelling.search import search
 
     index = Index.open(options.table)
+    if options.output:
+        check_output(options.output, index)
+    if options.sheet:
+        check_sheet(options.sheet)
     rows, scores = search(index, options.like, options.unlike, k=options.k)
     for row, score in zip(rows, scores, strict=True):
         print(f"{score:8.4f}  {index.names[row]}")

@@ -51,14 +51,21 @@ def main(argv: Sequence[str]) -> int:
     """Suggests from the command line; the exit code.
 
     Raises:
-        UserError: No such table, or labels that are not of it.
+        UserError: No such table, labels that are not of it, or an output with anything to lose.
     """
     options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, suggest
-    from ..labelling.answers import write_rows, write_sheet
+    from ..labelling.answers import check_output, check_sheet, write_rows, write_sheet
 
+    theirs = [Path(file).resolve() for file in options.labels]
+    if options.output and Path(options.output).resolve() in theirs:
+        raise UserError(f"{options.output} holds the labels: write the suggestions elsewhere.")
     index = Index.open(options.table)
+    if options.output:
+        check_output(options.output, index)
+    if options.sheet:
+        check_sheet(options.sheet)
     # A file that is still to be written is no mistake at the start.
     started = [file for file in options.labels if Path(file).exists()]
     labels = Labels.read(started[0], index, *started[1:]) if started else None
@@ -68,9 +75,6 @@ def main(argv: Sequence[str]) -> int:
     for row in rows:
         print(index.names[row])
     if options.output:
-        theirs = [Path(file).resolve() for file in options.labels]
-        if Path(options.output).resolve() in theirs:
-            raise UserError(f"{options.output} holds the labels: write the suggestions elsewhere.")
         write_rows(options.output, index, rows, {"label": [""] * len(rows)})
         print(f"{options.output}: {len(rows)} tiles")
     if options.sheet:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..export.places import check_replaceable
 
 # Of the messages of torch's restricted reader: a name that is not on its list, or an object built
 # from one.
@@ -98,3 +99,4 @@ def check_output(output: Path, file: Path) -> None:
         raise UserError(f"{file} lies in {output}, which would be replaced: give another --output.")
     if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").exists()):
         raise UserError(f"{output} exists and is no model's folder: give another --output.")
+    check_replaceable(output, folders=("segmentation",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,32 @@ import numpy as np
 from ..errors import UserError
 
 GEOJSON = (".geojson", ".json")
-VECTORS = (".gpkg", ".fgb", ".shp", ".parquet", ".geoparquet")  # by the extra `geo`
+# Ending -> what such a file begins with, of those that the extra `geo` reads. GDAL takes a file for
+# what its content says, and would follow a description in it to any other file or address.
+_STARTS = {
+    ".gpkg": b"SQLite format 3\0",
+    ".fgb": b"fgb\x03",
+    ".shp": b"\0\0\x27\x0a",
+    ".parquet": b"PAR1",
+    ".geoparquet": b"PAR1",
+}
+VECTORS = tuple(_STARTS)
 _DEGREES = "EPSG:4326"
+# Coordinate systems by code, WKT or PROJ's words; what else GDAL takes may be a file or an address.
+_CRS = re.compile(
+    r"\d+|CRS84|WGS84|NAD27|NAD83|(EPSG:|ESRI:|OGC:|urn:(x-)?ogc:def:crs:)[\w:.-]+"
+    r"|https?://www\.opengis\.net/(def/crs|gml/srs)/[\w./#-]+"
+    r"|[A-Z_]+\[.*\]"
+    r"|(\+\w+(=[\w.,-]+)?\s*)+",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def class_key(value: Any) -> str:
     """A class's name or number as text; whole numbers without a point, however they are stored."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float | np.number) and float(value).is_integer():
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
@@ -43,9 +61,14 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
             f"{path} needs pyogrio and shapely: pip install 'rs_models[geo]', or convert it to "
             "GeoJSON."
         ) from None
+    _check_start(path)
     try:
         meta, _, shapes, columns = pyogrio.raw.read(path)
-    except (OSError, ValueError, RuntimeError) as error:
+        if shapes is None:
+            raise UserError(f"{path} holds a table without geometries: give a vector file.")
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
     names = [str(name) for name in meta["fields"]]
     features = []
@@ -54,6 +77,40 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
         stated = {name: _value(column[number]) for name, column in zip(names, columns, strict=True)}
         features.append((geometry.__geo_interface__ if geometry is not None else None, stated))
     return features, _crs(meta.get("crs"), path)
+
+
+def columns_of(path: str) -> tuple[set[str], int]:
+    """Names of the properties of a vector file that `pyogrio` reads, and how many features it has.
+
+    Raises:
+        UserError: A file that cannot be read.
+    """
+    import pyogrio
+
+    _check_start(path)
+    try:
+        about = pyogrio.read_info(path, force_feature_count=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
+    return {str(name) for name in about["fields"]}, int(about["features"])
+
+
+def _check_start(path: str) -> None:
+    """Refuses a file that is not what its name says.
+
+    Raises:
+        UserError: Another ending, another content, or no file.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _STARTS:
+        raise UserError(f"{path} should end in one of {', '.join((*GEOJSON, *_STARTS))}.")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_STARTS[suffix]))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    if start != _STARTS[suffix]:
+        raise UserError(f"{path} cannot be read: it is no {suffix} file, whatever its name says.")
 
 
 def _value(value: Any) -> Any:
@@ -89,6 +146,8 @@ def _crs(name: Any, path: str) -> Any:
     if name is None:
         return CRS.from_string(_DEGREES)
     try:
+        if not _CRS.fullmatch(str(name).strip()):
+            raise CRSError("no code, no WKT and no words of PROJ")
         return CRS.from_user_input(name)
     except (CRSError, ValueError, TypeError) as error:
         raise UserError(

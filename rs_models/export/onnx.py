@@ -87,7 +87,8 @@ def export_onnx(
         revision: Commit or tag on the Hub.
 
     Raises:
-        UserError: A detector, a model that is not ResNet, Swin or ViT, or onnxruntime is missing.
+        UserError: A detector, a model that is not ResNet, Swin or ViT or answers NaN, or
+            onnxruntime is missing.
         RuntimeError: The file does not give torch's answers.
     """
     predictor = load_predictor(source, revision=revision) if isinstance(source, str) else source
@@ -99,6 +100,13 @@ def export_onnx(
     stride = backbones.output_stride(native)
     side = size or -(-predictor.preprocessing.train_size // stride) * stride
     graph = _graph(predictor).eval()
+    probe = torch.zeros(1, len(predictor.preprocessing.bands), side, side)
+    with torch.inference_mode():
+        if not all(answer.isfinite().all() for answer in graph(probe)):
+            raise UserError(
+                f"{predictor.name} answers NaN or infinite values, so its weights are damaged or "
+                "its training diverged: export an earlier checkpoint."
+            )
     with written(path) as partial:
         _write(graph, partial, predictor, side, opset, fixed=fixed)
         difference = _compare(graph, partial, predictor, side, stride, fixed=fixed)

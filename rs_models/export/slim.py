@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from .. import backbones
 from ..errors import UserError
 from ..files import replaced, write_text
+from ..preprocessing import recorded
 
 _TIMM_KEYS = ("architecture", "num_features", "model_args", "num_classes", "pretrained_cfg")
 _KEPT = ("preprocessor_config.json", "run.yaml")
@@ -34,7 +35,7 @@ def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
         The folder.
 
     Raises:
-        UserError: No exported backbone, or values that a half cannot hold.
+        UserError: No exported backbone, one without provenance, or values that a half cannot hold.
     """
     source, output = Path(source), Path(output)
     if not (source / "model.safetensors").is_file():
@@ -44,9 +45,15 @@ def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
         key: value.half() if value.is_floating_point() else value for key, value in weights.items()
     }
     for key, value in halves.items():
-        if not value.isfinite().all():
-            raise UserError(f"{key} of {source} has values beyond float16's range.")
+        if not value.isfinite().all() or (weights[key].any() and not value.any()):
+            raise UserError(f"{key} of {source} has values beyond float16's range: keep it whole.")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    preprocessing = recorded(config)
+    if preprocessing is None:
+        raise UserError(
+            f"{source} does not say what it was trained on (rs_models in config.json): give a "
+            "backbone that this package exported."
+        )
     for key in _TIMM_KEYS:
         config.pop(key, None)
     config["dtype"] = "float32"
@@ -59,14 +66,13 @@ def slim(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
         for name in _KEPT:
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
-        _check(source, partial, config)
+        _check(source, partial, preprocessing.train_size)
     return output
 
 
-def _check(source: Path, partial: Path, config: dict) -> None:
+def _check(source: Path, partial: Path, side: int) -> None:
     """Loads both as users do and compares the features of a probe."""
     models = [backbones.load(str(folder)) for folder in (source, partial)]
-    side = int(config["rs_models"]["train_size"])
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(2, models[0].config.num_channels, side, side, generator=generator)
     with torch.no_grad():

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import written
 from ..plots import sheet
+from ..predict.vector_files import written_by_ogr
 from .index import Index
 from .labels import holds_labels
 
@@ -27,6 +29,8 @@ VECTORS = {
     ".shp": "ESRI Shapefile",
 }
 GEOMETRY = "geometry"
+# What an image that was drawn here says of that, by PNG's own key for it.
+_SOFTWARE, _SHEET = "Software", "rs_models contact sheet"
 # Pixels between the pictures of a sheet and around them, and pictures in a line.
 _GAP, _COLUMNS = 4, 10
 
@@ -49,35 +53,24 @@ def write_rows(
         The file.
 
     Raises:
-        UserError: Another suffix, no footprints, or an output that holds labels or is the table's.
+        UserError: See `check_output`.
     """
     output = Path(output)
     suffix = output.suffix.lower()
     names = [index.names[row] for row in rows]
-    if index.folder is not None and index.folder.resolve() in output.resolve().parents:
-        raise UserError(f"{output} lies in the table itself: choose a place outside of it.")
-    if holds_labels(output):
-        raise UserError(f"{output} holds labels, which are never overwritten: name another file.")
+    check_output(output, index)
     if suffix == ".csv":
         with written(output) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["tile", *columns])
             writer.writerows(zip(names, *columns.values(), strict=True))
         return output
-    if suffix not in VECTORS:
-        raise UserError(f"{output}: the name must end in .csv or {', '.join(VECTORS)}.")
-    if GEOMETRY not in index.table.column_names:
-        raise UserError(
-            f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
-            "embed tiles that are georeferenced."
-        )
-    try:
-        from pyogrio.raw import write
-    except ImportError as error:
-        raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.") from error
+    from pyogrio.raw import write
+
     fields = {"tile": names, **columns}
-    with written(output) as partial:
-        write(
+    written_by_ogr(
+        output,
+        lambda partial: write(
             str(partial),
             layer=re.sub(r"\W+", "_", output.stem),
             geometry=np.array(index.table[GEOMETRY].take(list(map(int, rows))).to_pylist(), object),
@@ -86,19 +79,78 @@ def write_rows(
             geometry_type="Polygon",
             crs=crs_of(index),
             driver=VECTORS[suffix],
-        )
+        ),
+    )
     return output
+
+
+def check_output(output: str | os.PathLike[str], index: Index) -> None:
+    """Refuses a place that `write_rows` could not, or should not, write to.
+
+    Args:
+        output: The file.
+        index: The table whose tiles it would hold.
+
+    Raises:
+        UserError: Another suffix, no footprints, or an output that holds labels or is the table's.
+    """
+    output = Path(output)
+    suffix = output.suffix.lower()
+    if index.folder is not None and index.folder.resolve() in output.resolve().parents:
+        raise UserError(f"{output} lies in the table itself: choose a place outside of it.")
+    if holds_labels(output):
+        raise UserError(f"{output} holds labels, which are never overwritten: name another file.")
+    if suffix == ".csv":
+        return
+    if suffix not in VECTORS:
+        raise UserError(f"{output}: the name must end in .csv or {', '.join(VECTORS)}.")
+    if GEOMETRY not in index.table.column_names:
+        raise UserError(
+            f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
+            "embed tiles that are georeferenced."
+        )
+    if find_spec("pyogrio") is None:
+        raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.")
+
+
+def check_sheet(output: str | os.PathLike[str]) -> None:
+    """Refuses a place for a sheet where another picture, or anything else, lies.
+
+    Raises:
+        UserError: No PNG by its name, or a file that is no sheet of ours.
+    """
+    from PIL import Image
+
+    output = Path(output)
+    if output.suffix.lower() != ".png":
+        raise UserError(f"{output} holds a sheet of pictures: its name must end in .png.")
+    if not os.path.lexists(output):
+        return
+    try:
+        with Image.open(output, formats=["PNG"]) as picture:
+            ours = picture.info.get(_SOFTWARE) == _SHEET
+    except (OSError, ValueError, SyntaxError):  # a folder, a broken link, or no picture
+        ours = False
+    if not ours:
+        raise UserError(f"{output} exists and is no sheet of ours: name another file.")
 
 
 def crs_of(index: Index) -> str:
     """Coordinate system of the table's footprints, as WKT, by its GeoParquet record."""
     from pyproj import CRS
+    from pyproj.exceptions import CRSError
 
     record = (index.table.schema.metadata or {}).get(b"geo")
-    column = json.loads(record)["columns"][GEOMETRY] if record else {}
-    told = column.get("crs")
-    # GeoParquet 1.1: no entry is longitude and latitude.
-    return (CRS.from_json_dict(told) if isinstance(told, dict) else CRS("OGC:CRS84")).to_wkt()
+    try:
+        column = json.loads(record)["columns"][GEOMETRY] if record else {}
+        told = column.get("crs")
+        # GeoParquet 1.1: no entry is longitude and latitude.
+        return (CRS.from_json_dict(told) if isinstance(told, dict) else CRS("OGC:CRS84")).to_wkt()
+    except (ValueError, KeyError, TypeError, AttributeError, CRSError) as error:
+        raise UserError(
+            f"The table {index.folder} is damaged (what it says of its geometry): write a .csv, or "
+            "embed the images again."
+        ) from error
 
 
 def write_sheet(
@@ -107,14 +159,17 @@ def write_sheet(
     """Writes a contact sheet, line by line in the order given.
 
     Args:
-        output: PNG file.
+        output: PNG file; an older sheet is replaced.
         pictures: (H, W, 3) uint8 each, of any size.
         side: Pixels that each is brought to.
 
     Raises:
-        UserError: No pictures.
+        UserError: No pictures, or see `check_sheet`.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    check_sheet(output)
 
     if not pictures:
         raise UserError(f"{output} is not written: there is no tile to show.")
@@ -124,7 +179,9 @@ def write_sheet(
     ]
     page = sheet(squares, min(_COLUMNS, len(squares)), gap=_GAP, rim=_GAP)
     with written(output) as partial:
-        Image.fromarray(page).save(partial, format="PNG")
+        note = PngInfo()
+        note.add_text(_SOFTWARE, _SHEET)
+        Image.fromarray(page).save(partial, format="PNG", pnginfo=note)
     return Path(output)
 
 

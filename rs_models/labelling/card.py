@@ -11,7 +11,7 @@ from .classify import Answers, calibration_error, wilson
 from .head import softmax
 
 # Tells where the card came from.
-_MARK = "<!-- rendered by rs-models classify -->"
+MARK = "<!-- rendered by rs-models classify -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def classifier_card(answers: Answers, job: Mapping[str, Any], architecture: str)
         LabelledCard(
             metadata=metadata,
             name=name,
-            mark=_MARK,
+            mark=MARK,
             architecture=architecture,
             base=model,
             data=str(job["data"]),

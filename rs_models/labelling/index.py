@@ -8,14 +8,15 @@ that array once, at the speed of memory, and is exact.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..files import read_job
 from .vectors import BLOCK, blocks, memory_map, picture, whitening_of
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ..evaluation.readout import Whitening
 
 MANIFEST = "embeddings.json"
+# What is read here of a table's record, in its job and beside it, and as what.
+_JOB = {"model": str, "data": str, "split": str, "size": int, "model_revision": str | None}
+_BESIDE = {"model": str | None, "source": str | None}
 STAGES = "stages"  # what a table of `embed --stages` says of its vectors
 # Columns that name a tile to a person, the best first.
 NAMES = ("file", "file_name", "path")
@@ -84,7 +88,8 @@ class Index:
             folder: The output of `embed`.
 
         Raises:
-            UserError: No such table, one that is not finished, or vectors that are not finite.
+            UserError: No such table, one that is not finished or damaged, or vectors that are not
+                finite.
         """
         import pyarrow.parquet as pq
 
@@ -98,13 +103,15 @@ class Index:
         manifest = read_job(folder, MANIFEST)
         if manifest is not None and "shards" not in manifest:
             raise UserError(f"The table {folder} is not finished: run its 'rs-models embed' again.")
-        schema = pq.read_schema(files[0])
-        if "embedding" not in schema.names:
-            raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
         is_staged = manifest is not None and manifest["job"].get("readout") == STAGES
-        vectors = memory_map(folder, files, (lambda: whitening_of(files)) if is_staged else None)
-        light = [name for name in schema.names if name != "embedding"]
-        table = pq.ParquetDataset(files).read(columns=light)
+        whitening = (lambda: whitening_of(files)) if is_staged else None
+        with _whole(folder):
+            schema = pq.read_schema(files[0])
+            if "embedding" not in schema.names:
+                raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
+            vectors = memory_map(folder, files, whitening)
+            light = [name for name in schema.names if name != "embedding"]
+            table = pq.ParquetDataset(files).read(columns=light)
         return cls(vectors, table, folder)
 
     @cached_property
@@ -266,6 +273,13 @@ class Index:
         manifest = read_job(self.folder, MANIFEST) if self.folder is not None else None
         if manifest is None:
             raise UserError("The table does not say how it was made: name tiles of the table.")
+        for part, kinds in ((manifest["job"], _JOB), (manifest, _BESIDE)):
+            for name, kind in kinds.items():
+                if not isinstance(part.get(name), kind):
+                    raise UserError(
+                        f"{self.folder}/{MANIFEST} says {part.get(name)!r:.60} for {name!r}, which "
+                        "embed does not write: embed the images again."
+                    )
         return manifest
 
     @cached_property
@@ -335,6 +349,21 @@ class Index:
         if not places.keys() >= set(self.names):
             raise gone
         pile.order = np.array([places[name] for name in self.names], np.int64)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Tells that a table is damaged, where its files cannot be read as one."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the system, which says what it is
+            raise
+        raise UserError(
+            f"The table {folder} is damaged ({first_line(error)}): embed the images again."
+        ) from error
 
 
 def best(

@@ -12,20 +12,28 @@ from torch import nn
 from .. import backbones
 from ..backbones.processor import processor_settings, processor_size
 from ..errors import UserError
+from ..export.places import check_replaceable
 from ..files import replaced, write_json, write_text
 from ..provenance import validate_provenance
 from ..settings import no_progress_bars
-from .card import classifier_card
+from .card import MARK, classifier_card
 from .classify import Answers
 from .index import STAGES, Index
 
 
-def check_savable(index: Index) -> None:
-    """Refuses a table whose classifier transformers could not hold.
+def check_savable(index: Index, output: str | os.PathLike[str]) -> None:
+    """Refuses a table whose classifier transformers could not hold, and a place that is taken.
+
+    Args:
+        index: The table.
+        output: Folder of the classifier.
 
     Raises:
-        UserError: A table of all stages.
+        UserError: A table of all stages, or a folder that holds anything but such a classifier.
     """
+    check_replaceable(output, card=MARK)
+    if index.folder is not None and index.folder.resolve() in Path(output).resolve().parents:
+        raise UserError(f"{output} lies in the table itself: choose a place outside of it.")
     if index.readout == STAGES:
         raise UserError(
             "The table holds features of all stages, which no classifier of transformers reads: "
@@ -41,15 +49,15 @@ def save(answers: Answers, index: Index, output: str | os.PathLike[str]) -> Path
     Args:
         answers: From `classify`.
         index: The table that they are of; its model is the backbone.
-        output: Folder to write; an older one is replaced.
+        output: Folder to write; an older classifier of this kind is replaced.
 
     Raises:
         UserError: A model that is no native backbone, that does not say how it was trained, or
-            that is dilated; a table of all stages.
+            that is dilated; a table of all stages; a folder that holds anything else.
     """
     from ..tasks import classification
 
-    check_savable(index)
+    check_savable(index, output)
     encoder = index.encoder
     backbone: Any = encoder.model
     record = getattr(getattr(backbone, "config", None), "rs_models", None)

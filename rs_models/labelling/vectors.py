@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,7 +77,8 @@ def memory_map(
     if not place.is_file():
         rows = sum(pq.read_metadata(file).num_rows for file in files)
         for old in folder.glob(".vectors-*.npy"):
-            old.unlink()
+            if old != place:  # which another process may have made meanwhile
+                old.unlink(missing_ok=True)
         with written(place) as partial:
             _copy_vectors(files, rows, partial, whitening() if whitening else None)
     # Copy on write: torch takes such an array without a word, and nothing is ever written.
@@ -122,11 +123,7 @@ def _stored_blocks(files: Sequence[Path]) -> Iterator[np.ndarray]:
         scaled = "scale" in parquet.schema_arrow.names  # of vectors stored as int8
         columns = ["embedding", "scale"] if scaled else ["embedding"]
         for batch in parquet.iter_batches(4 * BLOCK, columns=columns):
-            column = batch.column("embedding")
-            if column.null_count:
-                raise UserError(f"{file} holds rows without an embedding: embed the images again.")
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            block = flat.reshape(len(batch), -1)
+            block = _stacked(batch.column("embedding"), file)
             if scaled:
                 block = block * batch.column("scale").to_numpy()[:, None].astype(np.float32)
             if not np.isfinite(block.astype(np.float32)).all():
@@ -135,6 +132,31 @@ def _stored_blocks(files: Sequence[Path]) -> Iterator[np.ndarray]:
             if block.shape[1] != width:
                 raise UserError(f"{file} holds vectors of another length: it is of another model.")
             yield block
+    if width is None:
+        raise UserError(f"{files[0].parent.parent} has no rows: embed some images first.")
+
+
+def _stacked(column: Any, file: Path) -> np.ndarray:
+    """Vectors (N, D) of a column of lists of numbers.
+
+    Raises:
+        UserError: Another column, rows without a vector, or vectors of several lengths.
+    """
+    import pyarrow as pa
+
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not (is_list or pa.types.is_fixed_size_list(kind)) or not (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    ):
+        raise UserError(f"The column 'embedding' of {file} holds {kind}: give the output of embed.")
+    flat = column.flatten()
+    if column.null_count or flat.null_count:
+        raise UserError(f"{file} holds rows without an embedding: embed the images again.")
+    width = len(flat) // max(1, len(column))
+    if not width or (is_list and set(column.value_lengths().unique().to_pylist()) != {width}):
+        raise UserError(f"{file} holds vectors of several lengths or of none: embed them again.")
+    return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
 
 
 def _as_half(block: np.ndarray) -> np.ndarray:

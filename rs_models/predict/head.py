@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..evaluation.linear import LinearProbe, LogisticPath, fit_probe
 from .linear_head import LinearSegmenter, features_at
 from .model import Predictor
+from .run import check_tile
 from .scene import Scene
 from .tiles import Grid
 from .writing import GDAL
@@ -123,6 +124,7 @@ def fit_head(
             f"{embedder.name} has no feature maps that can be read: name a backbone (ResNet, Swin "
             "or ViT of transformers) with --model."
         )
+    check_tile(tile)
     if point_size < 1:
         raise UserError(f"The point size is {point_size} pixels: it must be 1 or more.")
     name, paths = os.fspath(labels), [os.fspath(path) for path in scenes]

@@ -248,6 +248,12 @@ def _output(path: Path, kind: Kind) -> Path:
     return path
 
 
+def polygons_place(polygons: bool | str | os.PathLike[str], output: Path) -> Path:
+    """The file that polygons go to: as named, or beside the map."""
+    named = ".geojson" if isinstance(polygons, bool) else os.fspath(polygons)
+    return output.with_suffix(named) if named.lower() in SUFFIXES else Path(named)
+
+
 def _polygons_file(
     polygons: bool | str | os.PathLike[str], output: Path, kind: Kind
 ) -> Path | None:
@@ -256,10 +262,9 @@ def _polygons_file(
         return None
     if not isinstance(kind, ClassMap):
         raise UserError(f"Polygons are made of classes, not of {kind.name}.")
-    named = ".geojson" if polygons is True else os.fspath(polygons)
-    file = output.with_suffix(named) if named.lower() in SUFFIXES else Path(named)
+    file = polygons_place(polygons, output)
     check_suffix(file)
-    if polygons is True and os.path.exists(file) and not is_ours(file):
+    if os.path.lexists(file) and not is_ours(file):
         raise UserError(
             f"{file} was not written by rs_models and would be replaced by the polygons: move it, "
             "or name another file for them."
@@ -301,6 +306,11 @@ def _check(batch_size: int, threshold: float, min_area: float, tile: int | None)
         raise UserError(f"The threshold is {threshold}: it must be from 0 to 1.")
     if not 0 <= min_area < float("inf"):
         raise UserError(f"The setting min_area is {min_area}: it must be square metres, 0 or more.")
+    check_tile(tile)
+
+
+def check_tile(tile: int | None) -> None:
+    """Refuses a side of tiles that no network could take."""
     if tile is not None and not 1 <= tile <= LARGEST_TILE:
         raise UserError(f"The tile is {tile} pixels: it must be from 1 to {LARGEST_TILE}.")
 

@@ -7,11 +7,11 @@ coordinates, along the edges of its cells. GeoPackage, FlatGeobuf and Shapefile 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ _SOFTWARE = "rs_models"
 _OGR = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 SUFFIXES = (".geojson", ".json", ".gpkg", ".fgb", ".parquet", ".shp")
 _SHORT = {"class_number": "class_no"}  # a Shapefile's field names have at most ten letters
+# Columns that tell our polygons from others' where a format has no place to say so.
+_NUMBERS = {"class_number", "class_no"}
+_COLUMNS = {"class", *_NUMBERS, "score", "area_m2", "area", "x_min", "y_min", "x_max", "y_max"}
 
 
 def write_shapes(chunks: Iterator[Any], place: Place, output: Path, *, layer: str) -> int:
@@ -80,12 +83,23 @@ def check_suffix(output: Path) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a GeoJSON file was written here, and no person's work is lost with it."""
+    """Whether a file of polygons was written here, and no person's work is lost with it."""
+    if path.suffix.lower() in _OGR:
+        from ..data.vectors import columns_of
+
+        with suppress(UserError):
+            names, count = columns_of(str(path))
+            return not count or bool(_NUMBERS & names and names <= _COLUMNS)
+        return False
     try:
         with open(path, "rb") as file:
-            return f'"software": "{_SOFTWARE}"'.encode() in file.read(1000)
+            start = file.read(1000)
+            if path.suffix.lower() == ".parquet":
+                file.seek(max(0, path.stat().st_size - 100_000))  # its metadata stand at the end
+                return _SOFTWARE.encode() in file.read()
     except OSError:
         return False
+    return f'"software": "{_SOFTWARE}"'.encode() in start
 
 
 def _write_geojson(chunks: Iterator[Any], place: Place, output: Path) -> int:
@@ -202,26 +216,45 @@ def _write_ogr(
             crs=place.crs.to_wkt() if place.crs is not None else None,
             driver=_OGR[suffix],
             geometry_type="Polygon",
-            layer=layer if suffix == ".gpkg" else None,
+            layer=layer if suffix == ".gpkg" else output.stem if suffix == ".fgb" else None,
             encoding="UTF-8" if suffix == ".shp" else None,
             layer_metadata={"note": note} if note and suffix == ".gpkg" else None,
         )
 
-    _whole(output, write)
+    written_by_ogr(output, write)
 
 
-def _whole(output: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file, or the several of a Shapefile, beside and renames it, the named one last."""
-    from pyogrio.errors import DataSourceError
+def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file, or the several of a Shapefile, beside and renames it, the named one last.
 
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
-        inner = Path(folder) / output.name
+    Args:
+        output: The file.
+        write: Calls pyogrio for the path that it is given.
+
+    Raises:
+        UserError: What pyogrio cannot write, and why.
+    """
+    import pyogrio
+
+    # A journal guards a file that readers share, and would stay after a kill: nobody sees this one.
+    pyogrio.set_gdal_config_options({"OGR_SQLITE_JOURNAL": "OFF"})
+    with written(output) as partial:
         try:
-            write(inner)
-        except DataSourceError as error:
+            write(partial)
+            for part in _others(partial):
+                with written(output.with_suffix(part.suffix)) as place:
+                    os.replace(part, place)
+        except (RuntimeError, ValueError) as error:  # of pyogrio, whose have these two bases
             raise UserError(f"{output} cannot be written ({error}): choose another.") from error
-        for path in sorted(Path(folder).iterdir(), key=lambda path: path == inner):
-            shutil.move(path, output.parent / path.name)
+        finally:
+            for part in _others(partial):
+                part.unlink()
+
+
+def _others(shapefile: Path) -> list[Path]:
+    """The files that GDAL has written beside one of that name."""
+    beside = shapefile.parent.glob(f"{glob.escape(shapefile.stem)}.*")
+    return sorted(path for path in beside if path != shapefile)
 
 
 def _write_parquet(

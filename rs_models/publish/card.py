@@ -14,6 +14,7 @@ from ..cards import CardData, render_card
 from ..data.names import sets_of
 from ..errors import UserError
 from ..evaluation.results import Result, table
+from ..files import write_bytes, write_text
 from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
 from ..zoo import ZOO, pinned_revision
@@ -169,7 +170,7 @@ def collect(
         facts.features = principal_components(str(part if part.is_dir() else run), data)
         # In the run too, so that a push of it has the picture.
         text = json.dumps(facts.features) + "\n"
-        (Path(run) / "features.json").write_text(text, encoding="utf-8")
+        write_text(Path(run) / "features.json", text)
     write_facts(facts, target)
 
 
@@ -339,13 +340,14 @@ def _eval_results(mine: Sequence[Result]) -> dict[str, str]:
 
 def render(folder: Path, output: Path, results: Sequence[Result], repo_id: str) -> bool:
     """Writes a card where its text or what its figures show changed; whether it did."""
+    if (output / "README.md").exists() and not (output / STAMP).is_file():
+        raise UserError(f"{output} holds a README.md that is no card of ours: name another folder.")
     files = model_card(folder, results, repo_id=repo_id, tag=_tag(repo_id))
     stamp = _stamp(folder, files)
     if _is_current(files, output, stamp):
         return False
     for name, content in {**files, STAMP: stamp}.items():
-        (output / name).parent.mkdir(parents=True, exist_ok=True)
-        (output / name).write_bytes(content)
+        write_bytes(output / name, content)  # the stamp last, so that a card cut short is redone
     return True
 
 

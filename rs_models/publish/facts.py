@@ -14,6 +14,7 @@ import yaml
 
 from ..data.names import sets_of
 from ..errors import UserError
+from ..files import write_bytes, write_text
 from ..provenance import validate_provenance
 
 LINES = 120  # of a thinned training log
@@ -102,23 +103,25 @@ def write_facts(facts: Facts, folder: str | os.PathLike[str]) -> None:
     """Writes small files that `read_facts` reads: no weights, a thinned log."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "config.json", json.dumps(facts.config, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(facts.config, indent=2) + "\n")
     if facts.processor:
-        _write(folder / "preprocessor_config.json", json.dumps(facts.processor, indent=2) + "\n")
+        write_text(
+            folder / "preprocessor_config.json", json.dumps(facts.processor, indent=2) + "\n"
+        )
     if facts.run:
-        _write(
+        write_text(
             folder / "run.yaml", yaml.safe_dump(facts.run, sort_keys=False, default_flow_style=None)
         )
     for name, lines in (("metrics.jsonl", facts.metrics), ("knn.jsonl", facts.knn)):
-        _write(folder / name, "".join(json.dumps(line) + "\n" for line in thinned(lines)))
+        write_text(folder / name, "".join(json.dumps(line) + "\n" for line in thinned(lines)))
     if facts.features:
-        _write(folder / "features.json", json.dumps(facts.features) + "\n")
+        write_text(folder / "features.json", json.dumps(facts.features) + "\n")
     if facts.revision:
-        _write(folder / "revision.txt", facts.revision + "\n")
+        write_text(folder / "revision.txt", facts.revision + "\n")
     if facts.size:
-        _write(folder / _SIZE, facts.size + "\n")
+        write_text(folder / _SIZE, facts.size + "\n")
     if facts.look:
-        (folder / LOOK).write_bytes(facts.look)
+        write_bytes(folder / LOOK, facts.look)
 
 
 def thinned(lines: list[dict[str, Any]], keep: int = LINES) -> list[dict[str, Any]]:
@@ -239,7 +242,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from ..assets import asset, clone
 from ..errors import UserError
 from ..evaluation.results import Result, read_all
+from ..export.places import MODEL_FILES
 from ..papers import PAPERS
 from ..provenance import validate_provenance
 from .card import MODELS, model_card
@@ -20,10 +20,6 @@ from .pages import RESULTS
 
 # Formats that can run code when they are opened.
 _CODE = (".py", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".joblib", ".npy")
-_MODEL_FILES = re.compile(
-    r"(config|preprocessor_config|model\.safetensors\.index)\.json|run\.yaml"
-    r"|(model|timm)(-\d{5}-of-\d{5})?\.safetensors"
-)
 
 
 def model_folder(source: str | os.PathLike[str], *, pretraining: bool = False) -> Path:
@@ -86,7 +82,7 @@ def stage_model(
             )
         if path.name == "figures" and path.is_dir():  # a rendered card's, drawn again below
             continue
-        if not _MODEL_FILES.fullmatch(path.name) and path.name not in ("README.md", "LICENSE"):
+        if not MODEL_FILES.fullmatch(path.name) and path.name not in ("README.md", "LICENSE"):
             raise UserError(f"{path} is no part of a model repository: move it out of the folder.")
     _check_config(folder, pretraining=pretraining)
     weights = [path for path in files if path.suffix == ".safetensors"]
@@ -104,7 +100,7 @@ def stage_model(
             _facts(source), results, repo_id=repo_id, pretraining=pretraining, tag=tag
         )
     for path in files:
-        if _MODEL_FILES.fullmatch(path.name):
+        if MODEL_FILES.fullmatch(path.name):
             shutil.copyfile(path, target / path.name)
     shutil.copyfile(asset("LICENSE"), target / "LICENSE")
     for name, content in pages.items():

@@ -24,7 +24,7 @@ from .ranges import (
     Workers,
 )
 from .reading import read_yaml, recipe_path
-from .script import run_script
+from .script import one_line, run_script
 from .values import build, check_ranges, differences, merge
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "duration",
     "merge",
     "no_progress_bars",
+    "one_line",
     "parse",
     "progress_bar",
     "quiet",

@@ -8,6 +8,7 @@ ours. The bars of downloads stay: they are a job too.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -94,7 +95,7 @@ def quiet() -> Iterator[None]:
     os.environ.update(ours)
     last = logging.lastResort  # prints what loggers without a handler warn of
     level = last.level if last else logging.WARNING
-    with no_progress_bars(), warnings.catch_warnings():
+    with no_progress_bars(), _any_text(), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         if last:
@@ -106,6 +107,21 @@ def quiet() -> Iterator[None]:
                 os.environ.pop(key, None)
             if last:
                 last.setLevel(level)
+
+
+@contextlib.contextmanager
+def _any_text() -> Iterator[None]:
+    """Lets names be printed that a terminal, or any text, cannot hold: their bytes are shown."""
+    output = sys.stdout
+    if not isinstance(output, io.TextIOWrapper):
+        yield
+        return
+    errors = output.errors
+    output.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        output.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ _NO_MEMORY = (
     "No memory was left: work on fewer or smaller images at once (batch_size, --batch-size, "
     "--tile, --size), or end what else holds memory on this machine and its GPU."
 )
+_LONGEST = 1000  # characters of a sentence; names and values from files may have any length
 
 
 def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
@@ -45,6 +46,8 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         return _told(f"A server has closed the connection ({error}): try again later.", 1)
     except RecursionError:
         return _told("What was given is nested too deeply: flatten it.", 2)
+    except UnicodeEncodeError as error:
+        return _told(_no_text(error), 2)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -87,9 +90,33 @@ def _library_errors() -> tuple[type[Exception], ...]:
     return tuple(kinds)
 
 
+def one_line(error: object) -> str:
+    """A sentence as one line of a terminal, whatever names and values from files stand in it.
+
+    Line ends, escape codes and bytes that are no text are shown, and do nothing.
+    """
+    text = " ".join(str(error).splitlines())
+    shown = "".join(
+        letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1]
+        for letter in text
+    )
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST // 2]} ... {shown[-_LONGEST // 2 :]}"
+    return shown if shown.endswith((".", "?")) else f"{shown}."
+
+
 def _told(error: object, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     return code
+
+
+def _no_text(error: UnicodeEncodeError) -> str:
+    """What is told of a name, or a value of a file, that was to be written as text and is none."""
+    place = error.object[max(0, error.start - 40) : error.end + 40]
+    return (
+        f"A name or value holds bytes that are no text in {error.encoding.upper()} "
+        f"({place!a}): rename the file, or repair the value."
+    )
 
 
 def _sentence(error: Exception) -> tuple[str, int] | None:
@@ -106,6 +133,8 @@ def _sentence(error: Exception) -> tuple[str, int] | None:
     if number is not None:
         why = os.strerror(number)
         return f"{name or 'A file'} cannot be read or written: {why}. Choose another place.", 2
+    if "is not valid UTF-8" in text:  # safetensors' word of a file's name
+        return f"A name is no text ({text[:200]}): rename the file or its folder.", 2
     if "I/O error" in text:
         return f"An output cannot be written ({text[:200]}): choose another place.", 2
     return None

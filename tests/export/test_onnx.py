@@ -122,3 +122,15 @@ def test_what_cannot_be_exported_is_said(tmp_path, capsys):
     assert main(["onnx", str(tmp_path / "d"), "--output", "x.txt"]) == 2
     assert "should end in .onnx" in capsys.readouterr().err
     assert not (tmp_path / "d.onnx").exists()
+
+
+def test_a_diverged_model_is_no_file(tmp_path):
+    from rs_models.export.onnx import export_onnx
+
+    backbone = nano("resnet_nano")
+    with torch.no_grad():
+        backbone.embedder.embedder.convolution.weight[0, 0, 0, 0] = float("nan")
+    predictor = from_model(over(backbone, {0: "a", 1: "b"}), "classification", RGB)
+    with pytest.raises(UserError, match="answers NaN or infinite values"):
+        export_onnx(predictor, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

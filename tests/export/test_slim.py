@@ -92,3 +92,21 @@ def test_a_model_of_the_clone_loads_without_us_and_says_what_it_is(folder):
     card = (folder / "README.md").read_bytes()
     assert card == (ROOT / "model_cards" / "rendered" / folder.name / "README.md").read_bytes()
     assert resolve(f"rs/{folder.name}") == str(CLONE / "rs" / folder.name)
+
+
+def test_what_a_half_cannot_hold_or_nobody_says_is_refused(tmp_path):
+    export(nano("resnet_nano"), tmp_path / "whole", provenance=provenance())
+    file = tmp_path / "whole" / "model.safetensors"
+    weights = load_file(file)
+    key = "embedder.embedder.convolution.weight"
+    for factor in (1e9, 1e-9):  # to infinity, and to nothing
+        save_file({**weights, key: weights[key] * factor}, file, metadata={"format": "pt"})
+        with pytest.raises(UserError, match="beyond float16's range"):
+            slim(tmp_path / "whole", tmp_path / "small")
+    save_file(weights, file, metadata={"format": "pt"})
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    del config["rs_models"]
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="does not say what it was trained on"):
+        slim(tmp_path / "whole", tmp_path / "small")
+    assert not (tmp_path / "small").exists()

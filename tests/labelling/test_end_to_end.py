@@ -105,9 +105,14 @@ def test_the_pile_is_answered_on_a_map(work):
 def test_search_answers_in_all_forms(work, tiles, capsys):
     table = str(work / "table")
     like = ["search", table, "--like", "tile_0002.tif", "-k", "6"]
-    for name in ("hits.csv", "hits.gpkg"):
+    for name in ("hits.csv", "hits.gpkg", "hits.shp"):
         output = ["--output", str(work / name), "--sheet", str(work / "hits.png")]
         assert cli.main([*like, *output]) == 0
+    pyogrio = pytest.importorskip("pyogrio")
+    _, _, shapes, columns = pyogrio.raw.read(work / "hits.shp")
+    assert len(shapes) == 6 and str(columns[0][0]).startswith("tile_")
+    assert {path.suffix for path in work.glob("hits.*")} >= {".dbf", ".shx", ".prj"}
+    assert not [path for path in work.iterdir() if "partial" in path.name]
     with open(work / "hits.csv", newline="") as file:
         hits = [row["tile"] for row in csv.DictReader(file)]
     assert len(hits) == 6 and np.mean([truth(hit) == "water" for hit in hits]) > 0.8

@@ -9,6 +9,7 @@ import pytest
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
+from rs_models.predict.vector_files import is_ours
 from rs_models.predict.vectors import write_polygons
 from tests.predict.helpers import UTM, write
 
@@ -137,6 +138,24 @@ def test_other_formats_hold_the_same_in_the_scenes_own_coordinates(tmp_path, cla
     np.testing.assert_allclose(shapely.area(geometries).sum(), 0.25 * (classes != 255).sum())
     assert shapely.total_bounds(geometries).tolist() == [500_000, 5e6 - 30, 500_040, 5e6]
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+    assert is_ours(out)
+    if suffix in (".gpkg", ".fgb"):  # which name their layers: after the file and no process
+        assert pyogrio.list_layers(out)[0, 0] in ("polygons", "o")
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".fgb", ".shp", ".parquet"])
+def test_what_a_person_drew_is_not_ours(tmp_path, suffix):
+    import pyogrio
+    import shapely
+
+    file = tmp_path / f"labels{suffix}"
+    drawn = np.array([shapely.to_wkb(shapely.box(0, 0, 1, 1))], object)
+    fields = {"geometry_type": "Polygon", "crs": "EPSG:4326", "fields": ["class"]}
+    if suffix == ".parquet":
+        file.write_bytes(b"PAR1 and no more")
+    else:
+        pyogrio.raw.write(file, geometry=drawn, field_data=[np.array(["a"], object)], **fields)
+    assert not is_ours(file)
 
 
 def test_no_polygons_and_other_suffixes(tmp_path, classes):

@@ -243,3 +243,18 @@ def test_the_cards_in_the_repository_are_what_the_data_say(monkeypatch):
         text = (cards.RENDERED / name / "README.md").read_text()
         for picture in re.findall(r"\]\((figures/.*?)\)", text):
             assert (cards.RENDERED / name / picture).is_file()
+
+
+def test_a_readme_of_somebody_else_stays(run, results, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("my project")
+    folder = tmp_path / "measured"
+    for one in results:
+        write(one, folder)
+    words = [str(run), "--results", str(folder), "--output"]
+    assert run_script(command.main, [*words, str(tmp_path)]) == 2
+    assert "no card of ours" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "measured"]
+    assert (tmp_path / "README.md").read_text() == "my project"
+    for said in ("rendered", "up to date already"):
+        assert run_script(command.main, [*words, str(tmp_path / "card")]) == 0
+        assert said in capsys.readouterr().out

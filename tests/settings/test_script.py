@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from rs_models.errors import http_error
+from rs_models.errors import UserError, http_error
 from rs_models.settings import run_script
 
 
@@ -95,3 +95,22 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
         check=False,
     )
     assert done.stdout.split() == ["a", "line", "0", "0"] and done.stderr == ""
+
+
+def test_names_that_are_no_text_are_told_and_printed(capsys, tmp_path):
+    name = "a\x1b[31m\udcff\nb"
+
+    def main(argv):
+        print(name)
+        if argv:
+            raise UserError(f"{name} is missing: name {'x' * 5000} anew")
+        (tmp_path / "table.csv").write_text(name, encoding="utf-8")
+
+    assert run_script(main, ["x"]) == 2
+    shown, told = capsys.readouterr()
+    assert shown == "a\x1b[31m\\udcff\nb\n"  # as it is for pipes, but for what is no text
+    assert told.startswith("error: a\\x1b[31m\\udcff b is missing") and told.endswith("anew.\n")
+    assert told.count("\n") == 1 and len(told) < 1200
+    assert run_script(main, []) == 2
+    told = capsys.readouterr().err
+    assert "no text in UTF-8" in told and "\\udcff" in told and told.count("\n") == 1

@@ -152,7 +152,7 @@ def test_scripts_end_with_two_on_bad_input(capsys):
         raise UserError("the file x is missing")
 
     assert run_script(main, []) == 2
-    assert capsys.readouterr().err == "error: the file x is missing\n"
+    assert capsys.readouterr().err == "error: the file x is missing.\n"
     assert run_script(lambda argv: None, []) == 0
 
 

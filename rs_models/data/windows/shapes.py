@@ -73,14 +73,23 @@ def _parts(geometry: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(geometry, dict):
         return
     kind = geometry.get("type")
+    inner = geometry.get("geometries" if kind == "GeometryCollection" else "coordinates")
+    if not _holds_numbers(inner) and kind != "GeometryCollection":
+        return  # empty, as after a cut
     if kind == "GeometryCollection":
-        for inner in geometry.get("geometries") or ():
-            yield from _parts(inner)
+        for one in inner if isinstance(inner, list | tuple) else ():
+            yield from _parts(one)
     elif kind == "MultiPoint":
-        for point in geometry.get("coordinates") or ():
+        for point in inner:
             yield {"type": "Point", "coordinates": point}
-    elif geometry.get("coordinates"):
-        yield {"type": str(kind), "coordinates": geometry["coordinates"]}
+    else:
+        yield {"type": str(kind), "coordinates": inner}
+
+
+def _holds_numbers(coordinates: Any) -> bool:
+    if isinstance(coordinates, list | tuple):
+        return any(isinstance(c, int | float) or _holds_numbers(c) for c in coordinates)
+    return False
 
 
 def placed(shapes: Sequence[Shape], crs: Any, raster: Any, settings: WindowSettings) -> Any:
@@ -104,7 +113,10 @@ def placed(shapes: Sequence[Shape], crs: Any, raster: Any, settings: WindowSetti
             ring += [(x - half, y + half), (x - half, y - half)]
             kind, pixels = "Polygon", [ring]
         in_pixels.append(Shape({"type": kind, "coordinates": pixels}, shape.label))
-    boxes = np.array([bounds(shape.geometry) for shape in in_pixels], float).reshape(-1, 4)
+    try:
+        boxes = np.array([bounds(shape.geometry) for shape in in_pixels], float).reshape(-1, 4)
+    except (IndexError, TypeError, ValueError) as error:  # a ring without a point among others
+        raise UserError(f"A feature cannot be placed in {raster.name} ({error}).") from error
     return in_pixels, boxes
 
 
