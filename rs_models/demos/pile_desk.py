@@ -105,8 +105,12 @@ class Desk:
             Whether there was anything new.
 
         Raises:
-            UserError: Rows that are not there, or names that are none or too many.
+            UserError: Rows that are not there, names that are none, or too many of both.
         """
+        if len(marks) > len(self.pile):
+            raise UserError("These are more labels than your pile has tiles: load the page again.")
+        if len(classes) > MAX_CLASSES:
+            raise UserError(f"Name each class once, and {MAX_CLASSES} at most.")
         names = [checked_name(name) for name in classes]
         names += [name for name in dict.fromkeys(self.labels.values()) if name not in names]
         if len(names) > MAX_CLASSES or len(set(names)) != len(names):

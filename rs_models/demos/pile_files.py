@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +26,12 @@ MAX_UNPACKED = 512 * 2**20
 """Bytes that the images of an archive may have together."""
 MAX_ENTRIES = 10_000
 """Entries that an archive may have, whatever they are."""
+_ENTRY = b"PK\1\2"  # what each entry of a zip's directory begins with
+# What zipfile and the decoders behind it raise: bzip2's are OSErrors, names' are ValueErrors.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError),
+    *(zlib.error, lzma.LZMAError, struct.error, OverflowError),
+)
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -39,26 +48,32 @@ def opened(files: Sequence[str]) -> Iterator[list[Path]]:
     scratch = result_folder()
     try:
         found: list[Path] = []
+        left = MAX_UNPACKED  # of all archives together: any number of them may be dropped at once
         for number, file in enumerate(map(Path, files)):
-            is_archive = file.suffix.lower() == ".zip"
-            found += _unpacked(file, scratch / str(number)) if is_archive else [file]
-        if len(found) > MAX_TILES:
-            raise UserError(
-                f"These are {len(found)} images; {MAX_TILES} are the most that this page takes. "
-                "`rs-models embed` and `rs-models suggest` take any number."
-            )
+            if file.suffix.lower() == ".zip":
+                unpacked = _unpacked(file, scratch / str(number), left)
+                left -= sum(path.stat().st_size for path in unpacked)
+            else:
+                unpacked = [file]
+            found += unpacked
+            if len(found) > MAX_TILES:
+                raise UserError(
+                    f"These are more than {MAX_TILES} images, the most that this page takes. "
+                    "`rs-models embed` and `rs-models suggest` take any number."
+                )
         yield found
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _unpacked(archive: Path, folder: Path) -> list[Path]:
-    """The images of a zip, in a folder of ours, under names of ours."""
+def _unpacked(archive: Path, folder: Path, left: int) -> list[Path]:
+    """The images of a zip, of `left` bytes at most, in a folder of ours, under names of ours."""
     folder.mkdir()
     try:
+        # Before Python's reader makes an object of each, whatever the archive's end says of them.
+        if archive.read_bytes().count(_ENTRY) > MAX_ENTRIES:
+            raise UserError(f"{archive.name} has more than {MAX_ENTRIES:,} entries: split it.")
         with zipfile.ZipFile(archive) as bundle:
-            if len(bundle.infolist()) > MAX_ENTRIES:
-                raise UserError(f"{archive.name} has more than {MAX_ENTRIES:,} entries: split it.")
             images = [entry for entry in bundle.infolist() if _is_image(entry)]
             if not images:
                 raise UserError(f"{archive.name} holds no images: zip JPEG, PNG or TIFF files.")
@@ -67,21 +82,24 @@ def _unpacked(archive: Path, folder: Path) -> list[Path]:
                     f"{archive.name} holds {len(images)} images; {MAX_TILES} are the most that "
                     "this page takes."
                 )
-            left = MAX_UNPACKED
-            paths = []
+            paths: list[Path] = []
             for entry in images:
                 content = _read(bundle, entry, archive.name, min(left, MAX_BYTES))
                 left -= len(content)
                 paths.append(folder / _free_name(folder, PurePosixPath(entry.filename).name))
                 paths[-1].write_bytes(content)
             return paths
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    except _UNREADABLE as error:
+        if isinstance(error, UserError) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise  # a sentence of ours, or a full disk
         raise UserError(
             f"{archive.name} cannot be unpacked: it is no zip, damaged, or has a password."
         ) from error
 
 
 def _is_image(entry: zipfile.ZipInfo) -> bool:
+    if not entry.filename:  # damaged
+        return False
     path = PurePosixPath(entry.filename.replace("\\", "/"))
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not entry.is_dir() and not hidden and path.suffix.lower() in _IMAGES
@@ -101,7 +119,9 @@ def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, most: int)
 
 def _free_name(folder: Path, name: str) -> str:
     """A short name that no other has; folders of an archive are not kept."""
-    path = Path(name.replace("\\", "/").rpartition("/")[2][-80:])
+    name = name.replace("\\", "/").rpartition("/")[2]
+    # Letters may have four bytes each, and a file system takes 255.
+    path = Path("".join(letter if letter.isprintable() else "_" for letter in name)[-60:])
     number, free = 1, path.name
     while (folder / free).exists():
         number += 1

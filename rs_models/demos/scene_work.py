@@ -77,6 +77,8 @@ class Work:
         Raises:
             UserError: Names that are none, double, or too many.
         """
+        if len(classes) > 2 * MAX_CLASSES:  # before each is looked at
+            raise UserError(f"Name each class once, and {MAX_CLASSES} at most.")
         names = [checked_name(name) for name in classes]
         names += [name for _, _, name in self.points if name not in names]
         names = list(dict.fromkeys(names))

@@ -86,7 +86,7 @@ def _heard(desk: Desk | None, event: gr.EventData) -> tuple[Desk, bool]:
     try:
         marks = [(row, name, int(moment)) for row, name, moment in getattr(event, "marks", ())]
         classes = list(event.classes)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise UserError("These are no labels: load the page again.") from error
     return desk, desk.mark(marks, classes)
 

@@ -276,3 +276,26 @@ def test_values_become_reflectance_by_the_catalogue(tmp_path, caplog, stated, pr
     at = np.s_[row["row"] : row["row"] + 32, row["column"] : row["column"] + 32]
     np.testing.assert_allclose(np.asarray(row["image"])[..., 0], truth[0][at], atol=1)
     assert ("by the catalogue" in caplog.text) == bool(offset)
+
+
+def test_a_redirect_into_another_private_host_is_not_followed():
+    from rs_models.data.collect.stac import Client
+
+    asked = []
+
+    class Sends(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/secret")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sends) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match="an address of a private network"):
+            Client(0, None).read(f"http://127.0.0.1:{server.server_port}/catalog.json")
+        server.shutdown()
+    assert asked == ["/catalog.json"]

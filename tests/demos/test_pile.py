@@ -101,6 +101,7 @@ def test_what_is_heard_late_or_twice_changes_nothing(heap):
         ([("0", "road", 1)], CLASSES, "not, or no longer, in your pile"),
         ([(True, "road", 1)], CLASSES, "not, or no longer, in your pile"),
         ([(0, "sea", 1)], CLASSES, "not among yours"),
+        ([(0, "road", 1)] * 61, CLASSES, "more labels than your pile has tiles"),
         ([(0, "road", 1)], [str(n) for n in range(10)], "9 at most"),
         ([], ["road", "road "], "each class once"),
         ([], [""], "1 to 40 characters"),
@@ -210,6 +211,40 @@ def test_archives_have_limits(tmp_path, model, monkeypatch):
     (tmp_path / "a.png").write_bytes(photo())
     with pytest.raises(UserError, match="four images or more, and 1 could be read"):
         pile.uploaded([str(tmp_path / "a.png")], model, nothing)
+
+
+def test_archives_share_a_limit_and_their_names_may_be_anything(tmp_path, monkeypatch):
+    bomb = archive(tmp_path / "bomb.zip", {"a.png": bytes(700_000)})
+    monkeypatch.setattr(pile_files, "MAX_UNPACKED", 1_000_000)
+    with pytest.raises(UserError, match="too large unpacked"), pile_files.opened([bomb, bomb]):
+        pass
+    monkeypatch.setattr(pile_files, "MAX_ENTRIES", 20)
+    full = archive(tmp_path / "full.zip", {f"{n}.txt": b"" for n in range(21)})
+    with pytest.raises(UserError, match="more than 20 entries"), pile_files.opened([full]):
+        pass
+    names = ["😀" * 100 + ".png", "a\nb\x1b.png", "nul\x7f.png"]
+    odd = archive(tmp_path / "odd.zip", {name: photo() for name in names})
+    with pile_files.opened([odd]) as found:
+        assert len({path.parent for path in found}) == 1 and len(found) == 3
+        assert all(len(path.name.encode()) < 256 and path.name.isprintable() for path in found)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_with_any_broken_byte_are_a_sentence(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as bundle:
+        bundle.writestr("ä.png", photo())
+    whole, told = path.read_bytes(), 0
+    places = [*range(60), *range(60, len(whole), 37), *range(len(whole) - 90, len(whole))]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            with pile_files.opened([str(path)]):
+                pass
+        except UserError as error:
+            assert str(tmp_path) not in str(error)
+            told += 1
+    assert told > 60
 
 
 def test_a_geotiff_becomes_tiles_with_a_map_and_places(tmp_path, model):

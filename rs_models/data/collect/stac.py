@@ -46,6 +46,20 @@ class Search:
         return any((self.bbox, self.dates, self.collections))
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server's redirect as a link of its documents: not into a private network."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        """The next request; the address is looked at first."""
+        resolved(req.full_url, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 class Client:
     """Reads JSON, slowly enough and again where it fails."""
 
@@ -75,7 +89,7 @@ class Client:
                 where, data, {"Content-Type": "application/json", "User-Agent": "rs_models"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:  # nosec B310: http(s) only
+                with _OPENER.open(request, timeout=60) as answer:  # http(s) only
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 if error.code not in (408, 429) and error.code < 500:
@@ -83,6 +97,8 @@ class Client:
                 reason, wait = f"{error.code} {error.reason}", error.headers.get("Retry-After")
             except http.client.InvalidURL as error:
                 raise UserError(f"{where} is no address ({error}): give a STAC address.") from error
+            except UserError:
+                raise
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON ({error}): give a STAC address.") from error
             except (OSError, http.client.HTTPException) as error:
