@@ -80,7 +80,7 @@ def _parts(geometry: Any) -> Iterator[dict[str, Any]]:
         for one in inner if isinstance(inner, list | tuple) else ():
             yield from _parts(one)
     elif kind == "MultiPoint":
-        for point in inner:
+        for point in inner or ():
             yield {"type": "Point", "coordinates": point}
     else:
         yield {"type": str(kind), "coordinates": inner}
