@@ -30,6 +30,8 @@ FAMILY_TASKS = {
     "dinov2": TASKS[:3],
 }
 _RESISC, _AID = "timm/resisc45", "aid96"
+# Of EuroSAT every fourth image; `data.mixture` makes one set of them.
+_AERIAL = "aid96+resisc14_96+eurosat64+ucmerced128+rsscn7"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ ZOO: tuple[ZooModel, ...] = (
     ZooModel("sticl-resnet50", "sticl", "resnet50", "sticl_resnet50.yaml", _RESISC),
     ZooModel("glcnet-resnet50", "glcnet", "resnet50", "glcnet_resnet50.yaml", _RESISC),
     ZooModel("last-swin-tiny", "last", "swin_tiny", "last_swin_tiny.yaml", _RESISC),
+    ZooModel("rsisc-resnet18", "rsisc", "resnet18", "rsisc_resnet18.yaml", _AERIAL),
     ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
     ZooModel("tov-resnet18", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
     ZooModel("false-resnet-mini-aid", "false", "resnet_mini", "false_mini_aid.yaml", _AID),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,14 +86,29 @@ def memory_map(
 
 
 def whitening_of(files: Sequence[Path]) -> Whitening:
-    """What whitens a table's vectors, learned from evenly spaced ones and from no label."""
+    """What whitens a table's vectors, see `whitening_of_blocks`.
+
+    Args:
+        files: Its Parquet files.
+    """
     import pyarrow.parquet as pq
 
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    return whitening_of_blocks(_stored_blocks(files), rows)
+
+
+def whitening_of_blocks(blocks: Iterable[np.ndarray], rows: int) -> Whitening:
+    """What whitens vectors, learned from evenly spaced ones and from no label.
+
+    Args:
+        blocks: The vectors, some (B, D) at a time.
+        rows: How many there are.
+    """
     from ..evaluation.readout import Whitening
 
-    step = -(-sum(pq.read_metadata(file).num_rows for file in files) // _LEARNED_FROM)
+    step = -(-rows // _LEARNED_FROM)
     parts, before = [], 0
-    for block in _stored_blocks(files):
+    for block in blocks:
         parts.append(block[-before % step :: step].astype(np.float32))
         before += len(block)
     return Whitening.fit(np.concatenate(parts))

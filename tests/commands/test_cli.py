@@ -177,10 +177,12 @@ def test_the_zoo_says_what_the_recipes_do():
 
     from rs_models.zoo import ZOO
 
+    mixtures = {"outputs/aerial": "aid96+resisc14_96+eurosat64+ucmerced128+rsscn7"}
     assert len({model.name for model in ZOO}) == len(ZOO)
     for model in ZOO:
         recipe = yaml.safe_load((ROOT / "training" / "configs" / model.recipe).read_text())
         assert recipe["output_dir"] == f"outputs/{model.name}"
         assert (recipe["method"]["name"], recipe["backbone"]) == (model.method, model.backbone)
-        assert recipe["data"]["name"].rpartition("to/")[2] == model.data
+        data = (recipe.get("data") or recipe["stages"][-1]["data"])["name"]
+        assert mixtures.get(data, data.rpartition("to/")[2]) == model.data
         assert model.name.startswith(f"{model.method}-")

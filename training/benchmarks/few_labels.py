@@ -5,7 +5,8 @@ python training/benchmarks/few_labels.py --data path/to/ucmerced128 --model MODE
 The pile is the training and the test images together, as a person has them: one table, without its
 labels. Of the training images n a class are labelled, in five seeded draws; counted are the answers
 of `rs-models classify`, without and with `--propagate`, to the test images. Both are written as
-results, `labelled-n5` and `propagated-n5`.
+results, `labelled-n5` and `propagated-n5`; with `--stages`, for tables of `embed --stages`, as
+`labelled-n5@stages` and so on.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from rs_models.data.sampling import few_shot_draw
 from rs_models.evaluation.features import extract
 from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.protocols import content_hash
+from rs_models.evaluation.readout import SCALES, at_all_stages
 from rs_models.evaluation.results import Result, write
 from rs_models.labelling import Index, Labels, classify
 from rs_models.labelling.classify import calibration_error
 from rs_models.labelling.propagate import ALPHA, NEIGHBOURS, SMOOTHING
+from rs_models.labelling.vectors import whitening_of_blocks
 
 # As a table of float16 holds them.
 _STORED = np.float16
@@ -42,26 +45,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="folder of the results")
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 2, 5, 10, 20])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--stages", action="store_true", help="as embed --stages")
     options = parser.parse_args(argv)
     command = f"python training/benchmarks/few_labels.py {shlex.join(argv)}"
     for data in options.data:
-        for result in measure(data, options.model, options.labels, options.seeds, command):
+        how = (options.model, options.labels, options.seeds, options.stages, command)
+        for result in measure(data, *how):
             file = write(result, options.output)
             print(f"{file}: {result.mean:.1f} ± {result.std:.1f}", flush=True)
     return 0
 
 
-def measure(data: str, model: str, counts: Sequence[int], seeds: int, command: str) -> list[Result]:
+def measure(
+    data: str, model: str, counts: Sequence[int], seeds: int, stages: bool, command: str
+) -> list[Result]:
     """Two results for each number of labels a class that the data has."""
     images = {split: build_cache(load(data, split), progress=False) for split in ("train", "test")}
     encoder = load_encoder(model).fit(images["train"])
+    if stages:
+        encoder = at_all_stages(encoder, SCALES)
     folder = default_cache_dir() / "features"
     vectors = {
         split: extract(encoder, cache, progress=False, cache_dir=folder)
         for split, cache in images.items()
     }
     y = {split: np.asarray(cache.labels) for split, cache in images.items()}
-    index = Index.of(np.concatenate([vectors["train"], vectors["test"]]).astype(_STORED))
+    pile = np.concatenate([vectors["train"], vectors["test"]])
+    if stages:
+        pile = whitening_of_blocks([pile], len(pile))(pile)
+    index = Index.of(pile.astype(_STORED))
     results = []
     for count in (n for n in counts if n <= np.bincount(y["train"]).min()):
         for spread in (False, True):
@@ -73,7 +85,7 @@ def measure(data: str, model: str, counts: Sequence[int], seeds: int, command: s
                 model_revision=encoder.revision or "unknown",
                 data=Path(data).name,
                 data_revision=content_hash(images["test"]),
-                protocol=f"{'propagated' if spread else 'labelled'}-n{count}",
+                protocol=f"{'propagated' if spread else 'labelled'}-n{count}{'@stages' * stages}",
                 settings={
                     "pretrained_on": encoder.pretrained_on,
                     "image_size": encoder.train_size,
@@ -82,6 +94,7 @@ def measure(data: str, model: str, counts: Sequence[int], seeds: int, command: s
                     "test_images": len(y["test"]),
                     "images_per_class": count,
                     "seeds": list(range(seeds)),
+                    **({"readout": "means of all stages", "scales": SCALES} if stages else {}),
                     **(
                         {"alpha": ALPHA, "neighbours": NEIGHBOURS, "smoothing": SMOOTHING}
                         if spread
