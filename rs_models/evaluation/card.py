@@ -40,6 +40,7 @@ class EmbeddingsCard(CardData):
         revision: Revision of the model.
         bands: Bands that the model saw, in their order.
         size: Side of the images that the model saw, in pixels.
+        stages: Whether the vectors are of all its stages, see `readout`.
         columns: Table of the columns, Markdown.
     """
 
@@ -54,6 +55,7 @@ class EmbeddingsCard(CardData):
     revision: str
     bands: list[str]
     size: int
+    stages: bool
     columns: str
 
 
@@ -99,6 +101,7 @@ def table_card(job: Mapping[str, Any], rows: int, width: int, beside: Sequence[s
             revision=job["model_revision"],
             bands=list(job["bands"]),
             size=job["size"],
+            stages=job.get("readout") == "stages",
             columns=markdown_table(("column", "is"), columns),
         )
     )

@@ -104,12 +104,11 @@ class Index:
         if manifest is not None and "shards" not in manifest:
             raise UserError(f"The table {folder} is not finished: run its 'rs-models embed' again.")
         is_staged = manifest is not None and manifest["job"].get("readout") == STAGES
-        whitening = (lambda: whitening_of(files)) if is_staged else None
         with _whole(folder):
             schema = pq.read_schema(files[0])
             if "embedding" not in schema.names:
                 raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
-            vectors = memory_map(folder, files, whitening)
+            vectors = memory_map(folder, files, whiten=is_staged)
             light = [name for name in schema.names if name != "embedding"]
             table = pq.ParquetDataset(files).read(columns=light)
         return cls(vectors, table, folder)
@@ -251,7 +250,7 @@ class Index:
             vector = encoder(pixels[None]).float().cpu().numpy()
         return (self._whitening(vector) if self.readout == STAGES else vector)[0]
 
-    @property
+    @cached_property
     def readout(self) -> str:
         """What the vectors are: "pooled", or "stages" (whitened here)."""
         manifest = read_job(self.folder, MANIFEST) if self.folder is not None else None
@@ -261,7 +260,7 @@ class Index:
     def _whitening(self) -> Whitening:
         """What the vectors of a table of all stages were whitened by."""
         assert self.folder is not None
-        return whitening_of(sorted((self.folder / "data").glob("*.parquet")))
+        return whitening_of(self.folder, sorted((self.folder / "data").glob("*.parquet")))
 
     @cached_property
     def made_from(self) -> dict[str, Any]:

@@ -57,44 +57,61 @@ def picture(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
     return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
 
 
-def memory_map(
-    folder: Path, files: Sequence[Path], whitening: Callable[[], Whitening] | None = None
-) -> np.ndarray:
+def memory_map(folder: Path, files: Sequence[Path], *, whiten: bool = False) -> np.ndarray:
     """The table's vectors as one array on disk, made where it is missing or of another table.
 
     Args:
         folder: The table.
         files: Its Parquet files.
-        whitening: Gives what the vectors are kept through; None keeps them as they are.
+        whiten: Keep them whitened, see `whitening_of`.
     """
-    import pyarrow.parquet as pq
 
-    stamp = hashlib.sha256(b"whitened\n" if whitening else b"")
+    def make(partial: Path) -> None:
+        _copy_vectors(files, partial, whitening_of(folder, files) if whiten else None)
+
+    name = ".whitened-{}.npy" if whiten else ".vectors-{}.npy"
+    # Copy on write: torch takes such an array without a word, and nothing is ever written.
+    return np.load(_kept(folder, name, files, make), mmap_mode="c")
+
+
+def whitening_of(folder: Path, files: Sequence[Path]) -> Whitening:
+    """What whitens a table's vectors; kept beside it, for it takes seconds.
+
+    Args:
+        folder: The table.
+        files: Its Parquet files.
+    """
+    from ..evaluation.readout import Whitening
+
+    def make(partial: Path) -> None:
+        learned = whitening_of_blocks(_stored_blocks(files), _rows(files))
+        with open(partial, "wb") as file:  # by its name savez would add an ending
+            np.savez(file, mean=learned.mean, matrix=learned.matrix)
+
+    with np.load(_kept(folder, ".whitening-{}.npz", files, make)) as parts:
+        return Whitening(parts["mean"], parts["matrix"])
+
+
+def _kept(folder: Path, name: str, files: Sequence[Path], make: Callable[[Path], None]) -> Path:
+    """A file beside the table, made where it is missing or of another state of the table."""
+    stamp = hashlib.sha256()
     for file in files:
         state = file.stat()
         stamp.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    place = folder / f".vectors-{stamp.hexdigest()[:16]}.npy"
+    place = folder / name.format(stamp.hexdigest()[:16])
     if not place.is_file():
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
-        for old in folder.glob(".vectors-*.npy"):
+        for old in folder.glob(name.format("*")):
             if old != place:  # which another process may have made meanwhile
                 old.unlink(missing_ok=True)
         with written(place) as partial:
-            _copy_vectors(files, rows, partial, whitening() if whitening else None)
-    # Copy on write: torch takes such an array without a word, and nothing is ever written.
-    return np.load(place, mmap_mode="c")
+            make(partial)
+    return place
 
 
-def whitening_of(files: Sequence[Path]) -> Whitening:
-    """What whitens a table's vectors, see `whitening_of_blocks`.
-
-    Args:
-        files: Its Parquet files.
-    """
+def _rows(files: Sequence[Path]) -> int:
     import pyarrow.parquet as pq
 
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
-    return whitening_of_blocks(_stored_blocks(files), rows)
+    return sum(pq.read_metadata(file).num_rows for file in files)
 
 
 def whitening_of_blocks(blocks: Iterable[np.ndarray], rows: int) -> Whitening:
@@ -114,10 +131,8 @@ def whitening_of_blocks(blocks: Iterable[np.ndarray], rows: int) -> Whitening:
     return Whitening.fit(np.concatenate(parts))
 
 
-def _copy_vectors(
-    files: Sequence[Path], rows: int, target: Path, whitening: Whitening | None
-) -> None:
-    vectors, start = None, 0
+def _copy_vectors(files: Sequence[Path], target: Path, whitening: Whitening | None) -> None:
+    vectors, start, rows = None, 0, _rows(files)
     for block in _stored_blocks(files):
         if vectors is None:
             vectors = np.lib.format.open_memmap(target, "w+", np.float16, (rows, block.shape[1]))
