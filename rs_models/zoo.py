@@ -30,8 +30,9 @@ FAMILY_TASKS = {
     "dinov2": TASKS[:3],
 }
 _RESISC, _AID = "timm/resisc45", "aid96"
-# Of EuroSAT every fourth image; `data.mixture` makes one set of them.
+# `data.mixture` makes one set of them, with every fourth image of EuroSAT, or every third.
 _AERIAL = "aid96+resisc14_96+eurosat64+ucmerced128+rsscn7"
+_OPEN = "eurosat64+ucmerced128+czech_ortho256+dubai256+naip_trees"  # no term that forbids anything
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,19 @@ class ZooModel:
 
 ZOO: tuple[ZooModel, ...] = (
     ZooModel("rsisc-resnet50", "rsisc", "resnet50", "rsisc_resnet50.yaml", _RESISC),
-    ZooModel("tov-resnet50", "tov", "resnet50", "tov_resnet50.yaml", "timm/eurosat-rgb"),
     ZooModel("false-resnet50", "false", "resnet50", "false_resnet50.yaml", _RESISC),
     ZooModel("sticl-resnet50", "sticl", "resnet50", "sticl_resnet50.yaml", _RESISC),
     ZooModel("glcnet-resnet50", "glcnet", "resnet50", "glcnet_resnet50.yaml", _RESISC),
     ZooModel("last-swin-tiny", "last", "swin_tiny", "last_swin_tiny.yaml", _RESISC),
-    ZooModel("rsisc-resnet18", "rsisc", "resnet18", "rsisc_resnet18.yaml", _AERIAL),
     ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
     ZooModel("tov-resnet18", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
     ZooModel("false-resnet-mini-aid", "false", "resnet_mini", "false_mini_aid.yaml", _AID),
-    ZooModel("sticl-resnet-mini-aid", "sticl", "resnet_mini", "sticl_mini_aid.yaml", _AID),
     ZooModel("glcnet-resnet-mini-aid", "glcnet", "resnet_mini", "glcnet_mini_aid.yaml", _AID),
     ZooModel("last-vit-mini-aid", "last", "vit_mini_patch8", "last_vit_mini_aid.yaml", _AID),
+    ZooModel("rsisc-resnet18", "rsisc", "resnet18", "rsisc_resnet18.yaml", _AERIAL),
+    ZooModel("sticl-resnet18", "sticl", "resnet18", "sticl_resnet18.yaml", _AERIAL),
+    ZooModel("rsisc-resnet18-open", "rsisc", "resnet18", "rsisc_resnet18_open.yaml", _OPEN),
+    ZooModel("tov-resnet50", "tov", "resnet50", "tov_resnet50_cores.yaml", _AERIAL),
 )
 
 

@@ -646,7 +646,7 @@ def test_a_failed_check_is_exit_code_1(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("rs_models.convert_upstream.run.export", differs)
     file = saved(small()[1], tmp_path / "TOV-RS.pth")
     assert run_script(main, [str(file), "--output", str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err == "error: Features of the timm weights differ\n"
+    assert capsys.readouterr().err == "error: Features of the timm weights differ.\n"
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):

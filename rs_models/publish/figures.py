@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY = "#8a8a8a"
+_LETTER, _HANDLE = 0.075, 0.5  # inches of a letter in a legend, and of what stands before a name
 
 
 def figures(facts: Facts, name: str, results: Sequence[Result]) -> dict[str, bytes]:
@@ -68,15 +69,18 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
     curves = {data: models for data, models in curves.items() if name in models}
     if not curves:
         return None
-    figure = new_figure(3.8 * len(curves), 3.4)
+    width = 3.8 * len(curves)
+    figure = new_figure(width, 3.4)
+    # A model looks alike in all panels, also where some of the others were not measured.
+    every = sorted({m for models in curves.values() for m in models}, key=lambda m: (m != name, m))
+    handles = {}
     for axis, (data, models) in zip(
         axes_row(figure, len(curves)), sorted(curves.items()), strict=True
     ):
-        order = sorted(models, key=lambda model: (model != name, model))
-        for number, model in enumerate(order):
+        for model in models:
             labels, means, stds = zip(*sorted(models[model]), strict=True)
-            own = model == name
-            axis.errorbar(
+            own, number = model == name, every.index(model)
+            handles[model] = axis.errorbar(
                 labels,
                 means,
                 yerr=stds,
@@ -85,7 +89,6 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
                 lw=2 if own else 1.2,
                 ms=5,
                 capsize=3,
-                label=model.removeprefix("baseline:"),
             )
         axis.set_xscale("log")
         axis.set_xticks(labels, [str(n) for n in labels])
@@ -93,12 +96,12 @@ def few_labels(name: str, results: Sequence[Result]) -> Figure | None:
         axis.set_title(f"{data}: logistic regression", fontsize=10)
         axis.set_xlabel("labels a class")
         axis.set_ylabel("accuracy, %")
-    handles, names = axis.get_legend_handles_labels()
+    names = [model.removeprefix("baseline:") for model in every]
     figure.legend(
-        handles,
+        [handles[model] for model in every],
         names,
         loc="outside lower center",
-        ncols=4 if len(curves) > 1 else 2,
+        ncols=max(1, int(width / (_LETTER * max(map(len, names)) + _HANDLE))),
         fontsize=8,
         frameon=False,
     )

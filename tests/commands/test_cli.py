@@ -177,7 +177,10 @@ def test_the_zoo_says_what_the_recipes_do():
 
     from rs_models.zoo import ZOO
 
-    mixtures = {"outputs/aerial": "aid96+resisc14_96+eurosat64+ucmerced128+rsscn7"}
+    mixtures = {
+        "outputs/aerial": "aid96+resisc14_96+eurosat64+ucmerced128+rsscn7",
+        "outputs/open": "eurosat64+ucmerced128+czech_ortho256+dubai256+naip_trees",
+    }
     assert len({model.name for model in ZOO}) == len(ZOO)
     for model in ZOO:
         recipe = yaml.safe_load((ROOT / "training" / "configs" / model.recipe).read_text())
