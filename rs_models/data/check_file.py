@@ -117,6 +117,11 @@ def _values(raster: Any, path: Path, kept: list[int], report: Report) -> None:
     sample = raster.read(kept, out_shape=shape)
     hidden = raster.read_masks(kept, out_shape=shape) == 0
     values = sample[~hidden]
+    if values.dtype.kind == "c":
+        report.problems.append(
+            f"Its values are complex numbers ({raster.dtypes[0]}): give amplitude or intensity."
+        )
+        return
     if values.size:
         whole = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         cuts = np.percentile(whole, [0, 2, 50, 98, 100]) if whole.size else []

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import UserError
 from .head import Head, fitted_temperature, softmax
 from .index import Index
-from .labels import Labels
+from .labels import UNSURE, Labels
 from .propagate import NEIGHBOURS, neighbour_graph, smoothed, whitened
 
 # Two-sided 95 % quantile of the normal distribution, for Wilson's interval.
@@ -54,7 +54,7 @@ class Answers:
     def counts(self) -> dict[str, int]:
         """Class name -> tiles, and "unsure" -> tiles, the last."""
         counted = {name: int((self.classes == i).sum()) for i, name in enumerate(self.names)}
-        return {**counted, "unsure": int((self.classes < 0).sum())}
+        return {**counted, UNSURE: int((self.classes < 0).sum())}
 
 
 def classify(

@@ -18,6 +18,7 @@ from .index import Index
 # Heads of the column that names the tile and of the one that names its class.
 _TILE = ("tile", "file", "file_name", "path", "row", "name")
 _CLASS = ("label", "class", "category")
+UNSURE = "unsure"  # what is answered of a tile in place of a class
 # Column of the most probable class, which tells answers from what a person wrote.
 ANSWER = "best"
 
@@ -47,7 +48,15 @@ class Labels:
 
         Args:
             told: Row of the table -> name of its class.
+
+        Raises:
+            UserError: A class of the name that answers have for doubt.
         """
+        if UNSURE in told.values():
+            raise UserError(
+                f"A class is called {UNSURE!r}, which answers say where they doubt: call it "
+                "otherwise, or leave the class empty where you are unsure."
+            )
         names = tuple(sorted(set(told.values())))
         rows = np.array(sorted(told), np.int64)
         classes = np.array([names.index(told[int(row)]) for row in rows], np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def write(
             kept.add(path)
         else:
             kept.add(files.write(result, target / "results"))
-    for path in paths:
-        if path not in kept:  # of a cell that the study has no more
+    ours = set(cells_of(config)) | _earlier_cells(target, config.name)
+    for result, path in there.values():
+        if path not in kept and result.model in ours:  # of what the study measures no more
             path.unlink()
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
     compared = compare(claims, by_key, floors_of(config))
@@ -72,6 +74,14 @@ def write(
     write_json(target / "study.json", about)
     if config.report is not None:
         write_report(target, config.report)
+
+
+def _earlier_cells(target: Path, name: str) -> set[str]:
+    """Cells that the same study had when it was last written there; another's are left alone."""
+    about: Any = {}
+    with suppress(OSError, ValueError):  # none yet, or a damaged one
+        about = json.loads((target / "study.json").read_text(encoding="utf-8"))
+    return set(about.get("cells") or ()) if about.get("name") == name else set()
 
 
 def compare(

@@ -54,6 +54,11 @@ def test_band_numbers_without_a_sensor_and_broken_pixels_are_problems(tmp_path):
     assert "pixels cannot be read" in facts(tmp_path / "cut.tif")[1]
 
 
+def test_complex_values_are_a_problem(tmp_path):
+    path = write(tmp_path / "radar.tif", pixels(64, 64).astype(np.complex64))
+    assert "complex numbers (complex64)" in facts(path)[1]
+
+
 def test_images_need_no_place(tmp_path):
     PIL.Image.fromarray(make.pixels(0)).save(tmp_path / "one.png")
     told, problems = facts(tmp_path / "one.png")

@@ -94,3 +94,9 @@ def test_no_file_with_labels_is_overwritten(tmp_path, index, capsys):
     assert run_script(classify_main, [*arguments, str(mine)]) == 2
     assert "labels" in capsys.readouterr().err and mine.read_bytes() == before
     assert run_script(classify_main, [*arguments, str(tmp_path / "said.csv")]) == 0
+
+
+def test_the_word_for_doubt_is_no_class(tmp_path, index):
+    (tmp_path / "labels.csv").write_text("tile,label\na/1.tif,road\nb/3.tif,unsure\n")
+    with pytest.raises(UserError, match="'unsure', which answers say where they doubt"):
+        Labels.read(tmp_path / "labels.csv", index)

@@ -14,15 +14,18 @@ import pytest
 
 from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
+from rs_models.evaluation.results import write as write_result
 from rs_models.files import claim
 from rs_models.settings import build
 from rs_models.study.claims import SEEDS
+from rs_models.study.collect import write
 from rs_models.study.config import Job, StudyConfig
 from rs_models.study.measure import is_done, run_job, seconds_of
 from rs_models.study.report import report_text
 from rs_models.study.runner import study
 from rs_models.study.workers import devices, run_all
 from tests.conftest import ROOT
+from tests.evaluation.test_results import result
 
 DATA = "synthetic:num=96,size=32"
 RUN = {
@@ -80,6 +83,20 @@ def settings(folder, **changes):
         ],
     }
     return build(StudyConfig, {**values, **changes})
+
+
+def test_only_results_of_the_studys_own_cells_are_removed(tmp_path):
+    """A folder of results may be shared: with another study, or by mistake with the models'."""
+    config = settings(tmp_path)
+    target = Path(config.results_dir)
+    models = ("one", "gone", "rs/tov-resnet18")
+    files = [write_result(result(model=model), target / "results") for model in models]
+    write(config, [], [], {}, "rs-models study")
+    assert [file.exists() for file in files] == [False, True, True]  # nothing says whose "gone" is
+    about = json.loads((target / "study.json").read_text())
+    (target / "study.json").write_text(json.dumps({**about, "cells": {"gone": "a cell of then"}}))
+    write(config, [], [], {}, "rs-models study")
+    assert [file.exists() for file in files] == [False, False, True]
 
 
 @pytest.mark.slow
