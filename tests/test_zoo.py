@@ -13,21 +13,21 @@ from rs_models.zoo import method_of, pinned_revision, resolve
 
 def test_a_folder_wins_then_the_local_hub_then_the_hub(tmp_path, monkeypatch):
     hub = tmp_path / "hub"
-    (hub / "rs" / "tov-resnet50").mkdir(parents=True)
+    (hub / "rs" / "rsisc-resnet50").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RS_MODELS_HUB_DIR", raising=False)
-    assert resolve("rs/tov-resnet50") == "rs/tov-resnet50"
+    assert resolve("rs/rsisc-resnet50") == "rs/rsisc-resnet50"
     monkeypatch.setenv("RS_MODELS_HUB_DIR", str(hub))
-    assert resolve("rs/tov-resnet50") == str(hub / "rs" / "tov-resnet50")
+    assert resolve("rs/rsisc-resnet50") == str(hub / "rs" / "rsisc-resnet50")
     assert resolve("rs/last-swin-tiny") == "rs/last-swin-tiny"
-    (tmp_path / "rs" / "tov-resnet50").mkdir(parents=True)
-    assert resolve("rs/tov-resnet50") == "rs/tov-resnet50"
+    (tmp_path / "rs" / "rsisc-resnet50").mkdir(parents=True)
+    assert resolve("rs/rsisc-resnet50") == "rs/rsisc-resnet50"
 
 
 def test_our_short_names_get_the_namespace(monkeypatch):
     monkeypatch.delenv("RS_MODELS_HUB_DIR", raising=False)
     monkeypatch.delenv("RS_MODELS_NAMESPACE", raising=False)
-    assert resolve("tov-resnet50") == "rs/tov-resnet50"
+    assert resolve("rsisc-resnet50") == "rs/rsisc-resnet50"
     monkeypatch.setenv("RS_MODELS_NAMESPACE", "mine")
     assert resolve("tov-resnet50") == "mine/tov-resnet50"
     assert resolve("rs/tov-resnet50") == "rs/tov-resnet50"

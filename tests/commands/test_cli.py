@@ -106,7 +106,7 @@ def test_info_tells_what_a_model_is_without_its_weights(capsys, model, monkeypat
     for wrong, words in (
         (str(tmp_path), "no config.json"),
         ("nonsense", "no Hub id"),
-        ("tov-resnet50", "not on the Hub yet"),
+        ("rsisc-resnet50", "not on the Hub yet"),
     ):
         assert cli.main(["info", wrong]) == 2
         assert words in capsys.readouterr().err
