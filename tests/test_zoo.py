@@ -29,8 +29,8 @@ def test_our_short_names_get_the_namespace(monkeypatch):
     monkeypatch.delenv("RS_MODELS_NAMESPACE", raising=False)
     assert resolve("rsisc-resnet50") == "rs/rsisc-resnet50"
     monkeypatch.setenv("RS_MODELS_NAMESPACE", "mine")
-    assert resolve("tov-resnet50") == "mine/tov-resnet50"
-    assert resolve("rs/tov-resnet50") == "rs/tov-resnet50"
+    assert resolve("rsisc-resnet50") == "mine/rsisc-resnet50"
+    assert resolve("rs/rsisc-resnet50") == "rs/rsisc-resnet50"
     assert resolve("resnet50.a1_in1k") == "resnet50.a1_in1k"
 
 
