@@ -110,7 +110,9 @@ def _serve(
             outcome = pipe.recv()
         except EOFError:
             worker.join()
-            outcome = f"the process died (exit code {worker.exitcode})"
+            # A measurement does not save: SIGTERM ends it, and the same command repeats it.
+            asked = told and worker.exitcode == -signal.SIGTERM
+            outcome = "stopped" if asked else f"the process died (exit code {worker.exitcode})"
         report(job, outcome, time.perf_counter() - started)
     if worker is not None and worker.is_alive():
         pipe.close()

@@ -19,7 +19,7 @@ from rs_models.files import claim
 from rs_models.settings import build
 from rs_models.study.claims import SEEDS
 from rs_models.study.collect import write
-from rs_models.study.config import Job, StudyConfig
+from rs_models.study.config import Evaluation, Job, StudyConfig
 from rs_models.study.measure import is_done, run_job, seconds_of
 from rs_models.study.report import report_text
 from rs_models.study.runner import study
@@ -199,6 +199,36 @@ def test_a_worker_that_dies_costs_its_job_alone(tmp_path):
     run_all(jobs, devices(1), lambda done, outcome, _: outcomes.update({done.cell: outcome}))
     killer.join()
     assert outcomes == {"long": "the process died (exit code -9)", "after": "done"}
+
+
+@pytest.mark.slow
+def test_a_stop_in_a_measurement_is_no_failure(tmp_path):
+    tuned = {"data": {"name": DATA}, "labels": 10, "max_steps": 100_000, "workers": 0}
+    long = Job(
+        "long",
+        0,
+        str(tmp_path / "long"),
+        None,
+        "baseline:random-resnet_nano",
+        {"tuned": Evaluation(finetune=tuned)},
+    )
+    outcomes = {}
+
+    def stop():
+        log = tmp_path / "long" / "log.txt"
+        while not (log.is_file() and " steps, " in log.read_text(errors="ignore")):
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    went_through = run_all(
+        [long, job(tmp_path, "after")],
+        devices(1),
+        lambda done, outcome, _: outcomes.update({done.cell: outcome}),
+    )
+    stopper.join()
+    assert not went_through and outcomes == {"long": "stopped"}
 
 
 def _children():

@@ -211,7 +211,8 @@ def make_trainer(
     """
     from ...evaluation.processes import processes
 
-    together = config.batch_size * processes().num_processes
+    state = processes()
+    together = config.batch_size * state.num_processes
     batches = max(1, len(train) // together)  # see `get_train_dataloader`
     steps = config.max_steps or max(1, math.ceil(config.epochs * batches))
     every = max(1, steps // config.evaluations)
@@ -231,6 +232,7 @@ def make_trainer(
         logging_steps=every,
         max_grad_norm=0.0,
         bf16=config.precision == "bf16",
+        use_cpu=state.device.type == "cpu",  # else bf16 is refused there
         seed=seed,
         data_seed=seed,
         dataloader_num_workers=config.workers,

@@ -235,6 +235,11 @@ def test_segmentation(tmp_path, head):
     assert mask.shape == (64, 96)
 
 
+def test_bf16_needs_no_gpu(tmp_path):
+    result = finetune(config(tmp_path / "run", seeds=[0], precision="bf16", evaluations=1))
+    assert result.settings["precision"] == "bf16" and len(result.values) == 1
+
+
 def test_detection(tmp_path, monkeypatch):
     monkeypatch.setattr(Detection, "resamples", 5)  # each is an evaluation by COCO's rules
     result = finetune(config(tmp_path / "run", "detection", seeds=[0]))
