@@ -23,7 +23,7 @@ FIRST = {
     "rs_models.labelling.index",
     "rs_models.data.masks",
     "rs_models.bands",
-    "rs_models.files",
+    "rs_models.files.writing",
 }
 
 

@@ -120,6 +120,24 @@ def test_a_folder_that_another_process_finished_first(tmp_path, first_stays, kep
     assert names(tmp_path) == ["a"]
 
 
+def test_of_several_who_replace_one_folder_each_ends_well(tmp_path):
+    """Without a lock about a quarter of these replacements raised."""
+    program = (
+        "import sys\nfrom rs_models.files import replaced\n"
+        "for number in range(100):\n"
+        "    with replaced(sys.argv[1]) as partial:\n"
+        "        for name in 'ab':\n"
+        "            (partial / name).write_text(f'{sys.argv[2]} {number}')\n"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "f"), who], cwd=ROOT)
+        for who in "123"
+    ]
+    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    assert names(tmp_path) == ["f"]
+    assert (tmp_path / "f" / "a").read_text() == (tmp_path / "f" / "b").read_text()
+
+
 def test_hash(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 1000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 1000).hexdigest()

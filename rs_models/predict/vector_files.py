@@ -11,14 +11,14 @@ import glob
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
-from ..files import written
+from ..files import alone, written
 from .antimeridian import crosses, cut
 from .place import Place
 
@@ -238,7 +238,10 @@ def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
 
     # A journal guards a file that readers share, and would stay after a kill: nobody sees this one.
     pyogrio.set_gdal_config_options({"OGR_SQLITE_JOURNAL": "OFF"})
-    with written(output) as partial:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Two writers' files must not be mixed: of a Shapefile each is renamed by itself.
+    one_by_one = alone(output.parent) if output.suffix.lower() == ".shp" else nullcontext()
+    with one_by_one, written(output) as partial:
         try:
             write(partial)
             for part in _others(partial):

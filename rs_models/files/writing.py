@@ -1,0 +1,151 @@
+"""Files that are written beside their place and renamed into it, and what a kill left of them."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# In the name of what is being written, hidden beside its place:
+# `.NAME.<process>-<number>@<host>.partial.SUFFIX`.
+PARTIAL = "partial"
+_ABANDONED = 86_400  # seconds after which what another machine left half written is removed
+_NUMBERS = itertools.count()  # threads of a process write beside each other
+
+
+@contextmanager
+def written(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Lets a file be written beside its place, then renames it into it.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+
+    Yields:
+        Where to write, with the same suffix. If the block raises, nothing of it stays.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> place = pathlib.Path(tempfile.mkdtemp()) / "table.csv"
+        >>> with written(place) as partial:
+        ...     _ = partial.write_text("a,b")
+        >>> place.read_text()
+        'a,b'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead(path)
+    partial = beside(path)
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())  # a rename may reach the disk before the content does
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replaces a file's content at once."""
+    with written(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Replaces a file's content at once, in UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Replaces a file's content at once by JSON with an indent of two and a last line end."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """An empty folder in the system's temporary folder, for as long as the block runs.
+
+    What processes that were killed left there under the name is removed first.
+
+    Args:
+        name: What it is for.
+
+    Yields:
+        The folder, which only this user may read.
+    """
+    place = Path(tempfile.gettempdir()) / f"{name}-{getpass.getuser()}"
+    remove_dead(place)
+    folder = beside(place)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def readable(folder: Path) -> None:
+    """Lets others read what temporary folders and safetensors write for their owner only."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hash of a file's content, 64 hex digits, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def beside(path: Path) -> Path:
+    """Where a file or folder is made, in the same folder, under a name that no other writer has."""
+    suffix = path.suffix
+    stem = path.name.removesuffix(suffix)
+    owner = f"{os.getpid()}-{next(_NUMBERS)}@{_host()}"
+    return path.with_name(f".{stem}.{owner}.{PARTIAL}{suffix}")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
+
+
+def remove_dead(path: Path) -> None:
+    """Removes what dead processes left half written of a file or folder.
+
+    A process of another machine (on a file system that both share) counts as dead after a day.
+    """
+    stem = path.name.removesuffix(path.suffix)
+    for left in path.parent.glob(f".{_literal(stem)}.*.{PARTIAL}{_literal(path.suffix)}"):
+        owner, _, host = left.name.removeprefix(f".{stem}.").partition(".")[0].partition("@")
+        process = owner.partition("-")[0]
+        if not process.isdigit():
+            continue
+        with suppress(FileNotFoundError):  # its writer, or another who cleans up, was faster
+            if host in ("", _host()):
+                dead = not _alive(int(process))
+            else:
+                dead = time.time() - left.stat().st_mtime > _ABANDONED
+            if dead:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+
+
+def _literal(name: str) -> str:
+    """A name as a glob pattern that fits itself alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _alive(process: int) -> bool:
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
