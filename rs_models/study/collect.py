@@ -69,6 +69,7 @@ def write(
         "minutes": round(sum(map(seconds_of, folders)) / 60, 1),
         "failed": failed,
         "epochs": _curves(jobs),
+        "doses": _doses(jobs),
     }
     write_json(target / "claims.json", compared)
     write_json(target / "study.json", about)
@@ -144,10 +145,21 @@ def collect(jobs: list[Job], command: str) -> list[Result]:
                 },
                 values=values,
                 interval=[round(low, 4), round(high, 4)],
+                scores=_scores([by_seed[seed] for seed in seeds]),
                 command=command,
             )
         )
     return collected
+
+
+def _scores(results: list[Result]) -> dict[str, list[Any]]:
+    """Scores that are one number a run, such as kappa: the mean of each pretraining seed."""
+    plain = {}
+    for name in results[0].scores:
+        runs = [result.scores.get(name, []) for result in results]
+        if all(run and all(isinstance(value, int | float) for value in run) for run in runs):
+            plain[name] = [round(float(np.mean(run)), 4) for run in runs]
+    return plain
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +174,29 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _undated(result: Result) -> dict[str, Any]:
     return {**dataclasses.asdict(result), "date": None, "versions": None}
+
+
+def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
+    """Of cells that recalibrate pairs (FALSE): how many a step, and the share that is truly false.
+
+    Means over steps and seeds; the share needs labels, and is left out without.
+    """
+    by_cell: dict[str, list[tuple[float, float | None]]] = {}
+    for job in jobs:
+        path = Path(job.folder) / "metrics.jsonl"
+        if not path.is_file():
+            continue
+        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            if "recalibrated" in line:
+                steps = by_cell.setdefault(job.cell, [])
+                steps.append((line["recalibrated"], line.get("truly_false_negatives")))
+    doses = {}
+    for cell, steps in by_cell.items():
+        pairs = sum(number for number, _ in steps)
+        doses[cell] = {"pairs": round(pairs / len(steps), 3)}
+        if pairs and all(true is not None for _, true in steps):
+            doses[cell]["true"] = round(sum(true or 0 for _, true in steps) / pairs, 4)
+    return doses
 
 
 def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..cards import claim_difference, claims_table, markdown_table
 from ..evaluation.results import Result, read_all
 from ..files import write_bytes, write_text
@@ -102,6 +104,7 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         mine = [claim for claim in claims if claim["paper"] == key]
         if mine:
             lines += [f"### {paper.label}", "", *_sentences(mine, results, about["cells"]), ""]
+            lines += _dose_lines(mine, about)
     lines += ["## All cells", "", _cells_table(about["cells"], results), ""]
     if about["failed"]:
         lines += ["## Not there", ""]
@@ -150,15 +153,32 @@ def _sentences(
             if found is None or sides[0] is None or sides[1] is None:
                 told.append(f"{measure} was not measured")
                 continue
+            kappa = ""
+            if all(side.scores.get("kappa") for side in sides):
+                means = [np.mean(side.scores["kappa"]) for side in sides]
+                kappa = f", kappa {means[0]:.3f} against {means[1]:.3f}"
             told.append(
                 f"{measure} {sides[0].mean:.1f} against {sides[1].mean:.1f} "
-                f"({claim_difference(found)})"
+                f"({claim_difference(found)}){kappa}"
             )
         lines.append(
             f"- *{claim['says']}* {cells[claim['better']]} against {cells[claim['worse']]}: "
             f"{'; '.join(told)}. {_VERDICTS[claim['verdict']]}"
         )
     return lines
+
+
+def _dose_lines(claims: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> list[str]:
+    """How many pairs the cells of these claims took for false negatives, and how rightly."""
+    named = {claim[side] for claim in claims for side in ("better", "worse")}
+    told = []
+    for cell, dose in about.get("doses", {}).items():  # earlier studies have none
+        if cell in named:
+            true = f", {dose['true']:.0%} of them of one class" if "true" in dose else ""
+            told.append(f"{about['cells'][cell]}: {dose['pairs']:.1f}{true}")
+    if not told:
+        return []
+    return [f"Pairs of images recalibrated in a step, by cell. {'; '.join(told)}.", ""]
 
 
 _VERDICTS = {

@@ -1,0 +1,62 @@
+"""What a study keeps of its runs beside the headline: other scores, and FALSE's dose."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rs_models.evaluation.results import write
+from rs_models.study.collect import _doses, collect
+from rs_models.study.config import Evaluation, Job
+from rs_models.study.report import _dose_lines, _sentences
+from tests.evaluation.test_results import result
+
+CLAIM = {
+    "paper": "false",
+    "says": "Suspicion helps.",
+    "better": "row",
+    "worse": "none",
+    "measures": ["aid96/linear-n20"],
+    "differences": [{"mean": 1.5, "low": 1.0, "high": 2.0}],
+    "verdict": "cannot be told",
+}
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Two cells and two seeds, measured, with logs of the steps."""
+    jobs = []
+    for cell, base in (("row", 3.0), ("none", 0.0)):
+        for seed in (0, 1):
+            folder = tmp_path / cell / f"seed-{seed}"
+            few = Evaluation(probe={})
+            jobs.append(Job(cell, seed, str(folder), {}, None, {"few": few}))
+            scores = {"kappa": [0.1 * seed, 0.1 * seed + 0.2], "iou": [[0.1, 0.2], [0.3, 0.4]]}
+            measured = result(model=cell, data="aid96", protocol="linear-n20")
+            write(replace(measured, scores=scores), folder / "results" / "few")
+            steps = [
+                {"step": step, "recalibrated": base * step, "truly_false_negatives": base}
+                for step in (1, 2, 3)
+            ]
+            (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    return jobs
+
+
+def test_one_kappa_a_pretraining_seed(jobs):
+    both = collect(jobs, "rs-models study")
+    assert [one.scores for one in both] == [{"kappa": [0.1, 0.2]}] * 2
+    found = {one.key: one for one in both}
+    (line,) = _sentences([CLAIM], found, {"row": "FALSE", "none": "SimCLR"})
+    assert "(+1.5 [+1.0, +2.0]), kappa 0.150 against 0.150" in line
+
+
+def test_the_report_tells_how_many_pairs_were_recalibrated_and_how_rightly(jobs):
+    doses = _doses(jobs)
+    assert doses == {"row": {"pairs": 6.0, "true": 0.5}, "none": {"pairs": 0.0}}
+    about = {"doses": doses, "cells": {"row": "FALSE by rows", "none": "SimCLR"}}
+    (line, _) = _dose_lines([CLAIM], about)
+    assert "FALSE by rows: 6.0, 50% of them of one class; SimCLR: 0.0." in line
+    assert _dose_lines([{**CLAIM, "better": "x", "worse": "y"}], about) == []
+    assert _dose_lines([CLAIM], {"cells": {}}) == []  # of a study before doses were kept
