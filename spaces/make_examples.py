@@ -17,6 +17,7 @@ from rasterio.transform import from_origin
 from rs_models.data import load
 from rs_models.data.synthetic import CLASSES, LAND_COVER, draw_scene
 from rs_models.demos.dense_scene import looked_at
+from rs_models.demos.scene_marks import point
 from rs_models.demos.scene_work import Work
 
 HERE = Path(__file__).parent
@@ -92,7 +93,7 @@ def points_of(path: Path, cover: np.ndarray) -> dict[str, list[list[float]]]:
 
     def click(column: int, row: int) -> None:
         x, y = round(float(column + 0.5) / height, 4), round(float(row + 0.5) / height, 4)
-        work.add(x, y, names[wanted[row, column]], names)
+        work.add([point(x, y, names[wanted[row, column]])], names)
 
     for number in range(len(names)):
         depth = distance_transform_edt(wanted == number)
@@ -106,7 +107,9 @@ def points_of(path: Path, cover: np.ndarray) -> dict[str, list[list[float]]]:
         for number in worst:
             row, column = np.unravel_index(wrong[number].argmax(), cover.shape)
             click(int(column), int(row))
-    return {name: [[x, y] for x, y, kind in work.points if kind == name] for name in names}
+    return {
+        name: [list(mark.rings[0][0]) for mark in work.marks if mark.name == name] for name in names
+    }
 
 
 def main() -> None:

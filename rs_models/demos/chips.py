@@ -24,7 +24,7 @@ STYLE = """
   box-shadow: none; }
 .act { border: 1px solid var(--hair); background: var(--card); color: var(--ink);
   padding: 8px 14px; border-radius: 8px; cursor: pointer; font-size: .94rem; }
-.act.main { background: var(--go); border-color: var(--go); color: #fff; font-weight: 600; }
+.act.chief { background: var(--go); border-color: var(--go); color: #fff; font-weight: 600; }
 .act:disabled { opacity: .45; cursor: default; }
 .acts { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
 @media (max-width: 640px) { .top .hint { display: none; } .key { padding: 7px 12px 7px 7px; }

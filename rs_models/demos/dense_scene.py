@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..evaluation.features import Encoder
 from ..evaluation.linear import fit_probe
+from ..predict.head import in_turn
 from ..predict.linear_head import maps
 from .models import encoder, has_dense, normalised
 from .uploads import open_tiff, read_picture
@@ -28,6 +29,7 @@ _DIMENSIONS = 128  # of the features that are kept of a cell
 _SAMPLE = 6_000  # cells that the directions are found on
 # Inverse strength of the regularisation.
 _C = 3e-2
+_CELLS = 300  # of a class that are learned from
 
 
 @dataclass(frozen=True)
@@ -50,34 +52,38 @@ class DenseScene:
     place: dict[str, Any]
     ground: np.ndarray | None
 
-    def vectors(self, points: np.ndarray) -> np.ndarray:
-        """Features of the cells at points and around them, (n, 9, D) float32.
+    def scores(self, marked: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Logits (h, w, K) of logistic regression on the features of marked cells.
+
+        At most 300 cells a class are learned from, of its marks in turn: those of one large area
+        would outweigh all points.
 
         Args:
-            points: (n, 2) x and y, from 0 to 1.
+            marked: (h, w) number of the mark that a cell belongs to, -1 for none.
+            classes: (n,) class number of each mark, of two classes or more.
         """
-        height, width = self.features.shape[:2]
-        columns = (points[:, 0] * width).astype(int)[:, None] + np.tile((-1, 0, 1), 3)
-        rows = (points[:, 1] * height).astype(int)[:, None] + np.repeat((-1, 0, 1), 3)
-        found = self.features[rows.clip(0, height - 1), columns.clip(0, width - 1)]
-        return found.astype(np.float32)
-
-    def scores(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Logits (h, w, K) of logistic regression on the features at points.
-
-        Args:
-            points: (n, 2) x and y, from 0 to 1.
-            classes: (n,) class numbers, of two classes or more.
-        """
-        near = self.vectors(points)
-        x, y = near.reshape(-1, near.shape[-1]), np.repeat(classes, near.shape[1])
-        probe = fit_probe(x, y, c=_C, num_classes=int(classes.max()) + 1)
+        rows, columns = np.nonzero(marked >= 0)
+        order = np.random.default_rng(0).permutation(len(rows))
+        rows, columns = rows[order], columns[order]
+        marks = marked[rows, columns]
+        y = classes[marks]
+        kept = np.concatenate(
+            [
+                own[in_turn(marks[own], _CELLS)]
+                for own in (np.flatnonzero(y == number) for number in np.unique(y))
+            ]
+        )
+        x = self.features[rows[kept], columns[kept]].astype(np.float32)
+        probe = fit_probe(x, y[kept], c=_C, num_classes=int(classes.max()) + 1)
         flat = self.features.reshape(-1, self.features.shape[-1]).astype(np.float32)
         return probe.logits(flat).reshape(*self.features.shape[:2], -1)
 
     def likeness(self, x: float, y: float) -> np.ndarray:
         """Cosine (h, w) of every cell with the one at a point, each from 0 to 1."""
-        wanted = self.vectors(np.array([[x, y]])).mean((0, 1))
+        height, width = self.features.shape[:2]
+        row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
+        near = self.features[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        wanted = near.astype(np.float32).mean((0, 1))
         flat = self.features.astype(np.float32)
         length = np.linalg.norm(flat, axis=2) * np.linalg.norm(wanted)
         return (flat @ wanted) / np.maximum(length, 1e-6)

@@ -127,7 +127,7 @@ function acts() {
   for (const [name, text, main, off] of [
     ['suggested', 'Next twelve', done, false], ['doubtful', 'In most doubt', false, kinds.size < 2],
     ['undo', 'Undo', false, !sheet.undo], ['over', 'Start over', false, false]]) {
-    const button = make('button', 'act' + (main ? ' main' : ''), text);
+    const button = make('button', 'act' + (main ? ' chief' : ''), text);
     button.type = 'button';
     button.disabled = off;
     button.onclick = () => send(name);

@@ -1,4 +1,4 @@
-"""What one user does with a scene: points of classes, the map that follows, files to keep."""
+"""What one user does with a scene: marks of classes, the map that follows, files to keep."""
 
 from __future__ import annotations
 
@@ -18,58 +18,76 @@ from .dense_scene import DenseScene
 from .keeping import result_folder
 from .pictures import heat, overlay, palette
 from .pile_desk import MAX_CLASSES, checked_name
+from .scene_marks import MAX_CORNERS, Mark, cells, from_file, place
 from .uploads import open_tiff, read_picture, shrunk
 
 NODATA = 255
-MAX_POINTS = 300
-"""Points that a user may set."""
+MAX_MARKS = 300
+"""Points and areas that a user may set."""
 OPACITY = 0.62
+_TOO_MANY = f"Name each class once, and {MAX_CLASSES} at most."
 _SHOWN = 1024  # pixels of the longer side of a finished map as it is shown
 
 
 class Work:
-    """Points on a scene, and the map that they make.
+    """Marks on a scene, and the map that they make.
 
     Args:
         scene: With features.
         classes: Names of classes to begin with.
-        points: (x, y, class name) to begin with; x and y from 0 to 1.
+        marks: Points and areas to begin with.
 
     Attributes:
         scene: The scene.
         classes: Names of the classes, in the order of their keys.
-        points: (x, y, class name), in the order in which they were set.
     """
 
     def __init__(
-        self,
-        scene: DenseScene,
-        classes: Sequence[str] = (),
-        points: Sequence[tuple[float, float, str]] = (),
+        self, scene: DenseScene, classes: Sequence[str] = (), marks: Sequence[Mark] = ()
     ) -> None:
         """Holds its parts."""
         self.scene = scene
         self.classes = list(classes)
-        self.points = list(points)
+        self._steps = [[mark] for mark in marks]  # what one undo takes back
+        self._marked: np.ndarray | None = None
 
-    def add(self, x: Any, y: Any, name: str, classes: Sequence[str]) -> None:
-        """Sets a point.
+    @property
+    def marks(self) -> list[Mark]:
+        """Points and areas, in the order in which they were set."""
+        return [mark for step in self._steps for mark in step]
+
+    def add(self, marks: Sequence[Mark], classes: Sequence[str]) -> None:
+        """Sets points or areas, which one undo takes back together.
 
         Args:
-            x: From 0 at the left edge to 1 at the right one.
-            y: From 0 at the upper edge to 1 at the lower one.
-            name: Its class.
+            marks: Of classes that there are.
             classes: Names of all classes.
 
         Raises:
-            UserError: A place outside of the scene, a class that is none, or too many points.
+            UserError: A class that is none, or too many marks or corners.
         """
         self.name_classes(classes)
-        if name not in self.classes:
+        if any(mark.name not in self.classes for mark in marks):
             raise UserError("That class is not among yours: add it first.")
-        if len(self.points) >= MAX_POINTS:
-            raise UserError(f"{MAX_POINTS} points are the most: take some back.")
-        self.points.append((*place(x, y), name))
+        every = [*self.marks, *marks]
+        if len(every) > MAX_MARKS:
+            raise UserError(f"{MAX_MARKS} points and areas are the most: take some back.")
+        if sum(mark.corners for mark in every) > MAX_CORNERS:
+            raise UserError(
+                f"All areas together have more than {MAX_CORNERS:,} corners: simplify them."
+            )
+        self._steps.append(list(marks))
+        self._marked = None
+
+    def add_file(self, path: str) -> int:
+        """Sets what a file of polygons has on the scene, and gives the number of marks.
+
+        Raises:
+            UserError: See `scene_marks.from_file`; or more classes or marks than a scene takes.
+        """
+        marks = from_file(path, self.scene)
+        self.add(marks, list(dict.fromkeys([*self.classes, *(mark.name for mark in marks)])))
+        return len(marks)
 
     def name_classes(self, classes: Sequence[str]) -> None:
         """Takes the names of the classes as the page has them.
@@ -78,27 +96,44 @@ class Work:
             UserError: Names that are none, double, or too many.
         """
         if len(classes) > 2 * MAX_CLASSES:  # before each is looked at
-            raise UserError(f"Name each class once, and {MAX_CLASSES} at most.")
+            raise UserError(_TOO_MANY)
         names = [checked_name(name) for name in classes]
-        names += [name for _, _, name in self.points if name not in names]
+        names += [mark.name for mark in self.marks if mark.name not in names]
         names = list(dict.fromkeys(names))
         if len(names) > MAX_CLASSES:
-            raise UserError(f"Name each class once, and {MAX_CLASSES} at most.")
+            raise UserError(_TOO_MANY)
         self.classes = names
 
     def undo(self) -> None:
-        """Takes the last point away."""
-        del self.points[-1:]
+        """Takes away what was set last."""
+        del self._steps[-1:]
+        self._marked = None
 
     def clear(self) -> None:
-        """Takes all points away."""
-        self.points = []
+        """Takes all marks away."""
+        self._steps, self._marked = [], None
+
+    @property
+    def marked(self) -> np.ndarray:
+        """The mark of every cell of the scene, -1 for none."""
+        if self._marked is None:
+            self._marked = cells(self.marks, self.scene.features.shape[:2])
+        return self._marked
 
     @property
     def used(self) -> list[str]:
-        """Classes that have points."""
-        there = {name for _, _, name in self.points}
+        """Classes that have cells."""
+        marks = self.marks
+        there = {marks[number].name for number in np.unique(self.marked) if number >= 0}
         return [name for name in self.classes if name in there]
+
+    @property
+    def counted(self) -> str:
+        """How many points and areas there are, in words."""
+        areas = sum(mark.is_area for mark in self.marks)
+        points = len(self.marks) - areas
+        parts = [f"{points} point{'s' * (points != 1)}"] if points or not areas else []
+        return " and ".join(parts + [f"{areas} area{'s' * (areas != 1)}"] * bool(areas))
 
     @property
     def colours(self) -> list[tuple[int, ...]]:
@@ -107,7 +142,7 @@ class Work:
         return [every[name] for name in self.used]
 
     def mask(self, size: tuple[int, int] | None = None) -> np.ndarray | None:
-        """Class numbers (H, W) of `used`; None while fewer than two classes have points.
+        """Class numbers (H, W) of `used`; None while fewer than two classes have marks.
 
         Args:
             size: Height and width; None is the picture's.
@@ -115,8 +150,10 @@ class Work:
         names = self.used
         if len(names) < 2:
             return None
-        numbers = np.array([names.index(name) for _, _, name in self.points])
-        scores = self.scene.scores(np.array([point[:2] for point in self.points]), numbers)
+        # A class whose marks all lie under others has no cells, so its number is never asked for.
+        numbers = {name: number for number, name in enumerate(names)}
+        classes = np.array([numbers.get(mark.name, 0) for mark in self.marks])
+        scores = self.scene.scores(self.marked, classes)
         grid = torch.from_numpy(scores).permute(2, 0, 1)[None]
         shape = size or self.scene.picture.shape[:2]
         wide = F.interpolate(grid, shape, mode="bilinear", align_corners=False)
@@ -149,23 +186,12 @@ class Work:
         """The map as GeoTIFF at the file's own size, and its polygons as GeoJSON.
 
         Raises:
-            UserError: Points of fewer than two classes.
+            UserError: Marks of fewer than two classes.
         """
         mask = self.mask(self.scene.size)
         if mask is None:
-            raise UserError("Set points of two classes first: then there is a map.")
+            raise UserError("Mark two classes first: then there is a map.")
         return written(mask, self.used, self.colours, self.scene.name, self.scene.place)
-
-
-def place(x: Any, y: Any) -> tuple[float, float]:
-    """A place of a scene.
-
-    Raises:
-        UserError: It is none, or lies outside.
-    """
-    if not all(isinstance(v, int | float) and 0 <= v <= 1 for v in (x, y)):
-        raise UserError("That point lies outside of the scene: click inside.")
-    return float(x), float(y)
 
 
 def written(

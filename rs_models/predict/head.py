@@ -316,16 +316,34 @@ def _drawn(
     kept: list[np.ndarray] = []
     for label in there:
         own = table[table[:, 5] == label]
-        order = np.argsort(own[:, 6], kind="stable")
-        counts = np.unique(own[order, 6], return_counts=True)[1]
-        turn = np.empty(len(own), np.int64)  # 0 for the first pixel of each area, then 1, ...
-        turn[order] = np.concatenate([np.arange(count) for count in counts])
-        kept.append(own[np.argsort(turn, kind="stable")[:_PIXELS]])
+        kept.append(own[in_turn(own[:, 6], _PIXELS)])
     table = np.concatenate(kept)
     table = table[np.lexsort(table.T[::-1])]
     return [
         _Picks(scene, table[table[:, 0] == scene, 1:]) for scene in np.unique(table[:, 0]).tolist()
     ]
+
+
+def in_turn(areas: np.ndarray, most: int) -> np.ndarray:
+    """Which pixels of a class are kept: one of each area, then another of each, as far as they go.
+
+    Args:
+        areas: (N,) number of the area that a pixel lies in.
+        most: Pixels to keep.
+
+    Returns:
+        (M,) indices; of the pixels of an area the first ones.
+
+    Example:
+        >>> import numpy as np
+        >>> in_turn(np.array([7, 7, 7, 7, 3]), 3).tolist()
+        [0, 4, 1]
+    """
+    order = np.argsort(areas, kind="stable")
+    counts = np.unique(areas[order], return_counts=True)[1]
+    turn = np.empty(len(areas), np.int64)  # 0 for the first pixel of each area, then 1, ...
+    turn[order] = np.concatenate([np.arange(count) for count in counts])
+    return np.argsort(turn, kind="stable")[:most]
 
 
 def _features(embedder: Predictor, scene: Scene, grid: Grid, table: np.ndarray) -> np.ndarray:

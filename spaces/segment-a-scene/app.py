@@ -1,4 +1,4 @@
-"""Segment a scene: click a few points a class, and the map of the scene follows."""
+"""Segment a scene: click points or draw areas of each class, and the map of the scene follows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from rs_models.demos import chips, models, page, scene_sheet, segmenters
+from rs_models.demos import chips, models, page, scene_marks, scene_sheet, segmenters
 from rs_models.demos.dense_scene import DenseScene, looked_at
 from rs_models.demos.scene_work import Finished, Work
 from rs_models.errors import UserError
@@ -42,18 +42,18 @@ def opened(model: str, path: str) -> Work:
     name = known().get(sha256(path)) if Path(path).is_file() else None
     if name is None:
         return Work(looked_at(model, path), ["class 1", "class 2"])
-    points = [(x, y, kind) for kind, many in POINTS[name].items() for x, y in many]
-    return Work(example(model, name), list(POINTS[name]), points)
+    marks = [scene_marks.point(x, y, kind) for kind, many in POINTS[name].items() for x, y in many]
+    return Work(example(model, name), list(POINTS[name]), marks)
 
 
 def shown_of(work: Work) -> tuple:
     """The map, the legend, a word on both and the downloads, after each point."""
     mask = work.mask()
     if mask is None:
-        said = "Choose a class and click some points of it, then of another: the map follows."
+        said = "Choose a class and mark some places of it, then of another: the map follows."
         return _slider(work.pictures(None)), "", said, *_downloads(False)
     height, width = work.scene.size
-    said = f"{width} x {height} pixels, {len(work.points)} points of {len(work.used)} classes."
+    said = f"{width} x {height} pixels, {work.counted} of {len(work.used)} classes."
     if work.scene.ground is None:
         said += " The file has no place on the ground, so areas are shares."
     return _slider(work.pictures(mask)), work.legend(mask), said, *_downloads(True)
@@ -84,8 +84,28 @@ def segment(
 def point(work: Any, event: gr.EventData) -> tuple:
     """Sets a point; the sheet itself has drawn it already."""
     work = _present(work)
-    work.add(*(getattr(event, key, None) for key in ("x", "y", "name")), _classes(event))
+    x, y, name = (getattr(event, key, None) for key in ("x", "y", "name"))
+    work.add([scene_marks.point(x, y, name)], _classes(event))
     return work, *shown_of(work)
+
+
+@page.told
+def area(work: Any, event: gr.EventData) -> tuple:
+    """Sets an area; the sheet itself has drawn it already."""
+    work = _present(work)
+    corners, name = (getattr(event, key, None) for key in ("corners", "name"))
+    work.add([scene_marks.area(corners, name)], _classes(event))
+    return work, *shown_of(work)
+
+
+@page.told
+def polygons(file: str | None, work: Any) -> tuple:
+    """Sets the areas and points of a file that lie on the scene."""
+    work = _present(work)
+    if file is None:
+        raise UserError("Choose a file with polygons first.")
+    work.add_file(file)
+    return work, scene_sheet.sheet_value(work), *shown_of(work)
 
 
 @page.told
@@ -96,7 +116,7 @@ def like(work: Any, event: gr.EventData) -> tuple:
 
 
 def doing(name: str) -> Callable[[Any, gr.EventData], tuple]:
-    """A function of the page that takes points away."""
+    """A function of the page that takes marks away."""
 
     def act(work: Any, event: gr.EventData) -> tuple:
         work = _present(work)
@@ -142,9 +162,9 @@ def build() -> gr.Blocks:
         work = gr.State(None, time_to_live=1800)
         page.header(
             "Segment a scene",
-            "Click a few points of each class, and a linear classifier on the features of a "
-            "frozen backbone maps the rest at once: five clicks a class are often enough. Or ask "
-            "of one point: what else looks like this?",
+            "Click a few points of each class, or draw areas, and a linear classifier on the "
+            "features of a frozen backbone maps the rest at once: five clicks a class are often "
+            "enough. Or ask of one point: what else looks like this?",
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
@@ -155,6 +175,12 @@ def build() -> gr.Blocks:
                     apply_default_css=False,
                     elem_id="sheet",
                     **scene_sheet.sheet_props(),
+                )
+                labels = gr.UploadButton(
+                    "Add polygons from a file",
+                    size="sm",
+                    file_types=list(scene_marks.FILES),
+                    elem_id="labels",
                 )
             with gr.Column(scale=3, min_width=300):
                 slider = gr.ImageSlider(
@@ -193,6 +219,15 @@ def build() -> gr.Blocks:
         page.runs(model.input, segment, api_visibility="private", **slow)
         page.runs(examples.load_input_event.success, segment, api_visibility="private", **slow)
         page.runs(sheet.point, point, work, [work, *after], trigger_mode="multiple", **quiet)
+        page.runs(sheet.area, area, work, [work, *after], trigger_mode="multiple", **quiet)
+        page.runs(
+            labels.upload,
+            polygons,
+            [labels, work],
+            [work, sheet, *after],
+            api_name="polygons",
+            show_progress="hidden",
+        )
         page.runs(sheet.like, like, work, [slider, said], **quiet)
         for name in ("undo", "clear"):
             page.runs(getattr(sheet, name), doing(name), work, [work, sheet, *after], **quiet)

@@ -12,7 +12,8 @@ import rasterio
 from rs_models.data.synthetic import LAND_COVER
 from rs_models.demos import dense_scene, models
 from rs_models.demos.dense_scene import looked_at
-from rs_models.demos.scene_work import MAX_POINTS, Work
+from rs_models.demos.scene_marks import area, point
+from rs_models.demos.scene_work import MAX_MARKS, Work
 from rs_models.errors import UserError
 from tests.conftest import ROOT
 from tests.support.models import nano, provenance
@@ -29,11 +30,25 @@ PLACES = {
     "building": "335,12 315,45 285,70",
 }
 
+# An area of each of its classes, in its pixels.
+AREAS = {
+    "water": "86,140 126,140 126,250 80,250",
+    "sand": "2,150 55,150 50,250 2,250",
+    "tree": "262,150 380,150 380,250 262,250",
+    "grass": "165,135 205,135 205,165 165,210",
+    "pavement": "150,10 165,5 240,110 225,118",
+    "building": "325,5 345,3 348,18 328,22",
+}
+
+
+def pixels(text):
+    return [tuple(map(int, one.split(","))) for one in text.split()]
+
 
 def example(model, name):
     known = POINTS[name]
-    points = [(x, y, kind) for kind, many in known.items() for x, y in many]
-    return Work(looked_at(f"rs/{model}", str(EXAMPLES / name)), list(known), points)
+    marks = [point(x, y, kind) for kind, many in known.items() for x, y in many]
+    return Work(looked_at(f"rs/{model}", str(EXAMPLES / name)), list(known), marks)
 
 
 @pytest.mark.parametrize("model", ["tov-resnet18", "rsisc-resnet-mini-aid"])
@@ -41,7 +56,7 @@ def test_the_real_example_is_right_where_nobody_clicked(model):
     work = example(model, "patchwork.png")
     mask, right = work.mask((256, 384)), []
     for kind, places in PLACES.items():
-        for x, y in (map(int, one.split(",")) for one in places.split()):
+        for x, y in pixels(places):
             right.append(work.used[mask[y, x]] == kind)
     assert np.mean(right) >= 0.94, right
 
@@ -91,16 +106,16 @@ def test_cells_are_small_enough_for_roads(work):
 
 def test_points_make_a_map_and_taken_back_none(work):
     assert work.mask() is None and work.pictures(None)[1] is work.scene.picture
-    work.add(0.1, 0.1, "a", ["a", "b"])
+    work.add([point(0.1, 0.1, "a")], ["a", "b"])
     assert work.mask() is None
-    work.add(0.9, 0.9, "b", ["a", "b"])
+    work.add([point(0.9, 0.9, "b")], ["a", "b"])
     assert set(np.unique(work.mask())) <= {0, 1} and "Hectares" not in work.legend(work.mask())
     work.undo()
     with pytest.raises(UserError, match="two classes first"):
         work.files()
     work.clear()
     work.undo()
-    assert work.points == []
+    assert work.marks == []
 
 
 @pytest.mark.parametrize(
@@ -116,14 +131,29 @@ def test_points_make_a_map_and_taken_back_none(work):
 )
 def test_points_that_are_none_are_refused(work, x, y, name, classes, said):
     with pytest.raises(UserError, match=said):
-        work.add(x, y, name, classes)
-    assert work.points == []
+        work.add([point(x, y, name)], classes)
+    assert work.marks == []
 
 
-def test_points_have_a_limit(work):
-    work.points = [(0.5, 0.5, "a")] * MAX_POINTS
+def test_marks_have_a_limit(work):
+    work.add([point(0.5, 0.5, "a")] * MAX_MARKS, ["a"])
     with pytest.raises(UserError, match="are the most"):
-        work.add(0.5, 0.5, "a", ["a"])
+        work.add([point(0.5, 0.5, "a")], ["a"])
+    assert len(work.marks) == MAX_MARKS
+
+
+def test_one_area_a_class_maps_the_real_example():
+    work = example("tov-resnet18", "patchwork.png")
+    work.clear()
+    for kind, corners in AREAS.items():
+        work.add([area([[x / 384, y / 256] for x, y in pixels(corners)], kind)], list(AREAS))
+    assert work.counted == f"{len(AREAS)} areas"
+    right = [
+        work.used[work.mask((256, 384))[y, x]] == kind
+        for kind, places in PLACES.items()
+        for x, y in pixels(places)
+    ]
+    assert np.mean(right) >= 0.8, right
 
 
 def test_a_place_is_like_itself_and_less_like_others():

@@ -53,6 +53,21 @@ def client(address):
     return Client(address, verbose=False)
 
 
+def on_the_mosaic(path):
+    """A file with one area on the drawn example, in degrees."""
+    import rasterio
+    from rasterio.warp import transform
+
+    with rasterio.open(MOSAIC) as raster:
+        corners = ((40, 40), (120, 40), (120, 110), (40, 40))
+        x, y = zip(*(raster.transform @ corner for corner in corners), strict=True)
+        ring = [list(place) for place in zip(*transform(raster.crs, 4326, x, y), strict=True)]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    one = {"type": "Feature", "properties": {"class": "pond"}, "geometry": geometry}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [one]}))
+    return path
+
+
 @pytest.mark.slow
 def test_every_named_endpoint_answers(started, tmp_path):
     from gradio_client import handle_file
@@ -72,7 +87,7 @@ def test_every_named_endpoint_answers(started, tmp_path):
 
     segment = client(started["segment-a-scene"])
     sheet, both, legend, said, *_ = segment.predict(handle_file(str(MOSAIC)), api_name="/segment")
-    assert len(sheet["value"]["points"]) > 50 and all(Path(one).is_file() for one in both)
+    assert len(sheet["value"]["marks"]) > 50 and all(Path(one).is_file() for one in both)
     assert "Hectares" in legend and "768 x 768" in said
     import rasterio
 
@@ -81,6 +96,10 @@ def test_every_named_endpoint_answers(started, tmp_path):
     shapes = json.loads(Path(segment.predict(api_name="/geojson")).read_text())["features"]
     area = sum(shape["properties"]["area_m2"] for shape in shapes)
     assert area == pytest.approx((768 * 0.5) ** 2, rel=0.01)
+
+    labels = on_the_mosaic(tmp_path / "labels.geojson")
+    sheet, _, _, said, *_ = segment.predict(handle_file(str(labels)), api_name="/polygons")
+    assert sheet["marks"][-1]["name"] == "pond" and "and 1 area of" in said
 
     signals = client(started["learning-signals"])
     for method in (paper.label for paper in PAPERS.values()):
@@ -394,8 +413,8 @@ def test_a_person_with_a_browser(started, browser, tmp_path, width, scheme):
 
     page = open_page("segment-a-scene")
     wait(page, "points of 6 classes")
-    page.get_by_role("button", name="Clear the points").click()
-    wait(page, "Choose a class and click")
+    page.get_by_role("button", name="Clear all").click()
+    wait(page, "Choose a class and mark")
     assert page.get_by_role("button", name="Polygons, GeoJSON").count() == 0
     scene = page.locator("#sheet .scene")
     for key, x in (("1", 30), ("2", 200), ("1", 60), ("2", 230)):
@@ -408,6 +427,28 @@ def test_a_person_with_a_browser(started, browser, tmp_path, width, scheme):
     wait(page, "5 points of 3 classes")
     page.keyboard.press("u")
     wait(page, "4 points of 2 classes")
+    # An area: by its corners and the first one again, then by keys; Escape drops what is begun.
+    page.keyboard.press("p")
+    page.keyboard.press("1")
+    for x, y in ((30, 90), (60, 90), (60, 120), (31, 91)):
+        scene.click(position={"x": x, "y": y})
+    wait(page, "4 points and 1 area of 2 classes")
+    scene.focus()
+    for key in ("Space", "Shift+ArrowDown", "Escape"):
+        page.keyboard.press(key)
+    assert page.locator("#sheet .dot.first").count() == 0
+    page.keyboard.press("2")
+    for move in ("ArrowLeft", "ArrowUp", "ArrowRight"):
+        for key in ("Space", f"Shift+{move}", f"Shift+{move}"):
+            page.keyboard.press(key)
+    page.keyboard.press("Space")
+    page.keyboard.press("u")  # takes a corner back, not an area
+    assert page.locator("#sheet .dot.corner").count() == 2
+    page.keyboard.press("Enter")
+    wait(page, "4 points and 2 areas of 2 classes")
+    page.keyboard.press("u")
+    wait(page, "4 points and 1 area of 2 classes")
+    page.keyboard.press("p")
     with page.expect_download() as download:
         page.get_by_role("button", name="Polygons, GeoJSON").click()
     shapes = json.loads(Path(download.value.path()).read_text())["features"]
@@ -415,6 +456,13 @@ def test_a_person_with_a_browser(started, browser, tmp_path, width, scheme):
     page.keyboard.press("s")
     scene.click(position={"x": 30, "y": 60})
     wait(page, "Warm places look like the point")
+    page.get_by_text("A drawn scene with a place").click()
+    wait(page, "768 x 768 pixels")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add polygons from a file").click()
+    chooser.value.set_files(on_the_mosaic(tmp_path / "labels.geojson"))
+    wait(page, "and 1 area of")
+    assert page.locator("#sheet .areas path").count() == 1
 
     page = open_page("learning-signals")
     page.get_by_label("GLCNet").check()
