@@ -33,12 +33,11 @@ def test_suggested_and_random_labels(data):
     for guide in ("random", "suggested"):
         told = cells(f"| {data} | {guide} |")[2:]
         for count, cell in zip((1, 2, 5, 10), told, strict=True):
-            result = KEPT.get((data, f"{guide}-n{count}"))
-            assert cell == (shown(result) if result else "")
-    # What the first labels are worth: the claim of the page.
-    for count in (1, 2):
+            assert cell == shown(KEPT[data, f"{guide}-n{count}"])
+    # What labels are worth where they are few, and no loss later: the claim of the page.
+    for count, least in ((1, 3), (2, 3), (5, 3), (10, 1.9)):
         gain = KEPT[data, f"suggested-n{count}"].mean - KEPT[data, f"random-n{count}"].mean
-        assert gain > 3
+        assert gain > least
     assert len(KEPT[data, "suggested-n1"].values) == 5
 
 
