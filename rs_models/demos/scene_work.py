@@ -60,7 +60,7 @@ class Work:
         """Sets points or areas, which one undo takes back together.
 
         Args:
-            marks: Of classes that there are.
+            marks: Points and areas, each of a class that is named.
             classes: Names of all classes.
 
         Raises:
