@@ -50,6 +50,15 @@ def test_a_file_is_old_or_new_and_never_a_part(tmp_path):
     assert json.loads(place.read_text()) == {"a": [1]}
 
 
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(IsADirectoryError), written(tmp_path / "a.csv"):
+        pytest.fail("before anything is computed")
+    with pytest.raises(OSError), written(tmp_path / "new" / ("n" * 254)) as partial:
+        partial.write_text("a name that is too long beside its place")
+    assert names(tmp_path) == ["a.csv"]
+
+
 def test_what_a_dead_process_left_of_the_same_file_is_removed(tmp_path):
     (tmp_path / f".a[1].{DEAD}.partial.txt").write_text("half")
     (tmp_path / f".b.{DEAD}.partial.txt").write_text("of another file")

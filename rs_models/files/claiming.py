@@ -71,6 +71,11 @@ def claim(
         lock.acquire()
     except Timeout:
         raise UserError(_held(folder, record, shown or folder)) from None
+    except OSError:  # no room for it, say
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
     recorded = True
     try:
         if renews and not _holds(folder, job, record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import itertools
@@ -42,6 +43,9 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
         'a,b'
     """
     path = Path(path)
+    if path.is_dir():  # before anything is computed for it
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(path)
     partial = beside(path)
@@ -51,7 +55,11 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())  # a rename may reach the disk before the content does
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a name that is too long cannot be asked for either
+            partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what somebody else has meanwhile written to it stays
+            if is_new:
+                path.parent.rmdir()
         raise
 
 

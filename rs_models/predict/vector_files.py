@@ -7,6 +7,7 @@ coordinates, along the edges of its cells. GeoPackage, FlatGeobuf and Shapefile 
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -244,6 +245,8 @@ def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
     with one_by_one, written(output) as partial:
         try:
             write(partial)
+            if not _is_whole(partial):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(output))
             for part in _others(partial):
                 with written(output.with_suffix(part.suffix)) as place:
                     os.replace(part, place)
@@ -252,6 +255,28 @@ def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
         finally:
             for part in _others(partial):
                 part.unlink()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all of a file reached the disk, of the formats that GDAL cuts off without a word."""
+    suffix = path.suffix.lower()
+    if suffix == ".geojson":
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 100))
+            return file.read().rstrip().endswith(b"]\n}")
+    if suffix != ".shp":
+        return True
+    # By ESRI's description: lengths in 16-bit words, and in dBASE's header rows and their bytes.
+    for part in (path, path.with_suffix(".shx")):
+        content = part.read_bytes()[:100]
+        if len(content) < 100 or part.stat().st_size != 2 * int.from_bytes(content[24:28], "big"):
+            return False
+    table = path.with_suffix(".dbf")
+    start = table.read_bytes()[:12]
+    rows, header, width = (
+        int.from_bytes(start[a:b], "little") for a, b in ((4, 8), (8, 10), (10, 12))
+    )
+    return len(start) == 12 and table.stat().st_size >= header + rows * width
 
 
 def _others(shapefile: Path) -> list[Path]:

@@ -13,9 +13,10 @@ from rasterio.transform import from_origin
 
 from rs_models.data import load
 from rs_models.data.collect import CollectConfig, collect
+from rs_models.data.collect.addresses import resolved
 from rs_models.data.collect.guide import open_guide
 from rs_models.data.collect.scenes import find_scenes
-from rs_models.data.collect.stac import Search, resolved
+from rs_models.data.collect.stac import Search
 from rs_models.errors import UserError
 
 SERVER = "https://93.184.215.14/stac/catalog.json"
@@ -61,11 +62,32 @@ def test_a_fetched_catalogue_leads_to_addresses_alone():
         "http://169.254.169.254/latest/meta-data",
         "http://[::1]/a.tif",
         "//10.0.0.1/a.tif",
+        "http://2130706433/a.tif",
+        "http://0x7f.1/a.tif",
+        "http://user:word@127.0.0.1/a.tif",
+        "http://[::ffff:127.0.0.1]/a.tif",
+        "http://[::ffff:a9fe:a9fe]/a.tif",
+        "http://[64:ff9b::a9fe:a9fe]/a.tif",
+        "http://[2002:7f00:1::]/a.tif",
+        "http://[fe80::1]/a.tif",
+        "http://0.0.0.0/a.tif",
+        "http://224.0.0.1/a.tif",
+        "FILE:///etc/passwd",
+        "http:///a.tif",
+        "http://127.0.0.%31/a.tif",
+        "http://[fe80::1%25eth0]/a.tif",
+        "data:text/plain,x",
         "ftp://example.org/a.tif",
     ],
 )
 def test_a_fetched_catalogue_names_no_file_and_no_private_address(href):
     with pytest.raises(UserError, match=r"a catalogue that was fetched may"):
+        resolved(SERVER, href)
+
+
+@pytest.mark.parametrize("href", ["http://[::1/a.tif", "http://[/", "a\0b"])
+def test_what_is_no_address_is_told(href):
+    with pytest.raises(UserError, match="names"):
         resolved(SERVER, href)
 
 

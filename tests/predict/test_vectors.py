@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from rasterio.warp import transform_bounds
 
 from rs_models.predict.vector_files import is_ours
 from rs_models.predict.vectors import write_polygons
+from tests.conftest import ROOT
 from tests.predict.helpers import UTM, write
 
 NAMES = ["ground", "road", "house"]
@@ -167,3 +170,26 @@ def test_no_polygons_and_other_suffixes(tmp_path, classes):
         assert (tmp_path / f"o{suffix}").exists()
     with pytest.raises(UserError, match=r"should end in one of \.geojson"):
         write_polygons(path, tmp_path / "o.kml", NAMES)
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".geojson", ".gpkg", ".fgb"])
+def test_a_disk_that_is_full_is_told(tmp_path, suffix):
+    """GDAL cuts Shapefiles and GeoJSON off there without a word."""
+    program = (
+        "import resource, sys\nimport numpy as np, pyogrio, shapely\n"
+        "from pathlib import Path\nfrom rs_models.predict.vector_files import written_by_ogr\n"
+        "boxes = [shapely.to_wkb(shapely.box(i, 0, i + 1, 1)) for i in range(1000)]\n"
+        "def write(path):\n"
+        "    pyogrio.raw.write(str(path), geometry=np.array(boxes, object), crs='EPSG:4326',\n"
+        "        field_data=[np.arange(1000)], fields=['row'], geometry_type='Polygon')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "written_by_ogr(Path(sys.argv[1]), write)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / f"a{suffix}")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and ("OSError" in done.stderr or "UserError" in done.stderr)
+    assert list(tmp_path.iterdir()) == []

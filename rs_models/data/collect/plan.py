@@ -156,7 +156,7 @@ def _profile(scene: Scene, told: dict[str, str]) -> Profile:
     ):
         with rasterio.Env(**GDAL):
             try:
-                opened = open_scene(address)
+                opened = open_scene(address, href)
             except UserError as error:
                 if scene.remote:
                     raise ServiceError(f"{href} does not answer ({error}): try later.") from error

@@ -10,9 +10,11 @@ from typing import Any
 from ...errors import UserError
 from ..folders import files_below
 from ..values import Values, stated_values
+from .addresses import BUCKETS, is_url, resolved
 from .assets import asset_key, stated_scale
+from .guard import guarded
 from .search import searched
-from .stac import Client, Search, gdal_address, group, items, resolved
+from .stac import Client, Search, group, items
 
 _ASSETS = ("visual", "image", "data")
 _SUFFIXES = (".tif", ".tiff")
@@ -25,7 +27,6 @@ GDAL = {
     # GDAL remembers a file that a busy server refused as missing, so it has to try again itself.
     "GDAL_HTTP_MAX_RETRY": 5,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "VSI_CACHE": True,
 }
 
@@ -76,6 +77,14 @@ class Source:
     values: Values
 
 
+def gdal_address(href: str) -> str:
+    """What GDAL opens: range requests for what is on a server."""
+    for scheme, prefix in BUCKETS.items():
+        if href.startswith(scheme):
+            return prefix + href.removeprefix(scheme)
+    return guarded(href) if is_url(href) else href
+
+
 def sources(scene: Scene, rasters: Sequence[Any], bands: Sequence[int] | None) -> list[Source]:
     """The bands to keep of a scene, file by file.
 
@@ -103,8 +112,12 @@ def finest(rasters: Sequence[Any]) -> Any:
     return min(rasters, key=lambda raster: abs(raster.transform.a))
 
 
-def open_scene(address: str) -> Any:
+def open_scene(address: str, name: str | None = None) -> Any:
     """An open scene, by the drivers of GeoTIFF alone.
+
+    Args:
+        address: Path, or what GDAL opens for an address.
+        name: What error sentences call it; None is the address.
 
     Raises:
         UserError: It cannot be read.
@@ -112,7 +125,11 @@ def open_scene(address: str) -> Any:
     from ...rasters import open_raster
 
     return open_raster(
-        address, addresses=address.startswith("/vsi"), drivers=("GTiff",), max_bytes=None
+        address,
+        name=name,
+        addresses=address.startswith("/vsi"),
+        drivers=("GTiff",),
+        max_bytes=None,
     )
 
 

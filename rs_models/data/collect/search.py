@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from ...errors import UserError
-from .stac import Client, Search, resolved
+from .addresses import resolved
+from .stac import Client, Search
 
 _PAGE = 100  # items that a page of an answer may hold
 _MOST_PAGES = 10_000
+_MOST_REPEATS = 3  # of one request: the first page and what leads to it may be read again
 _DATE = re.compile(r"(?:\.\.|\d{4}(?:-\d{2}(?:-\d{2}(?:T[\d:.]+(?:Z|[+-]\d{2}:\d{2})?)?)?)?)?")
 
 
@@ -38,8 +41,16 @@ def searched(where: str, client: Client, search: Search) -> list[dict[str, Any]]
             "'rs_models[geo]'."
         ) from None
 
+    asked: Counter[str] = Counter()
+
     class PoliteIO(StacApiIO):
         """What pystac-client asks with: our client, and no address but where the API leads."""
+
+        def read_text(self, source: Any, *args: Any, **keys: Any) -> str:
+            """The text of a link, which is never a file of this machine."""
+            if isinstance(source, str):  # else a link, which is asked for by `request`
+                return self.request(source, *args, **keys)
+            return super().read_text(source, *args, **keys)
 
         def request(
             self,
@@ -50,6 +61,9 @@ def searched(where: str, client: Client, search: Search) -> list[dict[str, Any]]
         ) -> str:
             """The answer's text."""
             address = resolved(where, href)
+            asked[json.dumps([address, parameters], sort_keys=True, default=str)] += 1
+            if max(asked.values()) > _MOST_REPEATS:
+                raise UserError(f"{where} leads from a page to the same page: ask another API.")
             if (method or "GET").upper() == "POST":
                 return json.dumps(client.read(address, parameters or {}))
             return json.dumps(client.read(_with_query(address, parameters)))

@@ -8,12 +8,9 @@ names is looked at before it is asked for.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
-import socket
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ServiceError, UserError
+from .addresses import is_url, resolved
 
 _MOST_PAGES = 10_000
+_LARGEST = 64 * 2**20  # bytes of one answer; pages of APIs have a tenth of that
+_MOST_BYTES = 2**30  # of all answers
+_LONGEST = 300.0  # seconds that one answer may take, however slowly it comes
+_CHUNK = 1 << 16
 _LONGEST_WAIT = 60.0  # seconds that a server may ask for before another try
-_BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Client:
             rate: Requests a second at most.
         """
         self.retries, self.pause, self.last = retries, 1 / rate if rate else 0.0, 0.0
+        self.received = 0
 
     def read(self, where: str, body: Any = None) -> Any:
         """The JSON at a path or address.
@@ -90,7 +92,7 @@ class Client:
             )
             try:
                 with _OPENER.open(request, timeout=60) as answer:  # http(s) only
-                    return json.load(answer)
+                    return json.loads(self._content(answer, where))
             except urllib.error.HTTPError as error:
                 if error.code not in (408, 429) and error.code < 500:
                     raise UserError(f"{where} answers {error.code} {error.reason}.") from error
@@ -107,6 +109,23 @@ class Client:
                 asked = float(wait) if wait and wait.isdigit() else 0.5 * 2**attempt
                 time.sleep(min(_LONGEST_WAIT, asked))
         raise ServiceError(f"{where} does not answer ({reason}): try again later.")
+
+    def _content(self, answer: Any, where: str) -> bytes:
+        """An answer's bytes, as far as they can be those of a catalogue."""
+        content, until = bytearray(), time.monotonic() + _LONGEST
+        while chunk := answer.read1(_CHUNK):
+            content += chunk
+            self.received += len(chunk)
+            if len(content) > _LARGEST or self.received > _MOST_BYTES:
+                raise UserError(
+                    f"{where} answers with more than a catalogue of {_LARGEST >> 20} MB a page and "
+                    f"{_MOST_BYTES >> 20:,} MB in all: name a smaller part of it."
+                )
+            if time.monotonic() > until:
+                raise TimeoutError("its answer does not end")
+        if answer.length:  # what urllib says was still to come
+            raise http.client.IncompleteRead(bytes(content[:0]), answer.length)
+        return bytes(content)
 
 
 def _local_json(where: str) -> Any:
@@ -135,8 +154,12 @@ def items(where: str, client: Client) -> list[dict[str, Any]]:
     while waiting:
         address, body = waiting.pop(0)
         key = f"{address} {json.dumps(body, sort_keys=True)}"
-        if key in seen or len(seen) > _MOST_PAGES:
+        if key in seen:
             continue
+        if len(seen) >= _MOST_PAGES:
+            raise UserError(
+                f"{where} leads to more than {_MOST_PAGES:,} documents: name a part of it."
+            )
         seen.add(key)
         page = client.read(address, body)
         kind = page.get("type") if isinstance(page, dict) else None
@@ -178,65 +201,3 @@ def group(item: Mapping[str, Any], key: str) -> dict[str, Any]:
     """
     value = item.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def resolved(base: str, href: str) -> str:
-    """Where a link leads, seen from the document that it stands in.
-
-    What comes from a server may name no file of this machine and no address of a private network
-    but that server's own.
-
-    Args:
-        base: Path or address of the document.
-        href: As it stands there.
-
-    Raises:
-        UserError: A link that leads where it may not.
-    """
-    if "\0" in urllib.parse.unquote(href):
-        raise UserError(f"{base} names {href!r}, which holds a null character: it is damaged.")
-    bucket = href.startswith(tuple(_BUCKETS))
-    if not is_url(base):
-        if is_url(href) or bucket:
-            return href
-        if "://" in href and not href.startswith("file://"):
-            raise UserError(f"{base} names {href}, which cannot be read here: download it first.")
-        path = Path(urllib.parse.unquote(href.removeprefix("file://")))
-        return str((Path(base).parent / path).resolve())
-    if bucket:
-        return href
-    address = urllib.parse.urljoin(base, href)
-    if not is_url(address) or href.startswith("/vsi") or "/vsi" in href[:12]:
-        raise UserError(
-            f"{base} names {href}, which is no address on a server: a catalogue that was fetched "
-            "may name nothing else."
-        )
-    host, own = (urllib.parse.urlsplit(part).hostname for part in (address, base))
-    if host != own and _is_private(host or ""):
-        raise UserError(
-            f"{base} names {address}, an address of a private network: a catalogue that was "
-            "fetched may not; give that address yourself if you trust it."
-        )
-    return address
-
-
-def _is_private(host: str) -> bool:
-    """Whether a host's name stands for an address that the public network does not have."""
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return host == "localhost" or host.endswith((".local", ".internal"))
-    return any(not ipaddress.ip_address(str(text).partition("%")[0]).is_global for text in found)
-
-
-def is_url(text: str) -> bool:
-    """Whether it is an address of a web server."""
-    return text.lower().startswith(("http://", "https://"))
-
-
-def gdal_address(href: str) -> str:
-    """What GDAL opens: range requests for what is on a server."""
-    for scheme, prefix in _BUCKETS.items():
-        if href.startswith(scheme):
-            return prefix + href.removeprefix(scheme)
-    return f"/vsicurl/{href}" if is_url(href) else href
