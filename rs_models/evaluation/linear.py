@@ -61,8 +61,8 @@ class LogisticPath:
 
     Args:
         x: (N, D) features.
-        y: (N,) class indices.
-        num_classes: K; None takes the highest label.
+        y: (N,) class indices, or (N, K) probabilities of the classes.
+        num_classes: K of class indices; None takes the highest label.
         device: Where to compute; None means where `x` is.
 
     Raises:
@@ -79,10 +79,12 @@ class LogisticPath:
     ) -> None:
         """Standardises the features and finds their principal directions."""
         features = torch.as_tensor(x).to(device=device, dtype=torch.float32)
-        self._y = torch.as_tensor(y).to(device=features.device, dtype=torch.int64)
+        target = torch.as_tensor(y).to(features.device)
+        self._y = target.long() if target.ndim == 1 else target.float()
+        best = self._y if target.ndim == 1 else self._y.argmax(1)
         if not features.isfinite().all():
             raise UserError("Features hold NaN or infinite values: the encoder's weights diverged.")
-        if len(self._y.unique()) < 2:
+        if len(best.unique()) < 2:
             raise UserError(
                 "A linear probe needs training images of two or more classes: check the labels."
             )
@@ -92,7 +94,7 @@ class LogisticPath:
         features = (features - self._mean) / self._std
         self._variance, self._basis = _principal_directions(features)
         self._x = features @ self._basis  # (N, R)
-        classes = num_classes or int(self._y.max()) + 1
+        classes = self._y.shape[1] if self._y.ndim == 2 else num_classes or int(best.max()) + 1
         self._weight = self._x.new_zeros(self._x.shape[1], classes)
         self._bias = self._x.new_zeros(classes)
 

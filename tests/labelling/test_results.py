@@ -10,6 +10,7 @@ from rs_models.evaluation.results import read_all
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "howto" / "label.md"
+FINETUNE = ROOT / "docs" / "howto" / "finetune.md"
 KEPT = {
     (result.data, result.protocol): result
     for result in read_all(ROOT / "model_cards" / "labelling")
@@ -17,10 +18,10 @@ KEPT = {
 DATA = ("ucmerced128", "eurosat64", "aid96")
 
 
-def cells(start):
-    """Cells of the page's lines that begin so."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith(start)]
-    assert len(lines) == 1, f"{start} stands {len(lines)} times in {PAGE}"
+def cells(start, page=PAGE):
+    """Cells of a page's line that begins so."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith(start)]
+    assert len(lines) == 1, f"{start} stands {len(lines)} times in {page}"
     return [cell.strip() for cell in lines[0].strip("|").split("|")]
 
 
@@ -67,3 +68,26 @@ def test_a_table_of_all_stages(data, count):
         assert 4 <= both.mean - spread.mean < 7.5
     assert whole.mean > plain.mean and both.mean > spread.mean
     assert plain.data_revision == whole.data_revision == both.data_revision
+
+
+SELF_TRAINED = sorted(key for key in KEPT if key[1].startswith("finetune-self-n"))
+
+
+def test_self_training_was_measured_on_each_set():
+    assert {data for data, protocol in SELF_TRAINED if protocol.endswith("-n5")} == set(DATA)
+
+
+@pytest.mark.parametrize("data, protocol", SELF_TRAINED)
+def test_self_training(data, protocol):
+    count = int(protocol.rpartition("-n")[2])
+    frozen, spread = KEPT[data, f"linear-n{count}"], KEPT[data, f"propagated-n{count}"]
+    trained = KEPT[data, protocol]
+    told = cells(f"| {data} | {count} |", FINETUNE)[2:]
+    first = [f"{result.values[0]:.1f}" for result in (frozen, spread, trained)]
+    low, high = trained.interval
+    assert told == [*first, f"{low:.1f} to {high:.1f}"]
+    if count == 5:
+        assert f"{first[2]} % for {first[0]} % on" in " ".join(PAGE.read_text().split())
+    # The same labels, one draw, and never less than the frozen backbone.
+    assert trained.settings["runs"][0]["draw"] == frozen.settings["draws"][0]
+    assert trained.settings["seeds"] == [0] and trained.values[0] >= frozen.values[0]

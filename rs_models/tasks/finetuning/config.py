@@ -135,6 +135,18 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# With images without labels: what is known at first is kept (small rates, the statistics of the
+# pretraining, images nearly whole, as they are tested), and no label is held out. On UC Merced's
+# validation images (RSISC mini, five labels a class, three draws) a frozen backbone had 51.6 %, the
+# start 52.8 %, and 150 steps of these 54.2 %.
+SELF_TRAINING: dict[str, Any] = {
+    "freeze_norm": True,
+    "crop_scale": [0.8, 1.0],
+    "learning_rate": 1e-4,
+    "head_learning_rate": 3e-4,
+    "holdout": 0.0,
+}
+
 
 @dataclass
 class FinetuneData:
@@ -185,20 +197,20 @@ class SelfTraining:
     Attributes:
         weight: Weight of their loss beside that of the labelled images; 0 leaves them out.
         neighbours: Number of neighbours of an image in the graph that labels are spread over.
-        alpha: Share of an image's score that comes from its neighbours.
-        share: Share of the images that get a pseudo-label at first, the most certain of each class.
+        alpha: Share of an image's first answer that comes from its neighbours.
         switch: Share of the steps after which the network's own answers are the targets.
-        confidence: Least probability of an answer that is learned.
+        confidence: Least probability of an own answer that is learned.
         ratio: Images without labels to a labelled one in a step.
+        average: Share of the past in the running mean of the weights, which answers and is tested.
     """
 
     weight: NotNegative = 0.0
     neighbours: Count = 15
-    alpha: PartShare = 0.9
-    share: Annotated[float, Range(above=0, most=1)] = 0.5
+    alpha: PartShare = 0.8
     switch: Share = 0.5
     confidence: PartShare = 0.95
     ratio: Count = 2
+    average: PartShare = 0.97
 
 
 @dataclass
@@ -243,7 +255,9 @@ class FinetuneConfig:
         evaluations: Looks at the validation images in a run; the best weights are kept.
         patience: Looks without progress after which a run stops; null never stops early.
         holdout: Share of the labels for validation where there is no validation split.
-        self_training: Images without labels, which `self_training.weight=1` lets help.
+        self_training: Images without labels, which `self_training.weight=1` lets help; the command
+            then takes small rates, `freeze_norm`, large crops and no `holdout`, unless told
+            otherwise.
         seeds: One run each: of the draw, the head and the order.
         precision: `no` (float32) or `bf16`.
         workers: Processes that read images.
@@ -297,14 +311,15 @@ class FinetuneConfig:
     json: bool = False
 
 
-def preset(protocol: str | None, task_name: str) -> dict[str, Any]:
-    """Settings of a paper's protocol.
+def preset(protocol: str | None, task_name: str, *, self_training: bool = False) -> dict[str, Any]:
+    """Settings of a paper's protocol, over those of self-training where images without labels help.
 
     Raises:
         UserError: No such protocol, or none for the task.
     """
+    first = SELF_TRAINING if self_training else {}
     if protocol is None:
-        return {}
+        return dict(first)
     if protocol not in PROTOCOLS:
         raise UserError(f"Unknown protocol '{protocol}': use one of {', '.join(PROTOCOLS)}.")
     check_name(task_name)
@@ -314,7 +329,7 @@ def preset(protocol: str | None, task_name: str) -> dict[str, Any]:
             f"The protocol '{protocol}' is for {' and '.join(by_task)}, not for {task_name}: leave "
             "it out, or choose another."
         )
-    return by_task[task_name]
+    return {**first, **by_task[task_name]}
 
 
 def check(config: FinetuneConfig) -> None:

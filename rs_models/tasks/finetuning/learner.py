@@ -49,6 +49,11 @@ class Learner(nn.Module):
         """The part that was pretrained."""
         return getattr(self.model, "backbone", None) or self.model.base_model
 
+    @property
+    def tested(self) -> Any:
+        """The network that answers and is kept."""
+        return self.model
+
     def train(self, mode: bool = True) -> Learner:
         """Training mode, but for what is frozen."""
         super().train(mode)

@@ -34,7 +34,7 @@ from .learner import Learner, balanced_weights
 from .network import Network, build
 from .plan import Plan
 from .scoring import interval
-from .self_training import SelfLearner, WithUnlabelled, embeddings, pseudo_labels
+from .self_training import SelfLearner, WithUnlabelled, beginning, embeddings, stage_embeddings
 from .trainer import make_trainer
 
 SETTINGS = "finetune.yaml"
@@ -120,7 +120,7 @@ class Run:
         loss = learner.train()(batch["pixel_values"], batch["labels"])["loss"]
         loss.backward()
         trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in learner.parameters())
+        total = sum(p.numel() for p in learner.model.parameters())
         print(
             f"{config.task} of {plan.start.name} on {plan.data}, protocol "
             f"{protocol_name(config)}: {len(plan.classes)} classes, {len(drawn.learned)} labelled "
@@ -192,7 +192,9 @@ class Run:
         if len(learned) == 1:  # twice, under other crops: BatchNorm needs a variance
             learned = np.repeat(learned, 2)
         labelled = self._examples(plan, network, plan.train, learned, seed=seed)
-        train = self._with_unlabelled(plan, network, labelled, drawn, seed)
+        train: Examples | WithUnlabelled = labelled
+        if isinstance(learner, SelfLearner):
+            train = self._with_unlabelled(plan, network, learner, labelled, drawn, seed)
         validation = None
         if len(drawn.held):
             validation = self._examples(plan, network, drawn.validation, drawn.held)
@@ -215,12 +217,16 @@ class Run:
         self.state.wait_for_everyone()
 
     def _with_unlabelled(
-        self, plan: Plan, network: Network, labelled: Examples, drawn: Draw, seed: int
-    ) -> Examples | WithUnlabelled:
-        """The labelled images, with the split's others beside where self-training wants them."""
+        self,
+        plan: Plan,
+        network: Network,
+        learner: SelfLearner,
+        labelled: Examples,
+        drawn: Draw,
+        seed: int,
+    ) -> WithUnlabelled:
+        """The labelled images with the split's others beside; the learner starts from both."""
         settings = self.config.self_training
-        if not settings.weight:
-            return labelled
         held: Any = drawn.held if plan.validation is None else []
         rows = np.setdiff1d(np.arange(len(plan.train)), held)
         assert plan.train.labels is not None  # `check` has seen to it
@@ -232,15 +238,17 @@ class Run:
             )
         whole = self._examples(plan, network, plan.train, rows)
         network.model.to(self.state.device)
-        features = embeddings(network.model, whole)
-        targets = pseudo_labels(features, labels, len(plan.classes), settings)
+        probe, targets = beginning(
+            embeddings(network.model, whole),
+            stage_embeddings(network.model, whole, network.preprocessing),
+            labels,
+            len(plan.classes),
+            settings,
+        )
+        learner.begin(probe)
         others = labels < 0
         if self.state.is_main_process:
-            print(
-                f"{plan.data}: {others.sum()} images without labels help; labels spread to "
-                f"{(targets >= 0).sum()} of them at first.",
-                file=sys.stderr,
-            )
+            print(f"{plan.data}: {others.sum()} images without labels help.", file=sys.stderr)
         weak = self._examples(plan, network, plan.train, rows[others], seed=seed)
         strong = augment.strong(plan.size)
         return WithUnlabelled(labelled, weak, strong, targets[others], settings.ratio)
@@ -262,7 +270,7 @@ class Run:
 
     def _save(self, plan: Plan, folder: Path, learner: Learner, network: Network) -> None:
         """Writes the network and its image processor, as transformers loads them."""
-        model = network.model
+        model = learner.tested
         of_backbone = getattr(model.config, "backbone_config", None)
         record = getattr(model.config, "rs_models", None) or getattr(of_backbone, "rs_models", {})
         model.config.rs_models = {**record, **network.preprocessing.record()}
@@ -340,7 +348,10 @@ class Run:
 
 def job_of(config: FinetuneConfig) -> dict[str, Any]:
     """What makes a run this one and no other: the settings that are the same when it goes on."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE}
+    job = {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE}
+    if not config.self_training.weight:
+        del job["self_training"]
+    return job
 
 
 def _earlier(folder: Path, job: dict[str, Any]) -> bool:

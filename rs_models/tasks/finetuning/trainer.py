@@ -21,7 +21,7 @@ from .bar import JobBar
 from .config import FinetuneConfig
 from .examples import Examples, collate
 from .learner import Learner, parameter_groups
-from .self_training import WithUnlabelled, collate_both
+from .self_training import Averaging, SelfLearner, WithUnlabelled, collate_both
 
 SCORE = "score"
 _BOARD = "tensorboard"
@@ -248,6 +248,8 @@ def make_trainer(
     # which cannot split boxes: several GPUs are accelerate's, one process each.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     callbacks: list[Any] = [_Epoch(train), bar]
+    if isinstance(learner, SelfLearner):
+        callbacks.append(Averaging(learner))
     if _BOARD in config.report_to:
         board = TensorBoardCallback()
         board.logging_dir = str(Path(folder).with_name("logs"))  # checkpoints go at the end

@@ -67,6 +67,14 @@ def test_every_preset_is_a_valid_setting_of_its_task():
         preset("glcnet", "detection")
 
 
+def test_images_without_labels_bring_their_own_rates_below_a_papers():
+    assert preset(None, "classification") == {}
+    ours = preset(None, "classification", self_training=True)
+    assert ours["holdout"] == 0 and ours["freeze_norm"] and ours["learning_rate"] < 1e-3
+    papers = preset("sticl", "classification", self_training=True)
+    assert papers["learning_rate"] == 0.01 and papers["freeze_norm"]
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
