@@ -219,8 +219,8 @@ class SelfLearner(Learner):
         kept = min(self.settings.average, step / (step + 9))
         for mean, now in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now, 1 - kept)
-        for mean, now in zip(self.teacher.buffers(), self.model.buffers(), strict=True):
-            mean.copy_(now)
+        for theirs, ours in zip(self.teacher.buffers(), self.model.buffers(), strict=True):
+            theirs.copy_(ours)
 
     def train(self, mode: bool = True) -> SelfLearner:
         """Training mode, but for the running mean and what is frozen."""
