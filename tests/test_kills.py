@@ -11,10 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from rs_models.backbones.timm_interop import timm_state_dict
+from tests.conftest import ROOT
 from tests.support.kills import Campaign, Command, campaigns, undated
+from tests.support.models import nano
 from tests.support.world import build_world, tiles_of
 
+CARDS = ROOT / "model_cards"
 PRETRAIN = [
     *("pretrain", "--method.name", "tov", "--backbone", "resnet_nano", "--image_size", "32"),
     *("--data.name", "synthetic:num=12,size=32", "--batch_size", "6", "--epochs", "2"),
@@ -47,7 +52,13 @@ def steady(path: str, content: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """What the commands read."""
-    return build_world(tmp_path_factory.mktemp("world"))
+    root = build_world(tmp_path_factory.mktemp("world"))
+    torch.save(timm_state_dict(nano("resnet_nano")), root / "authors.pth")
+    (root / "pages").mkdir()
+    (root / "pages" / "page.md").write_text(
+        "# Ours\n\n<!-- models:begin -->\n<!-- models:end -->\n"
+    )
+    return root
 
 
 def commands(world: Path) -> dict[str, Command]:
@@ -95,11 +106,26 @@ def commands(world: Path) -> dict[str, Command]:
             *("evaluate", "--model", model, "--data.name", "synthetic:num=24,size=32"),
             *("--protocols", "[knn5]", "--output_dir", "{out}/results"),
         ],
+        "head": [
+            *("predict", scene, "--model", model, "--head", world / "land.geojson"),
+            *("--classes", "kind", "--tile", "64", "--overlap", "0", "--polygons"),
+            *("--output", "{out}/map.tif"),
+        ],
+        "convert-upstream": [
+            *("convert-upstream", world / "authors.pth", "--method", "tov"),
+            *("--output", "{out}/model"),
+        ],
+        "card": [
+            *("card", CARDS / "models" / "tov-resnet18", "--results", CARDS / "results"),
+            *("--output", "{out}/card"),
+        ],
+        "render": ["render", "{out}/page.md", "--results", CARDS / "results"],
         "export": ["export", model, "{out}/small", "--half"],
         "onnx": ["onnx", model, "--output", "{out}/model.onnx"],
     }
+    starts = {"render": world / "pages"}
     return {
-        name: Command(argv=[str(part) for part in words], normalise=steady)
+        name: Command(argv=[str(part) for part in words], normalise=steady, start=starts.get(name))
         for name, words in argv.items()
     }
 
@@ -111,6 +137,7 @@ def harmed(results: dict[str, Campaign]) -> list[str]:
 def test_a_kill_here_and_there_loses_nothing(world, tmp_path):
     """A few of the slow test's kills, of the commands that compute least."""
     some = {"collect": 20, "windows": 12, "convert-dataset": 30, "classify": 10}
+    some |= {"render": 1}
     table = {name: replace(commands(world)[name], every=every) for name, every in some.items()}
     results = campaigns(table, tmp_path)
     assert all(result.trials for result in results.values())

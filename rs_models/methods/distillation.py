@@ -55,10 +55,11 @@ class DistillationConfig(SslConfig):
         """Ranges of the settings."""
         self.refuse(
             teacher_widths=(
-                len(self.teacher_widths or ()) != len(self.teachers),
-                f"one number for each of the {len(self.teachers)} teachers, or null",
+                len(self.teacher_widths or ()) != len(self.teachers)
+                or any(width < 1 for width in self.teacher_widths or ()),
+                f"one number for each of the {len(self.teachers)} teachers, 1 or more, or null",
             ),
-            distillation_weight=(self.distillation_weight < 0, "0 or more"),
+            distillation_weight=(not 0 <= self.distillation_weight < float("inf"), "0 or more"),
         )
 
 
@@ -132,6 +133,15 @@ class DistilledModel(SslModel):
         if not self._teachers:
             config = cast(DistillationConfig, self.config)
             self._teachers = [Teacher.load(t, config, views.device) for t in config.teachers]
+            for name, teacher, told in zip(
+                config.teachers, self._teachers, config.teacher_widths or (), strict=True
+            ):
+                width = backbones.feature_dim(teacher.model.config)
+                if width != told:
+                    raise UserError(
+                        f"The setting method.teacher_widths says {told} for the teacher {name!r}, "
+                        f"whose features have {width} numbers: leave it out."
+                    )
         losses = [
             feature_distillation(predictor(features), teacher(views))
             for predictor, teacher in zip(self.predictors, self._teachers, strict=True)

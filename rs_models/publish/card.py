@@ -346,8 +346,11 @@ def render(folder: Path, output: Path, results: Sequence[Result], repo_id: str) 
     stamp = _stamp(folder, files)
     if _is_current(files, output, stamp):
         return False
+    # First a stamp that fits nothing, which says whose the folder is, and last the one that fits:
+    # a card that was cut short is known as ours, and redone.
+    write_bytes(output / STAMP, b"")
     for name, content in {**files, STAMP: stamp}.items():
-        write_bytes(output / name, content)  # the stamp last, so that a card cut short is redone
+        write_bytes(output / name, content)
     return True
 
 

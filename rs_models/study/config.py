@@ -73,6 +73,21 @@ class Cell:
 
 
 @dataclass
+class _Geometry:
+    """Settings of an evaluation by geometry.
+
+    Attributes:
+        data: Data set whose images are looked at.
+        split: Split of it.
+        images: Images at most.
+    """
+
+    data: str = ""
+    split: str = "test"
+    images: Count = 1000
+
+
+@dataclass
 class Claim:
     """What a paper says, as a difference between two cells.
 
@@ -367,4 +382,11 @@ def _evaluation(name: str, value: Any) -> Evaluation:
         check_finetuning(build(FinetuneConfig, copy.deepcopy(evaluation.finetune), prefix))
     if evaluation.geometry is not None and set(evaluation.geometry) - {"data", "images", "split"}:
         raise UserError(f"The setting evaluations.{name}.geometry knows data, split and images.")
+    if evaluation.geometry is not None:
+        prefix = f"evaluations.{name}.geometry."
+        geometry = build(_Geometry, copy.deepcopy(evaluation.geometry), prefix)
+        check_ranges(geometry)
+        if not geometry.data:
+            raise UserError(f"The setting {prefix}data names no data set: write data: $NAME.")
+        evaluation.geometry["data"] = geometry.data  # a number stands for its digits
     return evaluation

@@ -274,6 +274,15 @@ class RunConfig:
             raise UserError("The setting data.place needs a cached set: data.streaming=false.")
         if "name" not in self.method:
             raise UserError("The method has no name: write method.name=tov.")
+        teachers = self.method.get("teachers")
+        if teachers is not None and (
+            not isinstance(teachers, list | tuple)
+            or not all(isinstance(teacher, str) and teacher for teacher in teachers)
+        ):
+            raise UserError(
+                f"The setting method.teachers={teachers!r:.60} should be a list of models' names: "
+                "write method.teachers=[rs/tov-resnet50]."
+            )
 
 
 def _placeless(name: str) -> str:

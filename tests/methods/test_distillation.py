@@ -123,6 +123,9 @@ def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch)
         ({"teachers": ["BARE"]}, "does not say what it was trained on"),
         ({"teachers": ["TEACHER"], "distillation_weight": -1.0}, "0 or more"),
         ({"teachers": ["TEACHER"], "teacher_widths": [1, 2]}, "one number for each of the 1"),
+        ({"teachers": ["TEACHER"], "teacher_widths": [-1]}, "1 or more"),
+        ({"teachers": ["TEACHER"], "teacher_widths": [64]}, "whose features have 128 numbers"),
+        ({"teachers": [3]}, "a list of models' names"),
         ({"name": "rsisc", "signal": "inpainting", "teachers": ["TEACHER"]}, "one view"),
     ],
 )

@@ -16,6 +16,7 @@ from rs_models.errors import UserError
 from rs_models.evaluation.features import weights_hash
 from rs_models.evaluation.results import Result, read_all, write
 from rs_models.export import export
+from rs_models.files import write_bytes
 from rs_models.publish import card as cards
 from rs_models.publish.facts import read_facts, thinned
 from rs_models.settings import run_script
@@ -230,6 +231,27 @@ def test_the_command_renders_checks_and_tells_a_stale_card(
     picture.unlink()
     assert run_script(command.main, ["--all", "--check"]) == 2
     assert run_script(command.main, []) == 2
+
+
+def test_a_card_that_was_cut_short_is_ours_and_redone(run, results, tmp_path, monkeypatch):
+    """A first card that was killed behind its README.md was refused as somebody else's."""
+    from rs_models.publish import card
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    repo = "rs/tov-resnet-nano"
+    assert card.render(run, whole, results, repo)
+
+    def dying(path, content):
+        if (cut / "README.md").exists():
+            raise KeyboardInterrupt
+        write_bytes(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(card, "write_bytes", dying)
+        card.render(run, cut, results, repo)
+    assert card.render(run, cut, results, repo)
+    assert (cut / "README.md").read_bytes() == (whole / "README.md").read_bytes()
+    assert not card.render(run, cut, results, repo)
 
 
 def test_the_cards_in_the_repository_are_what_the_data_say(monkeypatch):

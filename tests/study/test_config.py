@@ -63,6 +63,10 @@ def test_cells_inherit_and_equal_ones_are_one_run():
             {"evaluations": {"e": {"probe": {"protocol": []}}}, "cells": {"a": {}}},
             "evaluations.e.probe.protocol",
         ),
+        *(
+            ({"evaluations": {"e": {"geometry": value}}, "cells": {"a": {}}}, "e.geometry.")
+            for value in ({}, {"data": ""}, {"data": {}}, {"data": []}, {"data": "x", "images": 0})
+        ),
         ({"base": {"data": {"name": "$z"}}}, "$z is none of the study's data"),
         ({"seeds": [1, 1]}, "seeds=[1, 1] should hold different values"),
         ({"only": ["z"]}, "only names 'z'"),
