@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from .assets import asset
 from .papers import PAPERS
 
-_CLEAR = ("holds", "the reverse")
+DECIDED = ("holds", "the reverse")
 # The Hub's words for how many rows a data set has.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
@@ -73,7 +73,7 @@ def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
             claim["measures"][0],
             claim_difference(claim["differences"][0]),
             _visible(claim["differences"][0]),
-            f"**{claim['verdict']}**" if claim["verdict"] in _CLEAR else claim["verdict"],
+            f"**{claim['verdict']}**" if claim["verdict"] in DECIDED else claim["verdict"],
         )
         for claim in told
     ]

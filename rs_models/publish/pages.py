@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
-from ..cards import claims_table, markdown_table
+from ..cards import DECIDED, claim_difference, markdown_table
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..files import write_text
@@ -30,7 +30,7 @@ PAGE = Path("README.md")
 _ROOT = clone()
 CONFIGS = "training/configs"
 RESULTS = Path("model_cards") / "results"
-STUDY = Path("model_cards") / "studies" / "small"
+STUDY = Path("model_cards") / "studies" / "claims"
 # What the methods' table shows of the results.
 _SHOWN_DATA, _SHOWN_PROTOCOLS = "aid96", {"knn20": "k-NN (k = 20)", "linear": "linear"}
 
@@ -196,15 +196,31 @@ def zoo(results: Sequence[Result]) -> str:
 
 
 def claims(results: Sequence[Result] = ()) -> str:
-    """What the small study says of the papers' claims.
+    """What the study of the papers' claims has decided so far, its budget in a line above.
 
     Args:
         results: Not looked at: a study keeps its own.
     """
-    path = _ROOT / STUDY / "claims.json"
-    if not path.is_file():
+    folder = _ROOT / STUDY
+    if not folder.is_dir():
         return ""
-    return claims_table(json.loads(path.read_text(encoding="utf-8")))
+    told, about = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("claims.json", "study.json")
+    )
+    measured = [claim for claim in told if claim["differences"][0]]
+    decided = [claim for claim in told if claim["verdict"] in DECIDED]
+    base = about["base"]
+    budget = (
+        f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
+        f"{len(about['seeds'])} seeds; of {len(told)} claims {len(measured)} are measured, "
+        f"{len(decided)} decided:"
+    )
+    rows = [
+        (claim["says"], claim_difference(claim["differences"][0]), claim["verdict"])
+        for claim in decided
+    ]
+    return f"{budget}\n\n{markdown_table(('claim', 'points', 'verdict'), rows)}"
 
 
 def results_tables(results: Sequence[Result]) -> str:

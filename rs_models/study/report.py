@@ -146,6 +146,9 @@ def _sentences(
 ) -> list[str]:
     lines = []
     for claim in claims:
+        if claim["verdict"] == MISSING and not any(claim["differences"]):
+            lines.append(f"- *{claim['says']}* {_VERDICTS[MISSING]}")
+            continue
         told = []
         for measure, found in zip(claim["measures"], claim["differences"], strict=True):
             data, _, protocol = measure.partition("/")

@@ -32,7 +32,8 @@ def test_the_folders_can_be_uploaded_as_they_are():
         header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
         assert header["sdk"] == "gradio" and header["app_file"] == "app.py"
         assert len(header["short_description"]) <= 120
-        assert "rs-models[demo]" in (folder / "requirements.txt").read_text()
+        extras = "demo,geo" if name in ("label-a-pile", "segment-a-scene") else "demo"  # GeoPackage
+        assert (folder / "requirements.txt").read_text() == f"rs-models[{extras}]>=0.1.0\n"
         assert name == "label-a-pile" or list((folder / "examples").iterdir())
 
 

@@ -242,12 +242,13 @@ def _children():
             yield int(path.parent.name)
 
 
-def test_the_published_report_is_that_of_the_published_results():
-    collected = ROOT / "model_cards" / "studies" / "small"
-    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    pictures = [f"figures/{p.name}" for p in (ROOT / "docs" / "figures").glob("evidence_*.png")]
+@pytest.mark.parametrize(("study", "page"), [("small", "evidence"), ("claims", "claims")])
+def test_the_published_report_is_that_of_the_published_results(study, page):
+    collected = ROOT / "model_cards" / "studies" / study
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    pictures = [f"figures/{p.name}" for p in (ROOT / "docs" / "figures").glob(f"{page}_*.png")]
     order = {
         name: place for place, name in enumerate(("claims", "few_labels", "amount", "geometry"))
     }
-    pictures.sort(key=lambda p: order[Path(p).stem.removeprefix("evidence_")])
+    pictures.sort(key=lambda p: order[Path(p).stem.removeprefix(f"{page}_")])
     assert text == report_text(collected, pictures)
