@@ -152,16 +152,18 @@ def _sentences(
         told = []
         for measure, found in zip(claim["measures"], claim["differences"], strict=True):
             data, _, protocol = measure.partition("/")
-            sides = [results.get((claim[key], data, protocol)) for key in ("better", "worse")]
-            if found is None or sides[0] is None or sides[1] is None:
+            better, worse = (
+                results.get((claim[key], data, protocol)) for key in ("better", "worse")
+            )
+            if found is None or better is None or worse is None:
                 told.append(f"{measure} was not measured")
                 continue
             kappa = ""
-            if all(side.scores.get("kappa") for side in sides):
-                means = [np.mean(side.scores["kappa"]) for side in sides]
+            if better.scores.get("kappa") and worse.scores.get("kappa"):
+                means = [np.mean(side.scores["kappa"]) for side in (better, worse)]
                 kappa = f", kappa {means[0]:.3f} against {means[1]:.3f}"
             told.append(
-                f"{measure} {sides[0].mean:.1f} against {sides[1].mean:.1f} "
+                f"{measure} {better.mean:.1f} against {worse.mean:.1f} "
                 f"({claim_difference(found)}){kappa}"
             )
         lines.append(
