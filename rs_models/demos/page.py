@@ -92,6 +92,9 @@ def runs(
     return done
 
 
+_FORGED = "This page sends no such values: load it again."
+
+
 @functools.cache
 def _page_class() -> Any:
     import gradio as gr
@@ -115,7 +118,13 @@ def _page_class() -> Any:
                 own = state[block._id] if state is not None and block._id in state else block
                 if _PICTURE in (getattr(own, "elem_classes", None) or ()):
                     own.preprocess = _path_of
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            try:
+                return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            except gr.Error:  # the page's own words
+                raise
+            except Exception:  # gradio's checks of what a forged request says
+                _log.warning("A request with values that the page does not send was refused")
+                raise _shown(UserError(_FORGED)) from None
 
     return Page
 

@@ -229,6 +229,18 @@ def test_no_path_in_a_payload_reads_or_tells_of_a_file(started, there, missing):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("forged", [3, "text", [[]], 2**70, True])
+def test_values_that_a_page_does_not_send_are_one_sentence(started, forged):
+    settings = {
+        "scene-explorer": ("explore", [_models()[0], "Built-in classes"]),
+        "segment-a-scene": ("segment", [_models()[0]]),
+    }
+    for space, (name, rest) in settings.items():
+        kind, text = ask(started[space], name, forged, *rest)
+        assert kind == "error" and "This page sends no such values: load it again." in text
+
+
+@pytest.mark.slow
 def test_the_examples_of_a_page_may_be_chosen(started):
     import httpx
 
