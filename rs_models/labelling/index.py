@@ -323,31 +323,40 @@ class Index:
         pile: Any = open_pile(
             where, bands, columns=None, split=job["split"], revision=None, side=job["size"]
         )
-        self._arrange(pile, where)
+        wanted = [int(row) for row in rows]
+        self._arrange(pile, where, wanted)
         pictures = []
         with ThreadPoolExecutor(1) as pool:
-            for row in rows:
-                (item,) = next(pile.read(range(int(row), int(row) + 1), pool, 1))
+            for row in wanted:
+                (item,) = next(pile.read(range(row, row + 1), pool, 1))
                 if isinstance(item.image, str):
-                    raise UserError(f"{self.names[int(row)]} cannot be read: {item.image}.")
+                    raise UserError(f"{self.names[row]} cannot be read: {item.image}.")
                 pictures.append(picture(item.image, bands))
         return pictures
 
-    def _arrange(self, pile: Any, where: str) -> None:
-        """Brings images into the table's order, in which files that were added later come last."""
-        gone = UserError(
-            f"{where} does not hold the images any more that the table was made from: name their "
-            "folder with --images."
-        )
+    def _arrange(self, pile: Any, where: str, rows: Sequence[int]) -> None:
+        """Brings images into the table's order, in which files that were added later come last.
+
+        Raises:
+            UserError: A picture of one of the rows is not there any more.
+        """
         paths = getattr(pile, "paths", None)
         if paths is None or "file" not in self.table.column_names:
             if len(pile) < len(self):
-                raise gone
+                raise UserError(
+                    f"{where} holds {len(pile)} images, fewer than the {len(self)} that the table "
+                    "was made from: name their folder with --images."
+                )
             return
         places = {file: number for number, file in enumerate(paths)}
-        if not places.keys() >= set(self.names):
-            raise gone
-        pile.order = np.array([places[name] for name in self.names], np.int64)
+        gone = [self.names[row] for row in rows if self.names[row] not in places]
+        if gone:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            raise UserError(
+                f"{where} does not hold {gone[0]}{more} any more, of which pictures were asked: "
+                "name the folder that does with --images."
+            )
+        pile.order = np.array([places.get(name, 0) for name in self.names], np.int64)
 
 
 @contextmanager

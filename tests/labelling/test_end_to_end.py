@@ -13,6 +13,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from rs_models import cli
+from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.labelling import Index, Labels, classify
 from tests.predict.helpers import write
@@ -249,6 +250,18 @@ def test_tiles_that_are_not_there_any_more_are_told(work, tiles, tmp_path, capsy
     arguments = ["--sheet", str(tmp_path / "x.png"), "--images", str(few)]
     assert cli.main(["suggest", table, "-n", "2", *arguments]) == 2
     assert "--images" in capsys.readouterr().err
+    # One that is gone is named where its picture is asked for, and hinders no other.
+    most = tmp_path / "most"
+    shutil.copytree(tiles, most)
+    (most / "tile_0003.tif").unlink()
+    index = Index.open(table)
+    row = list(index.names).index("tile_0003.tif")
+    other = row - 1
+    np.testing.assert_array_equal(
+        index.pictures([other], str(most))[0], index.pictures([other], str(tiles))[0]
+    )
+    with pytest.raises(UserError, match=r"does not hold tile_0003\.tif any more"):
+        index.pictures([other, row], str(most))
     (few / "text.tif").write_text("no image")
     assert cli.main(["search", table, "--like", str(few / "text.tif")]) == 2
     assert "cannot be read" in capsys.readouterr().err
