@@ -135,6 +135,9 @@ def test_a_saved_network_is_restored_exactly_by_the_auto_class(network, backbone
     assert type(restored) is network and restored.config.id2label[4] == "class 4"
     for key, value in model.state_dict().items():
         assert torch.equal(restored.state_dict()[key], value), key
+    # A file's memory map is aligned otherwise, and some processors then round otherwise.
+    for parameter in restored.parameters():
+        parameter.data = parameter.data.clone()
     with torch.no_grad():
         assert torch.equal(restored(images(4)).logits, model(images(4)).logits)
     assert settings_of(restored.config) == settings_of(model.config)
