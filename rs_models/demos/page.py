@@ -120,10 +120,10 @@ def _page_class() -> Any:
                     own.preprocess = _path_of
             try:
                 return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-            except gr.Error:  # the page's own words
+            except (gr.Error, OSError):  # the page's own words; a disk that is full
                 raise
             except Exception:  # gradio's checks of what a forged request says
-                _log.warning("A request with values that the page does not send was refused")
+                _log.warning("A request with values that the page does not send", exc_info=True)
                 raise _shown(UserError(_FORGED)) from None
 
     return Page

@@ -239,9 +239,11 @@ def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
 
     # A journal guards a file that readers share, and would stay after a kill: nobody sees this one.
     pyogrio.set_gdal_config_options({"OGR_SQLITE_JOURNAL": "OFF"})
-    output.parent.mkdir(parents=True, exist_ok=True)
     # Two writers' files must not be mixed: of a Shapefile each is renamed by itself.
-    one_by_one = alone(output.parent) if output.suffix.lower() == ".shp" else nullcontext()
+    shapefile = output.suffix.lower() == ".shp"
+    if shapefile:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    one_by_one = alone(output.parent) if shapefile else nullcontext()
     with one_by_one, written(output) as partial:
         try:
             write(partial)

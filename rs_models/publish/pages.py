@@ -211,16 +211,20 @@ def claims(results: Sequence[Result] = ()) -> str:
     measured = [claim for claim in told if claim["differences"][0]]
     decided = [claim for claim in told if claim["verdict"] in DECIDED]
     base = about["base"]
+    so_far = " so far" if len(measured) < len(told) else ""
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{len(about['seeds'])} seeds; of {len(told)} claims {len(measured)} are measured, "
-        f"{len(decided)} decided:"
+        f"{len(about['seeds'])} seeds; {len(measured)} of {len(told)} claims measured, "
+        f"{len(decided)} decided{so_far}:"
     )
-    rows = [
-        (claim["says"], claim_difference(claim["differences"][0]), claim["verdict"])
-        for claim in decided
-    ]
-    return f"{budget}\n\n{markdown_table(('claim', 'points', 'verdict'), rows)}"
+    rows = []
+    for claim in decided:
+        first, *others = claim["differences"]
+        beside = ", ".join(f"{found['mean']:+.1f}" for found in others if found)
+        cells = (claim["says"], claim["measures"][0], claim_difference(first), beside)
+        rows.append((*cells, claim["verdict"]))
+    head = ("claim", "measured by", "points", "other measures", "verdict")
+    return f"{budget}\n\n{markdown_table(head, rows)}"
 
 
 def results_tables(results: Sequence[Result]) -> str:

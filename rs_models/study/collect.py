@@ -176,6 +176,11 @@ def _undated(result: Result) -> dict[str, Any]:
     return {**dataclasses.asdict(result), "date": None, "versions": None}
 
 
+def _is_trained(job: Job) -> bool:
+    """Whether its pretraining has come to an end."""
+    return (Path(job.folder) / "export").is_dir()
+
+
 def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     """Of cells that recalibrate pairs (FALSE): how many a step, and the share that is truly false.
 
@@ -184,7 +189,7 @@ def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     by_cell: dict[str, list[tuple[float, float | None]]] = {}
     for job in jobs:
         path = Path(job.folder) / "metrics.jsonl"
-        if not path.is_file():
+        if not _is_trained(job) or not path.is_file():
             continue
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if "recalibrated" in line:
@@ -204,7 +209,7 @@ def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
     found: dict[str, dict[float, list[float]]] = {}
     for job in jobs:
         path = Path(job.folder) / "knn.jsonl"
-        if not path.is_file():
+        if not _is_trained(job) or not path.is_file():
             continue
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         log = (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -87,7 +87,8 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
         f"wide for {len(seeds)}; half its width is the smallest difference that could have been "
         "seen. A claim *holds* where the paired t-test says so after Holm's correction for all "
-        "claims that were tested.",
+        "claims that were tested."
+        + (" Verdicts may change until all are measured." if counted[MISSING] else ""),
         "",
     ]
     behind = _behind_random(about["trained"], results)

@@ -41,6 +41,7 @@ def jobs(tmp_path):
                 for step in (1, 2, 3)
             ]
             (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+            (folder / "export").mkdir()
     return jobs
 
 

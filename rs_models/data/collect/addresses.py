@@ -12,6 +12,8 @@ from ...errors import UserError
 
 BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/"}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
+# Other forms that translators send on to IPv4 addresses: RFC 4291 (compatible), 2765 and 8215.
+_LEADS_ELSEWHERE = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
 
 
 def resolved(base: str, href: str) -> str:
@@ -51,7 +53,7 @@ def resolved(base: str, href: str) -> str:
             f"{base} names {href}, which is no address on a server: a catalogue that was fetched "
             "may name nothing else."
         )
-    if host != own and _is_private(host or ""):
+    if host != own and is_private(host or ""):
         raise UserError(
             f"{base} names {address}, an address of a private network: a catalogue that was "
             "fetched may not; give that address yourself if you trust it."
@@ -60,7 +62,7 @@ def resolved(base: str, href: str) -> str:
 
 
 @lru_cache(1024)
-def _is_private(host: str) -> bool:
+def is_private(host: str) -> bool:
     """Whether a host's name stands for an address that the public network does not have."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
@@ -79,6 +81,8 @@ def is_public(address: str) -> bool:
         return ip.is_global and not ip.is_multicast
     if ip in _NAT64:
         return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    if ip.is_site_local or any(ip in network for network in _LEADS_ELSEWHERE):
+        return False
     inner = ip.ipv4_mapped or ip.sixtofour
     return is_public(str(inner)) if inner else ip.is_global and not ip.is_multicast
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
-from .addresses import is_public
+from .addresses import is_private, is_public
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = 60  # seconds without a byte
@@ -31,12 +31,14 @@ def guarded(href: str) -> str:
     Where a proxy is set for this machine, that one is used, and decides what may be reached.
 
     Args:
-        href: An address that the user gave, or that was looked at; its own host is trusted.
+        href: An address that the user gave, or that was looked at; a private host of it is trusted.
     """
     if "GDAL_HTTP_PROXY" in os.environ or {"http", "https", "all"} & getproxies().keys():
         return f"/vsicurl/{href}"
     guard = _guard()
-    guard.trusted.add((urlsplit(href).hostname or "").lower())
+    host = (urlsplit(href).hostname or "").lower()
+    if is_private(host):  # a public one stays looked at: its name may lead elsewhere later
+        guard.trusted.add(host)
     port = guard.server_address[1]
     return (
         f"/vsicurl?proxy=http%3A%2F%2F127.0.0.1%3A{port}&empty_dir=yes&url={quote(href, safe='')}"
@@ -127,7 +129,7 @@ class _Relay(BaseHTTPRequestHandler):
         """Ends quietly where either side breaks off."""
         try:
             super().handle()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: an address that is none
             self.close_connection = True
 
     def _upstream(self, host: str | None, port: int | None) -> socket.socket | None:

@@ -38,6 +38,7 @@ from .self_training import SelfLearner, WithUnlabelled, beginning, embeddings, s
 from .trainer import make_trainer
 
 SETTINGS = "finetune.yaml"
+_HELD_OUT = "held out from the labelled images"
 # What may differ between two runs in one folder.
 _FREE = ("output_dir", "results_dir", "workers", "report_to", "json", "dry_run", "seeds")
 
@@ -311,7 +312,7 @@ class Run:
             "image_size": plan.size,
             "classes": len(plan.classes),
             "ignored_classes": config.data.ignored_classes,
-            "validation": plan.validation_name or "held out from the labelled images",
+            "validation": plan.validation_name or (_HELD_OUT if config.holdout else "none"),
             "test_images": sum(map(len, runs)) if config.data.place else len(plan.test),
             "bootstrap_samples": samples,
             "seeds": config.seeds,
