@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> int:
 
     # Once to learn which preset, then the preset below what was said.
     asked = parse(FinetuneConfig, argv, usage=USAGE)
-    helped = asked.self_training.weight > 0
-    values: dict[str, Any] = preset(asked.protocol, asked.task, self_training=helped)
+    self_training = asked.self_training.weight > 0
+    values: dict[str, Any] = preset(asked.protocol, asked.task, self_training=self_training)
     said = arguments(FinetuneConfig, argv)
     merge(values, said)
     config = build(FinetuneConfig, values)

@@ -204,17 +204,17 @@ def claims(results: Sequence[Result] = ()) -> str:
     folder = _ROOT / STUDY
     if not folder.is_dir():
         return ""
-    told, about = (
+    claimed, about = (
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in ("claims.json", "study.json")
     )
-    measured = [claim for claim in told if claim["differences"][0]]
-    decided = [claim for claim in told if claim["verdict"] in DECIDED]
+    measured = [claim for claim in claimed if claim["differences"][0]]
+    decided = [claim for claim in claimed if claim["verdict"] in DECIDED]
     base = about["base"]
-    so_far = " so far" if len(measured) < len(told) else ""
+    so_far = " so far" if len(measured) < len(claimed) else ""
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{len(about['seeds'])} seeds; {len(measured)} of {len(told)} claims measured, "
+        f"{len(about['seeds'])} seeds; {len(measured)} of {len(claimed)} claims measured, "
         f"{len(decided)} decided{so_far}:"
     )
     rows = []

@@ -199,8 +199,9 @@ def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     for cell, steps in by_cell.items():
         pairs = sum(number for number, _ in steps)
         doses[cell] = {"pairs": round(pairs / len(steps), 3)}
-        if pairs and all(true is not None for _, true in steps):
-            doses[cell]["true"] = round(sum(true or 0 for _, true in steps) / pairs, 4)
+        rightly = [right for _, right in steps if right is not None]
+        if pairs and len(rightly) == len(steps):
+            doses[cell]["true"] = round(sum(rightly) / pairs, 4)
     return doses
 
 

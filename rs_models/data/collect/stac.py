@@ -124,7 +124,7 @@ class Client:
             if time.monotonic() > until:
                 raise TimeoutError("its answer does not end")
         if answer.length:  # what urllib says was still to come
-            raise http.client.IncompleteRead(bytes(content[:0]), answer.length)
+            raise http.client.IncompleteRead(b"", answer.length)
         return bytes(content)
 
 
