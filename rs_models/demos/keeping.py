@@ -158,12 +158,18 @@ class Cleaner:
         self.folder, self.keep = folder, keep
         self.held: set[str] = set()
         self._pages: list[Any] = []
+        self._examples: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def watch(self, page: Any) -> None:
-        """Spares the examples of a page and the files of its waiting and running requests."""
+        """Spares the files of a page's waiting and running requests, and its examples.
+
+        Args:
+            page: One that nobody has used yet: what it has put here by now belongs to it.
+        """
         waiting_files(page)  # an error here, and not in the thread, where gradio has changed
         self._pages.append(page)
+        self._examples |= _files_of(page)
 
     def start(self) -> None:
         """Cleans in a thread of its own until the process ends."""
@@ -181,12 +187,11 @@ class Cleaner:
             Paths of the files that were deleted.
         """
         limit = (time.time() if now is None else now) - self.keep
-        spared = {path for page in self._pages for path in _examples(page)}
         removed = []
         for root, _, names in os.walk(self.folder, topdown=False):
             old = [path for name in names if _older(path := os.path.join(root, name), limit)]
             # Asked anew for each folder: a request may have come since the last.
-            needed = spared | self.needed() if old or root in self.held else spared
+            needed = self._examples | self.needed() if old else set()
             for path in old:
                 if not _below(path, needed) and _removed(path):
                     removed.append(path)
@@ -226,11 +231,14 @@ def waiting_files(page: Any) -> set[str]:
     return {os.path.abspath(path) for body in bodies for path in named_files(body.data)}
 
 
-def _examples(page: Any) -> set[str]:
-    """Files that belong to the page itself."""
-    names: set[str] = set()
+def _files_of(page: Any) -> set[str]:
+    """Files that a page has put into its folder itself.
+
+    Gradio keeps the examples of some components in one place and those of others (File) in another.
+    """
+    names: set[str] = set().union(*page.temp_file_sets)
     for component in list(page.blocks.values()):
-        names.update(list(getattr(component, "keep_in_cache", ())))
+        names.update(getattr(component, "keep_in_cache", ()))
     return {os.path.abspath(name) for name in names}
 
 

@@ -18,6 +18,7 @@ import pytest
 from rs_models.demos import keeping
 from rs_models.demos.keeping import Cleaner, check_uploaded
 from rs_models.errors import UserError
+from tests.conftest import ROOT
 
 LATER = 3600.0
 
@@ -58,8 +59,8 @@ def test_files_go_after_their_time_and_not_before(cleaner, tmp_path):
 def test_waiting_requests_examples_and_work_in_progress_keep_their_files(cleaner, tmp_path):
     waiting, example, at_work, old = (upload(tmp_path / name) for name in "abcd")
     watched = page([{"path": str(waiting)}, 3, None], examples=[example])
-    watched.temp_file_sets[0].update(map(str, (waiting, old)))
     cleaner.watch(watched)
+    watched.temp_file_sets[0].update(map(str, (waiting, old)))
     cleaner.held.add(str(at_work.parent))
     assert cleaner.sweep(time.time() + LATER) == [str(old)]
     assert watched.temp_file_sets == [{str(waiting)}]
@@ -67,6 +68,21 @@ def test_waiting_requests_examples_and_work_in_progress_keep_their_files(cleaner
     cleaner.held.clear()
     assert set(cleaner.sweep(time.time() + LATER)) == {str(waiting), str(at_work)}
     assert example.exists()
+
+
+@pytest.mark.parametrize("component", ["File", "Image"])
+def test_the_examples_of_a_page_stay_for_good(component, tmp_path, monkeypatch):
+    """Gradio counts those of an image as its own, and those of a file as anybody's."""
+    import gradio
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "kept"))
+    picture = ROOT / "spaces" / "learning-signals" / "examples" / "residential.jpg"
+    with gradio.Blocks() as page:
+        gradio.Examples([str(picture)], getattr(gradio, component)())
+    cleaner = Cleaner(tmp_path / "kept", keep=60)
+    cleaner.watch(page)
+    assert cleaner.sweep(time.time() + LATER) == []
+    assert [file.name for file in (tmp_path / "kept").rglob("*.jpg")] == [picture.name]
 
 
 def test_nothing_stays_while_many_write_at_once(tmp_path):
