@@ -59,6 +59,7 @@ def write(
     about = {
         "name": config.name,
         "command": command,
+        "title": config.title,
         "note": config.note,
         "seeds": config.seeds,
         "cells": {name: cell.what for name, cell in cells.items()},

@@ -115,6 +115,7 @@ class StudyConfig:
         output_dir: Folder of the runs; what is there is not done again.
         results_dir: Folder that gets `results/`, `claims.json` and `study.json`.
         report: Markdown file to write; its pictures go to `figures/` beside it. Null writes none.
+        title: Heading of the report.
         note: What a reader should know of the whole, for the report.
         seeds: Pretraining seeds; each cell runs once with each.
         data: Name -> folder, Hub id or `synthetic:...`; or `{from: NAME, imbalance: 20, seed: 0}`,
@@ -134,6 +135,7 @@ class StudyConfig:
     output_dir: str = "outputs/study"
     results_dir: str = "outputs/study/collected"
     report: str | None = None
+    title: str = "Does each paper's idea help?"
     note: str = ""
     seeds: Annotated[list[Seed], Length(different=True)] = field(default_factory=lambda: [0, 1, 2])
     data: dict[str, Any] = field(default_factory=dict)

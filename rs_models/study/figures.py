@@ -83,11 +83,13 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
     curves = {data: found for data, found in curves.items() if found}
     if not curves:
         return None
-    figure = new_figure(6.8 * len(curves), 4.4)
-    for axis, (data, found) in zip(
-        axes_row(figure, len(curves)), sorted(curves.items()), strict=True
-    ):
-        for number, cell in enumerate(name for name in cells if name in found):
+    figure = new_figure(3.6 * len(curves) + 3.0, 4.4)
+    axes = axes_row(figure, len(curves))
+    legend: dict[str, Any] = {}
+    for axis, (data, found) in zip(axes, sorted(curves.items()), strict=True):
+        for number, cell in enumerate(cells):  # the same look in each plot
+            if cell not in found:
+                continue
             points = sorted(found[cell], key=lambda point: point[0])
             labels = [shots for shots, _ in points]
             means = [result.mean for _, result in points]
@@ -112,8 +114,11 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
         axis.minorticks_off()
         axis.set_title(f"{data}: logistic regression", fontsize=10)
         axis.set_xlabel("labels a class")
-        axis.set_ylabel("accuracy, %; bars: 95% over seeds")
-        axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        handles, names = axis.get_legend_handles_labels()
+        legend |= dict(zip(names, handles, strict=True))
+    axes[0].set_ylabel("accuracy, %; bars: 95% over seeds")
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axes[-1].legend(legend.values(), legend.keys(), fontsize=8, frameon=False, **place)
     return figure
 
 

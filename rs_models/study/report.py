@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..cards import claim_difference, claims_table, markdown_table
-from ..evaluation.results import Result, read_all
+from ..evaluation.results import Result, protocol_order, read_all
 from ..files import write_bytes, write_text
 from ..papers import PAPERS
 from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
+from .config import StudyConfig
 from .figures import figures
 
 Key = tuple[str, str, str]
@@ -61,7 +62,7 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         len(_seeds_of(cell, results)) for cell in about["trained"] if _seeds_of(cell, results)
     )
     lines = [
-        "# Does each paper's idea help?",
+        f"# {about.get('title', StudyConfig.title)}",  # earlier studies have none
         "",
         "*Written by `training/study.py` from the study's results; do not edit it by hand.*",
         "",
@@ -106,7 +107,7 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         if mine:
             lines += [f"### {paper.label}", "", *_sentences(mine, results, about["cells"]), ""]
             lines += _dose_lines(mine, about)
-    lines += ["## All cells", "", _cells_table(about["cells"], results), ""]
+    lines += ["## All cells", "", *_cells_tables(about["cells"], results)]
     if about["failed"]:
         lines += ["## Not there", ""]
         lines += [f"- {cell}: {why}" for cell, why in sorted(about["failed"].items())]
@@ -196,19 +197,22 @@ _VERDICTS = {
 }
 
 
-def _cells_table(cells: Mapping[str, str], results: Mapping[Key, Result]) -> str:
-    columns = sorted({(data, protocol) for _, data, protocol in results}, key=_column_order)
-    titles = [f"{data} {protocol}" for data, protocol in columns]
-    rows = []
-    for cell, what in cells.items():
-        values = [results.get((cell, data, protocol)) for data, protocol in columns]
-        shown = [
-            "" if value is None else _value(value, protocol)
-            for value, (_, protocol) in zip(values, columns, strict=True)
-        ]
-        rows.append([cell, what, *shown])
-    below = "Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU."
-    return f"{markdown_table(['cell', 'what', *titles], rows)}\n\n{below}"
+def _cells_tables(cells: Mapping[str, str], results: Mapping[Key, Result]) -> list[str]:
+    """A table a data set: a row a cell that was measured there, a column a protocol."""
+    lines = ["Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU.", ""]
+    for data in sorted({data for _, data, _ in results}):
+        protocols = sorted({key[2] for key in results if key[1] == data}, key=protocol_order)
+        rows = []
+        for cell, what in cells.items():
+            values = [results.get((cell, data, protocol)) for protocol in protocols]
+            if any(values):
+                shown = [
+                    "" if value is None else _value(value, protocol)
+                    for value, protocol in zip(values, protocols, strict=True)
+                ]
+                rows.append([what, *shown])
+        lines += [f"### On {data}", "", markdown_table(["cell", *protocols], rows), ""]
+    return lines
 
 
 def _value(result: Result, protocol: str) -> str:
@@ -216,12 +220,6 @@ def _value(result: Result, protocol: str) -> str:
     if len(result.values) < 2:
         return f"{result.mean:.{digits}f}"
     return f"{result.mean:.{digits}f} ± {result.std:.{digits}f}"
-
-
-def _column_order(column: tuple[str, str]) -> tuple[str, tuple[int, int, str]]:
-    from ..evaluation.results import protocol_order
-
-    return column[0], protocol_order(column[1])
 
 
 def _seeds_of(cell: str, results: Mapping[Key, Result]) -> list[int]:
