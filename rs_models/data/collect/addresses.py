@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import urllib.parse
 from functools import lru_cache
@@ -11,6 +12,10 @@ from pathlib import Path
 from ...errors import UserError
 
 BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/"}
+# A bucket's name as S3 and Google give them. GDAL makes it part of a host, where a "#" or a ":"
+# would end the name of the server that is asked.
+_BUCKET = re.compile(r"(?:s3|gs)://[a-z0-9][a-z0-9._-]{1,221}[a-z0-9]/[^/?#]", re.I)
+_TRUSTED: set[str] = set()  # private hosts that the user named
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 # Other forms that translators send on to IPv4 addresses: RFC 4291 (compatible), 2765 and 8215.
 _LEADS_ELSEWHERE = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
@@ -32,7 +37,11 @@ def resolved(base: str, href: str) -> str:
     if "\0" in urllib.parse.unquote(href):
         raise UserError(f"{base} names {href!r}, which holds a null character: it is damaged.")
     bucket = href.startswith(tuple(BUCKETS))
+    if bucket and not _BUCKET.match(href):
+        raise UserError(f"{base} names {href!r:.200}, which is no object of a bucket.")
     if not is_url(base):
+        if is_url(href):
+            trust(href)  # what lies on this machine may name any host
         if is_url(href) or bucket:
             return href
         if "://" in href and not href.startswith("file://"):
@@ -59,6 +68,27 @@ def resolved(base: str, href: str) -> str:
             "fetched may not; give that address yourself if you trust it."
         )
     return address
+
+
+def trust(address: str) -> None:
+    """Lets a private host be asked that the user named, in an address or in a catalogue of files.
+
+    A public one stays looked at: its name may lead elsewhere later.
+
+    Raises:
+        UserError: No address.
+    """
+    try:
+        host = (urllib.parse.urlsplit(address).hostname or "").lower()
+    except ValueError as error:
+        raise UserError(f"{address!r:.200} is no address: {error}.") from error
+    if is_private(host):
+        _TRUSTED.add(host)
+
+
+def is_trusted(host: str) -> bool:
+    """Whether a host may be private."""
+    return host.lower() in _TRUSTED
 
 
 @lru_cache(1024)

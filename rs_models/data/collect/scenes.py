@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import UserError
 from ..folders import files_below
 from ..values import Values, stated_values
-from .addresses import BUCKETS, is_url, resolved
+from .addresses import BUCKETS, is_url, resolved, trust
 from .assets import asset_key, stated_scale
 from .guard import guarded
 from .search import searched
@@ -160,6 +160,8 @@ def find_scenes(
         ServiceError: The server did not answer.
     """
     search = search or Search()
+    if is_url(where):
+        trust(where)
     if Path(where).is_dir() or where.lower().endswith(_SUFFIXES):
         if search:
             raise UserError(f"{where} is no STAC API: leave bbox, dates and collections out.")

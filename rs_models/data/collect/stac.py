@@ -19,6 +19,7 @@ from typing import Any
 
 from ...errors import ServiceError, UserError
 from .addresses import is_url, resolved
+from .guard import REFUSED, ThroughGuard
 
 _MOST_PAGES = 10_000
 _LARGEST = 64 * 2**20  # bytes of one answer; pages of APIs have a tenth of that
@@ -58,9 +59,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-_OPENER = urllib.request.build_opener(_Redirects)
-
-
 class Client:
     """Reads JSON, slowly enough and again where it fails."""
 
@@ -73,6 +71,10 @@ class Client:
         """
         self.retries, self.pause, self.last = retries, 1 / rate if rate else 0.0, 0.0
         self.received = 0
+        # The guard looks at every connection, and goes through this machine's own proxy.
+        self.opener = urllib.request.build_opener(
+            _Redirects, urllib.request.ProxyHandler({}), ThroughGuard
+        )
 
     def read(self, where: str, body: Any = None) -> Any:
         """The JSON at a path or address.
@@ -91,9 +93,11 @@ class Client:
                 where, data, {"Content-Type": "application/json", "User-Agent": "rs_models"}
             )
             try:
-                with _OPENER.open(request, timeout=60) as answer:  # http(s) only
+                with self.opener.open(request, timeout=60) as answer:  # http(s) only
                     return json.loads(self._content(answer, where))
             except urllib.error.HTTPError as error:
+                if error.reason == REFUSED:
+                    raise _led_astray(where) from error
                 if error.code not in (408, 429) and error.code < 500:
                     raise UserError(f"{where} answers {error.code} {error.reason}.") from error
                 reason, wait = f"{error.code} {error.reason}", error.headers.get("Retry-After")
@@ -104,6 +108,8 @@ class Client:
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON ({error}): give a STAC address.") from error
             except (OSError, http.client.HTTPException) as error:
+                if REFUSED in str(error):  # of a tunnel
+                    raise _led_astray(where) from error
                 reason, wait = str(getattr(error, "reason", error)), None
             if attempt < self.retries:
                 asked = float(wait) if wait and wait.isdigit() else 0.5 * 2**attempt
@@ -126,6 +132,13 @@ class Client:
         if answer.length:  # what urllib says was still to come
             raise http.client.IncompleteRead(b"", answer.length)
         return bytes(content)
+
+
+def _led_astray(where: str) -> UserError:
+    return UserError(
+        f"{where} leads to an address of a private network: a catalogue that was fetched may not; "
+        "give that address yourself if you trust it."
+    )
 
 
 def _local_json(where: str) -> Any:
