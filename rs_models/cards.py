@@ -10,6 +10,7 @@ from .assets import asset
 from .papers import PAPERS
 
 DECIDED = ("holds", "the reverse")
+TESTED = (*DECIDED, "cannot be told")
 # The Hub's words for how many rows a data set has.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 

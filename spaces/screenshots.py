@@ -71,22 +71,31 @@ def label_a_pile(page: Page, folder: Path) -> States:
 
 
 def segment_a_scene(page: Page, folder: Path) -> States:
-    """Finished, likeness, cleared, two points, a scene with a place, mistaken."""
+    """Finished, likeness, cleared, an area, a scene with a place, mistaken."""
     see(page, "points of 6 classes")
     yield "opened"
     page.get_by_role("button", name="what is like this").click()
     page.locator("#sheet .scene").click(position={"x": 120, "y": 40})
     see(page, "Warm places")
     yield "likeness"
-    page.get_by_role("button", name="Clear the points").click()
-    see(page, "Choose a class and click")
+    page.get_by_role("button", name="Clear all").click()
+    see(page, "Choose a class and mark")
     yield "cleared"
+    scene = page.locator("#sheet .scene")
+    page.keyboard.press("1")  # no longer what is like it
+    scene.click(position={"x": 60, "y": 40})
+    page.get_by_role("button", name="Areas").click()
+    page.keyboard.press("2")
+    for x, y in ((150, 40), (200, 40), (200, 90), (151, 41)):
+        scene.click(position={"x": x, "y": y})
+    see(page, "1 point and 1 area of 2 classes")
+    yield "area"
     page.get_by_text("A drawn scene with a place").click()
     see(page, "Hectares")
     yield "place"
     page.get_by_label("Clear").first.click()
     see(page, "384 x 256 pixels")
-    page.set_input_files("input[type=file]", wrong_file(folder, "scene.tif"))
+    page.set_input_files("input[type=file] >> nth=-1", wrong_file(folder, "scene.tif"))
     see(page, "is not a TIFF")
     yield "mistaken"
 

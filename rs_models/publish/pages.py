@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
-from ..cards import DECIDED, claim_difference, markdown_table
+from ..cards import DECIDED, TESTED, claim_difference, markdown_table
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..files import write_text
@@ -208,14 +208,14 @@ def claims(results: Sequence[Result] = ()) -> str:
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in ("claims.json", "study.json")
     )
-    measured = [claim for claim in claimed if claim["differences"][0]]
     decided = [claim for claim in claimed if claim["verdict"] in DECIDED]
+    tested = sum(claim["verdict"] in TESTED for claim in claimed)
     base = about["base"]
-    so_far = " so far" if len(measured) < len(claimed) else ""
+    so_far = "" if all(claim["differences"][0] for claim in claimed) else " so far"
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{len(about['seeds'])} seeds; {len(measured)} of {len(claimed)} claims measured, "
-        f"{len(decided)} decided{so_far}:"
+        f"{len(about['seeds'])} seeds; of {len(claimed)} claims {tested} tested (both sides above "
+        f"random weights), {len(decided)} decided{so_far}:"
     )
     rows = []
     for claim in decided:

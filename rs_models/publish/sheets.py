@@ -37,9 +37,8 @@ def models(results: Sequence[Result] = ()) -> str:
         card = f"model_cards/rendered/{model.name}/README.md"
         name = f"[{model.name}]({card})" if (clone() / card).is_file() else model.name
         size = f", {network(clone() / folder / 'model.safetensors')}" if here else ""
-        where = f"`{model.repo_id}@{model.revision}`" if model.published else f"`{folder}`"
-        rows.append((name, PAPERS[model.method].label, model.backbone + size, model.data, where))
-    return markdown_table(("model", "method", "network", "learned from", "weights"), rows)
+        rows.append((name, PAPERS[model.method].label, model.backbone + size, model.data))
+    return markdown_table(("model", "method", "network", "learned from"), rows)
 
 
 def datasets(results: Sequence[Result] = ()) -> str:
