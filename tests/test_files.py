@@ -17,6 +17,7 @@ import pytest
 from rs_models.errors import UserError
 from rs_models.files import (
     claim,
+    complete,
     new_folder,
     read_job,
     replace_folder,
@@ -97,6 +98,18 @@ def test_a_replacement_that_was_broken_off_is_settled(tmp_path):
     new.mkdir()
     replace_folder(new, final)
     assert names(final) == []
+
+
+def test_what_is_being_written_is_no_content_of_a_folder(tmp_path):
+    """A killed study's half-written result was taken for a result."""
+    from rs_models.evaluation.results import read_all
+
+    with written(tmp_path / "results" / "b.json") as partial:
+        partial.write_text('{"model"')
+        assert complete(tmp_path / "results", "*.json") == []
+        assert complete(tmp_path, "**/*.json") == [] and read_all(tmp_path) == []
+    assert complete(tmp_path, "**/*.json") == [tmp_path / "results" / "b.json"]
+    assert complete(tmp_path / "missing", "*") == []
 
 
 def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path):

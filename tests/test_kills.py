@@ -28,6 +28,14 @@ PRETRAIN = [
 ]
 
 
+EVERY = {"study": 11}  # what it trains and measures in has its own rows
+# What no two runs share: how long it took, and the instant that a file of data was written.
+_OWN = {
+    "tiles/state.json": ("done", "seconds"),
+    "cell.json": ("seconds",),
+    "seed-0/checkpoints/step-2/trainer_state.json": ("stage_settings", "data"),
+    "study.json": ("minutes",),
+}
 _COMMITS = re.compile(rb"\b[0-9a-f]{40}\b")
 
 
@@ -42,10 +50,15 @@ def steady(path: str, content: bytes) -> bytes:
         for line in lines:
             line.pop("images_per_second", None)
         return json.dumps(lines).encode()
-    if path.endswith("tiles/state.json"):
-        state = json.loads(content)
-        state["done"].pop("seconds")
-        return json.dumps(state).encode()
+    for name, keys in _OWN.items():
+        if path.endswith(name):
+            whole = json.loads(content)
+            *groups, key = keys
+            group = whole
+            for outer in groups:
+                group = group[outer]
+            group.pop(key, None)
+            return undated(path, json.dumps(whole).encode())
     return undated(path, content)
 
 
@@ -123,9 +136,20 @@ def commands(world: Path) -> dict[str, Command]:
         "export": ["export", model, "{out}/small", "--half"],
         "onnx": ["onnx", model, "--output", "{out}/model.onnx"],
     }
+    argv["study"] = [
+        *("study", "--config", world / "study.yaml", "--output_dir", "{out}/runs"),
+        *("--results_dir", "{out}/collected", "--report", "{out}/report.md"),
+    ]
     starts = {"render": world / "pages"}
+    watched = {"study": "tests.support.world:study_in_this_process"}
     return {
-        name: Command(argv=[str(part) for part in words], normalise=steady, start=starts.get(name))
+        name: Command(
+            argv=[str(part) for part in words],
+            normalise=steady,
+            start=starts.get(name),
+            prepare=watched.get(name, ""),
+            every=EVERY.get(name, 1),
+        )
         for name, words in argv.items()
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import complete
 from ..settings import (
     Count,
     Finite,
@@ -209,7 +210,7 @@ def _scenes(given: Sequence[str]) -> list[Path]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SCENES)
+            inside = [p for p in complete(path, "*") if p.suffix.lower() in _SCENES]
             if not inside:
                 raise UserError(f"The folder {path} holds no scene ({', '.join(sorted(_SCENES))}).")
             scenes += inside

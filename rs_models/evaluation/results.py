@@ -22,7 +22,7 @@ import numpy as np
 from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
-from ..files import write_text
+from ..files import complete, write_text
 from ..provenance import are_numbers, is_number, is_text, must, read_record
 from ..version import __version__
 
@@ -238,7 +238,7 @@ def read_all(folder: str | os.PathLike[str]) -> list[Result]:
     """
     seen: dict[tuple[str, str, str], Path] = {}
     results = []
-    for path in sorted(Path(folder).rglob("*.json")):
+    for path in complete(folder, "**/*.json"):
         result = read(path)
         if result.key in seen:
             raise UserError(

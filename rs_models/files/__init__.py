@@ -9,6 +9,7 @@ from .claiming import claim, new_folder, read_job
 from .replacing import alone, replace_folder, replaced, settle
 from .writing import (
     PARTIAL,
+    complete,
     readable,
     scratch,
     sha256,
@@ -22,6 +23,7 @@ __all__ = [
     "PARTIAL",
     "alone",
     "claim",
+    "complete",
     "new_folder",
     "read_job",
     "readable",

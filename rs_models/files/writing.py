@@ -101,6 +101,16 @@ def scratch(name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def complete(folder: str | os.PathLike[str], pattern: str) -> list[Path]:
+    """The files of a folder by a pattern, sorted, without those that are being written.
+
+    Args:
+        folder: The folder; one that is missing has none.
+        pattern: As of `Path.glob`, which takes hidden names too.
+    """
+    return sorted(path for path in Path(folder).glob(pattern) if not path.name.startswith("."))
+
+
 def readable(folder: Path) -> None:
     """Lets others read what temporary folders and safetensors write for their owner only."""
     for path in (folder, *folder.rglob("*")):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError, first_line
-from ..files import read_job
+from ..files import complete, read_job
 from .vectors import BLOCK, blocks, memory_map, picture, whitening_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Index:
         import pyarrow.parquet as pq
 
         folder = Path(folder)
-        files = sorted((folder / "data").glob("*.parquet")) if folder.is_dir() else []
+        files = complete(folder / "data", "*.parquet")
         if not files:
             raise UserError(
                 f"{folder} holds no table of embeddings: make one with 'rs-models embed IMAGES "
@@ -260,7 +260,7 @@ class Index:
     def _whitening(self) -> Whitening:
         """What the vectors of a table of all stages were whitened by."""
         assert self.folder is not None
-        return whitening_of(self.folder, sorted((self.folder / "data").glob("*.parquet")))
+        return whitening_of(self.folder, complete(self.folder / "data", "*.parquet"))
 
     @cached_property
     def made_from(self) -> dict[str, Any]:

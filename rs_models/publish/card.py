@@ -14,7 +14,7 @@ from ..cards import CardData, render_card
 from ..data.names import sets_of
 from ..errors import UserError
 from ..evaluation.results import Result, table
-from ..files import write_bytes, write_text
+from ..files import complete, write_bytes, write_text
 from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
 from ..zoo import ZOO, pinned_revision
@@ -389,6 +389,6 @@ def _is_current(files: Mapping[str, bytes], output: Path, stamp: bytes) -> bool:
 def _stamp(folder: Path, files: Mapping[str, bytes]) -> bytes:
     """Hash of the facts and of the README, whose tables hold every number that is drawn."""
     digest = hashlib.sha256(files["README.md"])
-    for path in sorted(folder.glob("*.json*")):
+    for path in complete(folder, "*.json*"):
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()}\n".encode()

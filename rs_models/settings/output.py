@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -95,7 +95,7 @@ def quiet() -> Iterator[None]:
     os.environ.update(ours)
     last = logging.lastResort  # prints what loggers without a handler warn of
     level = last.level if last else logging.WARNING
-    with no_progress_bars(), _any_text(), warnings.catch_warnings():
+    with no_progress_bars(), _own_output(), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         if last:
@@ -109,19 +109,67 @@ def quiet() -> Iterator[None]:
                 last.setLevel(level)
 
 
+class OutputError(OSError):
+    """Standard output that cannot be written, told when all is done."""
+
+
+class _Output(io.FileIO):
+    """Standard output, whose fault is kept, so that no work is lost for what it prints."""
+
+    fault: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        """The bytes that are dealt with: written, or dropped where nothing can be written."""
+        if self.fault is None:
+            try:
+                return super().write(content)
+            except BrokenPipeError:  # a reader that has enough
+                raise
+            except OSError as error:
+                self.fault = error
+        return memoryview(content).nbytes
+
+
 @contextlib.contextmanager
-def _any_text() -> Iterator[None]:
-    """Lets names be printed that a terminal, or any text, cannot hold: their bytes are shown."""
+def _own_output() -> Iterator[None]:
+    """Lets names be printed that a terminal, or any text, cannot hold: their bytes are shown.
+
+    Raises:
+        OutputError: Something could not be written; unless the block raises something else.
+    """
     output = sys.stdout
-    if not isinstance(output, io.TextIOWrapper):
+    if not isinstance(output, io.TextIOWrapper):  # a notebook's
         yield
         return
-    errors = output.errors
-    output.reconfigure(errors="backslashreplace")
+    output.flush()
+    raw: _Output | None = None
+    with contextlib.suppress(OSError):  # a test's, which is no file
+        raw = _Output(output.fileno(), "wb", closefd=False)
+    ours = sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw) if raw else output.buffer,
+        encoding=output.encoding,
+        errors="backslashreplace",
+        line_buffering=output.line_buffering,
+        write_through=output.write_through,
+    )
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # argparse's, which has printed the help
+            _finish(ours, raw)
+            raise
+        _finish(ours, raw)
     finally:
-        output.reconfigure(errors=errors)
+        sys.stdout = output
+        with contextlib.suppress(OSError):  # after a fault that is told already
+            ours.detach()
+
+
+def _finish(ours: io.TextIOWrapper, raw: _Output | None) -> None:
+    """Writes what is left; at the process's exit a fault could not be told."""
+    ours.flush()
+    if raw is not None and raw.fault is not None:
+        raise OutputError(raw.fault.errno, raw.fault.strerror)
 
 
 @contextlib.contextmanager

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TextIO
 
 from ..errors import ServiceError, UserError, http_error, out_of_memory, server_error
-from .output import quiet
+from .output import OutputError, quiet
 
 _NO_MEMORY = (
     "No memory was left: work on fewer or smaller images at once (batch_size, --batch-size, "
     "--tile, --size), or end what else holds memory on this machine and its GPU."
 )
+_NO_ROOM = re.compile(r"os error (27|28|122)\b")  # the same numbers, in the words of Rust
 _LONGEST = 1000  # characters of a sentence; names and values from files may have any length
 
 
@@ -28,11 +32,16 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         main: Takes the arguments and gives an exit code, or None for 0.
         argv: Its arguments.
     """
+    if sys.stderr is None:  # closed, and the next file that is opened would be taken for it
+        sys.stderr = open(os.devnull, "w")
+    if sys.stdout is None:
+        return _told("Standard output is closed: send it to a file, or to /dev/null.", 2)
     try:
         with quiet():
-            code = main(argv) or 0
-        sys.stdout.flush()  # a pipe that the reader has closed shows here, and not at exit
-        return code
+            return main(argv) or 0
+    except OutputError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        return _told(f"Standard output cannot be written: {why}. Send it elsewhere.", 2)
     except UserError as error:
         return _told(error, 2)
     except ServiceError as error:
@@ -54,7 +63,7 @@ def run_script(main: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         return _told(_NO_MEMORY, 2)
     except _library_errors() as error:
         # Libraries write and fetch for us, and some wrap the system's error in one of theirs.
-        told = _sentence(error)
+        told = sentence_of(error)
         if told is None:
             raise
         return _told(*told)
@@ -74,8 +83,14 @@ def _reader_has_left() -> bool:
         watched.register(output, 0)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0)):
             return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    _turn_away(sys.stdout)
     return True
+
+
+def _turn_away(stream: TextIO) -> None:
+    """Sends a stream nowhere from now on."""
+    with suppress(OSError):  # not a file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
@@ -106,7 +121,11 @@ def one_line(error: object) -> str:
 
 
 def _told(error: object, code: int) -> int:
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    try:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:  # the exit code alone tells, and at exit it is not tried again
+        _turn_away(sys.stderr)
     return code
 
 
@@ -119,15 +138,17 @@ def _no_text(error: UnicodeEncodeError) -> str:
     )
 
 
-def _sentence(error: Exception) -> tuple[str, int] | None:
+def sentence_of(error: Exception) -> tuple[str, int] | None:
     """What is told of an error of files or connections, with the exit code; None for a defect."""
+    if not isinstance(error, _library_errors()):
+        return None
     text = " ".join(str(error).split())
     if (cause := _network_cause(error)) is not None:
         told = server_error("A request to a server", cause)
         return str(told), 2 if isinstance(told, UserError) else 1
     name = _name_of(error)
     number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in text:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _NO_ROOM.search(text):
         where = f" for {name}" if name else ""
         return f"There is no room left{where}: free some, or choose another disk; run it again.", 2
     if number is not None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..evaluation import results as files
 from ..evaluation.results import Result
-from ..files import write_json
+from ..files import complete, write_json
 from .claims import SEEDS, difference, is_tested, t_interval, verdicts
 from .config import Claim, Job, StudyConfig, cells_of, floors_of
-from .measure import seconds_of
+from .measure import is_trained, seconds_of
 
 
 def write(
@@ -38,7 +38,7 @@ def write(
     from .report import write_report
 
     target = Path(config.results_dir)
-    paths = sorted((target / "results").glob("*.json"))
+    paths = complete(target / "results", "*.json")
     there = {old.key: (old, path) for path in paths for old in [files.read(path)]}
     kept = set()
     for result in collect(jobs, command):
@@ -118,7 +118,7 @@ def collect(jobs: list[Job], command: str) -> list[Result]:
     parts: dict[tuple[str, str, str], dict[int, Result]] = {}
     for job in jobs:
         for name in job.evaluations:
-            for path in sorted((Path(job.folder) / "results" / name).glob("*.json")):
+            for path in complete(Path(job.folder) / "results" / name, "*.json"):
                 result = files.read(path)
                 parts.setdefault((job.cell, result.data, result.protocol), {})[job.seed] = result
     collected = []
@@ -177,11 +177,6 @@ def _undated(result: Result) -> dict[str, Any]:
     return {**dataclasses.asdict(result), "date": None, "versions": None}
 
 
-def _is_trained(job: Job) -> bool:
-    """Whether its pretraining has come to an end."""
-    return (Path(job.folder) / "export").is_dir()
-
-
 def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     """Of cells that recalibrate pairs (FALSE): how many a step, and the share that is truly false.
 
@@ -190,7 +185,7 @@ def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     by_cell: dict[str, list[tuple[float, float | None]]] = {}
     for job in jobs:
         path = Path(job.folder) / "metrics.jsonl"
-        if not _is_trained(job) or not path.is_file():
+        if not is_trained(Path(job.folder)) or not path.is_file():
             continue
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if "recalibrated" in line:
@@ -211,7 +206,7 @@ def _curves(jobs: list[Job]) -> dict[str, list[list[float]]]:
     found: dict[str, dict[float, list[float]]] = {}
     for job in jobs:
         path = Path(job.folder) / "knn.jsonl"
-        if not _is_trained(job) or not path.is_file():
+        if not is_trained(Path(job.folder)) or not path.is_file():
             continue
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         log = (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from ..files import claim, read_job, write_json, write_text
 from ..settings import build, merge
 from .config import Evaluation, Job
@@ -36,7 +37,7 @@ def run_job(job: Job) -> str:
     with claim(folder, what, record=RECORD, adopts=lambda _: True):
         pass
     record = read_job(folder, RECORD) or {}
-    if job.settings is not None and not (folder / "export").is_dir():
+    if job.settings is not None and not is_trained(folder):
         from ..trainer import pretrain
         from ..trainer.config import RunConfig
 
@@ -61,11 +62,23 @@ def run_job(job: Job) -> str:
 def is_done(job: Job) -> bool:
     """Whether nothing is left to do of a job."""
     folder = Path(job.folder)
-    trained = job.settings is None or (folder / "export").is_dir()
+    trained = job.settings is None or is_trained(folder)
     return trained and all(
         _is_measured(folder / "results" / name, evaluation)
         for name, evaluation in job.evaluations.items()
     )
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a cell's pretraining has come to its end.
+
+    A run that was killed while it wrote its results has an export, and still holds its record.
+    """
+    if not (folder / "export").is_dir():
+        return False
+    with suppress(UserError):  # the record of an earlier version
+        return "held_by" not in (read_job(folder) or {})
+    return True
 
 
 def _is_measured(target: Path, evaluation: Evaluation) -> bool:

@@ -128,8 +128,7 @@ def _work(pipe: Any, place: dict[str, Any]) -> None:
     if "cores" in place:
         os.sched_setaffinity(0, place["cores"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    from ..errors import UserError
-
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     while True:
         try:
             job = pipe.recv()
@@ -141,18 +140,40 @@ def _work(pipe: Any, place: dict[str, Any]) -> None:
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-            try:
-                from ..trainer.loop import set_threads
-                from .measure import run_job
+            outcome = outcome_of(job)
+        try:
+            pipe.send(outcome)
+        except OSError:  # nobody listens any more
+            return
 
-                set_threads()
-                outcome = run_job(job)
-            except UserError as error:
-                outcome = str(error)
-            except Exception as error:  # any failure is the job's alone
-                traceback.print_exc()
-                outcome = f"{type(error).__name__}: {error}".splitlines()[0]
-        pipe.send(outcome)
+
+def outcome_of(job: Job) -> str:
+    """Does a job: "done", "stopped", or what went wrong, in a sentence where it is no defect."""
+    from ..settings.script import sentence_of
+
+    try:
+        from ..trainer.loop import set_threads
+        from .measure import run_job
+
+        set_threads()
+        return run_job(job)
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # any failure is the job's alone
+        traceback.print_exc()
+        told = sentence_of(error)
+        return told[0] if told else f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _end_with_the_study() -> None:
+    """Stops this worker's run, which saves, once the study's process has died.
+
+    It would go on for hours, and hold the cell's folder against the study that is started again.
+    """
+    study = multiprocessing.parent_process()
+    if study is not None:
+        study.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,66 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
         check=False,
     )
     assert done.stdout.split() == ["a", "line", "0", "0"] and done.stderr == ""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["list"], ["info", "--help"], ["work"]])
+def test_standard_output_that_cannot_be_written_is_told_when_all_is_done(tmp_path, argv):
+    """Half of the output was lost with exit 0, or it was some file for which was no room."""
+    script = (
+        "import resource, sys; from rs_models import cli\n"
+        "from rs_models.settings import run_script\n"
+        "def work(argv):\n    print('a line ' * 5000)\n    open('done', 'w').write('x')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "sys.exit(run_script(work, []) if sys.argv[1] == 'work' else cli.main(sys.argv[1:]))\n"
+    )
+    with open(tmp_path / "output", "w") as output:
+        done = _script(script, argv, tmp_path, stdout=output)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: Standard output cannot be written: File too large. Send it elsewhere.\n"
+    )
+    assert (tmp_path / "output").stat().st_size == 100
+    assert (tmp_path / "done").exists() == (argv == ["work"])
+
+
+def test_standard_output_that_is_closed_is_told_before_anything_is_done(tmp_path):
+    script = (
+        "import os, sys; from rs_models.settings import run_script\n"
+        "sys.exit(run_script(lambda _: open('done', 'w').close(), []))\n"
+    )
+    done = _script(script, [], tmp_path, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 2 and not (tmp_path / "done").exists()
+    assert done.stderr.startswith("error: Standard output is closed: send it")
+    both = _script(script, [], tmp_path, preexec_fn=lambda: os.closerange(1, 3))
+    assert both.returncode == 2
+
+
+def test_the_exit_code_stays_where_standard_error_cannot_be_written(tmp_path):
+    script = (
+        "import os, resource, sys; from rs_models.settings import run_script\n"
+        "from rs_models.errors import ServiceError\n"
+        "def main(argv):\n    raise ServiceError('gone')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))\n"
+        "sys.exit(run_script(main, []))\n"
+    )
+    with open(tmp_path / "errors", "w") as errors:
+        assert _script(script, [], tmp_path, stderr=errors).returncode == 1
+
+
+# No bytecode is written, which the limits would cut off.
+_PLAIN = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _script(script, argv, folder, **more):
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", script, *argv],
+        cwd=folder,
+        env={**_PLAIN, "PYTHONPATH": str(root)},
+        text=True,
+        check=False,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+    )
 
 
 def test_names_that_are_no_text_are_told_and_printed(capsys, tmp_path):

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from rs_models.errors import UserError
 from rs_models.evaluation.results import read_all
 from rs_models.evaluation.results import write as write_result
 from rs_models.files import claim
-from rs_models.settings import build
+from rs_models.settings import build, run_script
 from rs_models.study.claims import SEEDS
 from rs_models.study.collect import write
 from rs_models.study.config import Evaluation, Job, StudyConfig
 from rs_models.study.measure import is_done, run_job, seconds_of
 from rs_models.study.report import report_text
 from rs_models.study.runner import study
-from rs_models.study.workers import devices, run_all
+from rs_models.study.workers import devices, outcome_of, run_all
 from tests.conftest import ROOT
 from tests.evaluation.test_results import result
 
@@ -199,6 +203,76 @@ def test_a_worker_that_dies_costs_its_job_alone(tmp_path):
     run_all(jobs, devices(1), lambda done, outcome, _: outcomes.update({done.cell: outcome}))
     killer.join()
     assert outcomes == {"long": "the process died (exit code -9)", "after": "done"}
+
+
+_STUDY = """
+import sys
+from rs_models.study.config import Job
+from rs_models.study.workers import devices, outcome_of, run_all
+from tests.study.test_study import DATA, RUN
+if __name__ == "__main__":
+    long = {**RUN, "data": {"name": DATA}, "max_steps": 100_000, "method": {"name": "rsisc"}}
+    run_all([Job("long", 0, sys.argv[1], long, None, {})], devices(1), print)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_stops_and_saves_when_its_study_is_killed(tmp_path):
+    """It went on, and the study that was started again was told that the folder is worked on."""
+    (tmp_path / "study.py").write_text(_STUDY)
+    folder = tmp_path / "long"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "study.py", folder],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    log = folder / "log.txt"
+    while not (log.is_file() and "images/s" in log.read_text(errors="ignore")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    assert (folder / ".lock").exists()
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 60
+    while (folder / ".lock").exists():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert list((folder / "checkpoints").glob("step-*"))
+
+
+def test_a_disk_that_is_full_fails_a_job_in_a_sentence_and_the_same_study_goes_on(
+    tmp_path, monkeypatch
+):
+    def full(*args, **more):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    one = {"set": {"method": {"name": "rsisc"}}, "evaluate": []}
+    config = settings(tmp_path, cells={"one": one}, claims=[], seeds=[0], report=None)
+    monkeypatch.setattr("rs_models.study.runner.run_all", _here)
+    with monkeypatch.context() as patched:
+        patched.setattr("rs_models.export.export", full)
+        assert study(config) == 1
+    told = json.loads((tmp_path / "runs" / "failed.json").read_text())
+    assert told == {
+        "one/0": "There is no room left: free some, or choose another disk; run it again."
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr("rs_models.study.collect.write_json", _no_room)
+        assert run_script(lambda _: study(config), []) == 2
+    assert json.loads((tmp_path / "collected" / "study.json").read_text())["failed"] == told
+    assert study(config) == 0
+    assert json.loads((tmp_path / "runs" / "failed.json").read_text()) == {}
+    assert json.loads((tmp_path / "collected" / "study.json").read_text())["trained"] == ["one"]
+
+
+def _no_room(path, content):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _here(jobs, places, report):
+    """What workers do, in this process."""
+    for job in jobs:
+        report(job, outcome_of(job), 0.0)
+    return True
 
 
 @pytest.mark.slow

@@ -120,6 +120,7 @@ class Command:
         argv: The command and its arguments; `{out}` is the watched folder. What the command reads
             lies elsewhere.
         again: The command that goes on, where it is another (`pretrain ... --resume`).
+        prepare: Function of a module, as "module:name", that each run calls before it begins.
         start: Folder whose files lie in the watched folder before each run.
         every: 1 kills at each operation, 5 at each fifth.
         how: "before" an operation, "half" way through the write that it opens, or both.
@@ -129,6 +130,7 @@ class Command:
 
     argv: Sequence[str]
     again: Sequence[str] | None = None
+    prepare: str = ""
     start: Path | None = None
     every: int = 1
     how: Sequence[str] = ("before", "half")
@@ -184,6 +186,7 @@ def campaigns(
         {
             "argv": list(command.argv),
             "again": list(command.again or command.argv),
+            "prepare": command.prepare,
             "start": str(command.start) if command.start else None,
             "every": command.every,
             "how": list(command.how),
@@ -330,7 +333,11 @@ def _die() -> None:
 
 
 def _run(
-    argv: Sequence[str], folder: Path, dies_at: int | None = None, how: str = "before"
+    argv: Sequence[str],
+    folder: Path,
+    prepare: str,
+    dies_at: int | None = None,
+    how: str = "before",
 ) -> tuple[int, str, list[str], list[str]]:
     """Exit code (negative by a signal), output, operations, and modules of a fork's run."""
     out, log, facts = folder / "work" / "out", folder / "log", folder / "facts.json"
@@ -343,6 +350,9 @@ def _run(
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, 1), os.dup2(descriptor, 2)
             os.chdir(folder)
+            if prepare:
+                module, _, name = prepare.partition(":")
+                getattr(import_module(module), name)()
             watch = _Watch(str(folder / "work"), dies_at, how)
             watch.start()
             from rs_models.cli import main
@@ -405,7 +415,7 @@ def _campaign(spec: Mapping[str, Any]) -> None:
     os.environ["TMPDIR"] = str(folder / "work" / "tmp")
     # Once for what it imports, so that forks find it there; once more to be counted.
     _fresh(folder, spec["start"])
-    code, said, _, modules = _run(spec["argv"], folder)
+    code, said, _, modules = _run(spec["argv"], folder, spec["prepare"])
     if code:
         raise SystemExit(f"{spec['argv']}, unbroken, ends with {code}: {said[-2000:]}")
     for module in modules:
@@ -413,7 +423,7 @@ def _campaign(spec: Mapping[str, Any]) -> None:
             with suppress(Exception):
                 import_module(module)
     _fresh(folder, spec["start"])
-    code, said, operations, _ = _run(spec["argv"], folder)
+    code, said, operations, _ = _run(spec["argv"], folder, spec["prepare"])
     unbroken = {"files": _files(folder), "exit_code": code}
     trials = []
     chosen = [
@@ -426,13 +436,13 @@ def _campaign(spec: Mapping[str, Any]) -> None:
             if how == "half" and not operations[number].startswith("open "):
                 continue
             _fresh(folder, spec["start"])
-            killed, said, _, _ = _run(spec["argv"], folder, number, how)
+            killed, said, _, _ = _run(spec["argv"], folder, spec["prepare"], number, how)
             if killed != -signal.SIGKILL:
                 raise SystemExit(
                     f"operation {number} ({operations[number]}) was not reached: exit {killed}, "
                     f"{said[-1000:]}"
                 )
-            code, said, _, _ = _run(spec["again"], folder)
+            code, said, _, _ = _run(spec["again"], folder, spec["prepare"])
             trials.append(
                 {
                     "number": number,
