@@ -9,6 +9,7 @@ from .claiming import claim, new_folder, read_job
 from .replacing import alone, replace_folder, replaced, settle
 from .writing import (
     PARTIAL,
+    check_writable,
     complete,
     readable,
     scratch,
@@ -22,6 +23,7 @@ from .writing import (
 __all__ = [
     "PARTIAL",
     "alone",
+    "check_writable",
     "claim",
     "complete",
     "new_folder",

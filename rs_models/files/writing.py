@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+
 # In the name of what is being written, hidden beside its place:
 # `.NAME.<process>-<number>@<host>.partial.SUFFIX`.
 PARTIAL = "partial"
@@ -99,6 +101,52 @@ def scratch(name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuses a place where nothing can be written, before anything is computed for it.
+
+    Args:
+        path: A file or folder, which need not be there yet, nor the folders above it.
+
+    Raises:
+        UserError: Naming the place and why.
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        there = next(part for part in (path, *path.parents) if _is_there(part))
+        if there == path and not path.is_dir():  # a file, which is replaced
+            there = path.parent
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not _takes_files(there):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"{path} cannot be written ({why}): choose another place.") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)  # `exists` says of a name that is too long that it is missing
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made in a folder: tried with one that has no name, where there are."""
+    if folder.is_relative_to("/proc"):  # which says that it is writable
+        return False
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+                raise
+        else:
+            return True
+    return os.access(folder, os.W_OK)
 
 
 def complete(folder: str | os.PathLike[str], pattern: str) -> list[Path]:

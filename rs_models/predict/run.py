@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import check_writable
 from ..rasters import open_raster
 from .boxes import Boxes
 from .maps import ClassMap, EmbeddingMap, ProbabilityMap
@@ -263,6 +264,7 @@ def _polygons_file(
     if not isinstance(kind, ClassMap):
         raise UserError(f"Polygons are made of classes, not of {kind.name}.")
     file = polygons_place(polygons, output)
+    check_writable(file)
     check_suffix(file)
     if os.path.lexists(file) and not is_ours(file):
         raise UserError(

@@ -13,16 +13,19 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import UserError
+from ..files import check_writable
 from .reading import read_yaml, yaml_value
 from .values import build, in_range, merge, type_name
 
 T = TypeVar("T")
 _TRUTH = ("true", "false")
 _WIDTH = 100
+# What arguments and settings that name an output are called.
+_PLACES = ("output", "output_dir", "results_dir", "report", "readme", "sheet", "save")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,10 @@ def parse(cls: type[T], argv: Sequence[str], *, usage: str = "") -> T:
     if "-h" in argv or "--help" in argv:
         print(f"{usage.rstrip()}\n\nsettings:\n{describe(cls)}" if usage else describe(cls))
         raise SystemExit(0)
-    return build(cls, arguments(cls, argv))
+    config = build(cls, arguments(cls, argv))
+    if not getattr(config, "dry_run", False):
+        _check_places(vars(config))
+    return config
 
 
 def arguments(cls: type, argv: Sequence[str]) -> dict[str, Any]:
@@ -268,6 +274,8 @@ class Options(argparse.ArgumentParser):
             for one in value if isinstance(value, list) else [value]:
                 if one is not None:
                     in_range(kind, one, name)
+        if not getattr(found, "check", False):  # else it is compared, and not written
+            _check_places(vars(found))
         return found, left
 
     def _declared(self, word: str) -> str:
@@ -293,6 +301,13 @@ class Options(argparse.ArgumentParser):
             message = f"unknown argument {unknown[1]}"
         sentence = message[0].upper() + message[1:]
         raise UserError(f"{sentence}{meant}; {self.prog} --help tells what there is.")
+
+
+def _check_places(values: Mapping[str, Any]) -> None:
+    """Refuses outputs that cannot be written, while nothing is computed yet."""
+    for name in _PLACES:
+        if isinstance(place := values.get(name), str):
+            check_writable(place)
 
 
 def _set(target: dict[str, Any], dotted: str, value: Any) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from ..errors import UserError
+from ..files import check_writable
 from ..papers import PAPERS
 from ..settings import Count, Length, Seed, build, check_ranges, merge
 
@@ -335,9 +335,7 @@ def check_report(report: str | None) -> None:
     path = Path(report)
     if path.is_dir():
         raise UserError(f"The setting report={report} is a folder: name a Markdown file in it.")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK) or there.is_relative_to("/proc"):
-        raise UserError(f"The setting report={report} cannot be written: choose another place.")
+    check_writable(path)
 
 
 def filled(value: Any, data: dict[str, str]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -172,24 +174,85 @@ def test_no_polygons_and_other_suffixes(tmp_path, classes):
         write_polygons(path, tmp_path / "o.kml", NAMES)
 
 
-@pytest.mark.parametrize("suffix", [".shp", ".geojson", ".gpkg", ".fgb"])
-def test_a_disk_that_is_full_is_told(tmp_path, suffix):
-    """GDAL cuts Shapefiles and GeoJSON off there without a word."""
-    program = (
-        "import resource, sys\nimport numpy as np, pyogrio, shapely\n"
-        "from pathlib import Path\nfrom rs_models.predict.vector_files import written_by_ogr\n"
-        "boxes = [shapely.to_wkb(shapely.box(i, 0, i + 1, 1)) for i in range(1000)]\n"
-        "def write(path):\n"
-        "    pyogrio.raw.write(str(path), geometry=np.array(boxes, object), crs='EPSG:4326',\n"
-        "        field_data=[np.arange(1000)], fields=['row'], geometry_type='Polygon')\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "written_by_ogr(Path(sys.argv[1]), write)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / f"a{suffix}")],
+_NO_ROOM = r"There is no room left for {file}: free some, or choose another disk; run it again\."
+_REFUSED = r"{file} cannot be written \({why}[^\n]*\): choose another\."
+
+
+@pytest.mark.parametrize(
+    ("suffix", "boxes", "room", "told"),
+    [
+        # GDAL cuts off without a word what it writes when it closes, and tells the rest.
+        (".shp", 20, 1000, _NO_ROOM),
+        (".shp", 1000, 5000, _REFUSED.replace("{why}", ".* while writing object")),
+        (".geojson", 20, 1000, _NO_ROOM),
+        (".geojson", 1000, 5000, _REFUSED.replace("{why}", ".*Cannot write feature")),
+        (".gpkg", 20, 1000, _REFUSED.replace("{why}", ".*sqlite3_exec")),
+        (".fgb", 20, 1000, _REFUSED.replace("{why}", ".*Unexpected I/O failure")),
+    ],
+)
+def test_a_disk_that_is_full_is_told(tmp_path, suffix, boxes, room, told):
+    file = tmp_path / f"a{suffix}"
+    done = _write_boxes(file, boxes, room)
+    assert done.returncode == 2
+    assert re.fullmatch(f"error: {told.replace('{file}', re.escape(str(file)))}\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+    assert _write_boxes(file, boxes, 10**6).returncode == 0
+    assert _rows(file) == [*range(boxes)]
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg"])
+def test_of_two_who_write_one_file_at_once_each_ends_well_and_one_is_kept(tmp_path, suffix):
+    """A Shapefile is four files under one stem: those of two writers were mixed."""
+    file = tmp_path / f"a{suffix}"
+    counts = (300, 700)
+    begun = [_write_boxes(file, boxes, 10**8, again=8, wait=False) for boxes in counts]
+    for process in begun:
+        _, told = process.communicate(timeout=100)
+        assert (process.returncode, told) == (0, "")
+    rows = _rows(file)
+    assert rows in [[*range(boxes)] for boxes in counts]
+    assert {path.stem for path in tmp_path.iterdir()} == {"a"}
+
+
+_PROGRAM = """
+import resource, sys
+import numpy as np, pyogrio, shapely
+from pathlib import Path
+from rs_models.predict.vector_files import written_by_ogr
+from rs_models.settings import run_script
+file, count, room, again = sys.argv[1], *map(int, sys.argv[2:])
+boxes = np.array([shapely.to_wkb(shapely.box(i, 0, i + 1, 1)) for i in range(count)], object)
+def write(path):
+    pyogrio.raw.write(str(path), geometry=boxes, crs="EPSG:4326", geometry_type="Polygon",
+        field_data=[np.arange(count)], fields=["row"], layer="a")
+def main(argv):
+    for _ in range(again):
+        written_by_ogr(Path(file), write)
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+sys.exit(run_script(main, []))
+"""
+
+
+def _write_boxes(file, boxes, room, *, again=1, wait=True):
+    """A process that writes a file of so many boxes where no file may have more bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, file, str(boxes), str(room), str(again)],
         cwd=ROOT,
-        capture_output=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 1 and ("OSError" in done.stderr or "UserError" in done.stderr)
-    assert list(tmp_path.iterdir()) == []
+    if not wait:
+        return process
+    _, told = process.communicate(timeout=100)
+    return subprocess.CompletedProcess(process.args, process.returncode, None, told)
+
+
+def _rows(file):
+    """The attribute of each shape, where each is whole and where it should be."""
+    import pyogrio
+    import shapely
+
+    _, _, shapes, (rows,) = pyogrio.raw.read(file)
+    assert [shapely.from_wkb(shape).bounds[0] for shape in shapes] == rows.tolist()
+    return sorted(rows.tolist())
