@@ -70,6 +70,7 @@ def open_raster(
             drivers = (*drivers, "VRT")
     raster = _opened(place, drivers, label)
     try:
+        _check_overviews(raster, label)
         check_header(raster, label, max_bytes)
     except UserError:
         raster.close()
@@ -157,10 +158,23 @@ def _local(path: Path, told: str) -> Path:
             with open(beside, "rb") as file:
                 if file.read(4) not in _TIFF_STARTS:
                     raise UserError(f"{beside} is no TIFF, and {told} takes it for one: remove it.")
-    notes = path.with_name(path.name + ".aux.xml")
-    if notes.is_file() and b"OVERVIEW_FILE" in notes.read_bytes():
-        raise UserError(f"{notes} refers to another file: remove it.")
+            name = str(beside)
+            with _opened(os.path.abspath(_local(beside, name)), ("GTiff",), name) as image:
+                _check_overviews(image, name)
     return path
+
+
+def _check_overviews(raster: Any, name: str) -> None:
+    """Refuses a file whose metadata, its own or those beside it, name another as its overviews.
+
+    GDAL opens that one by whatever driver its content asks for, once fewer pixels are wanted than
+    there are. What it has read is asked, for a key can be written in many ways.
+    """
+    if "OVERVIEW_FILE" in map(str.upper, raster.tags(ns="OVERVIEWS")):
+        raise UserError(
+            f"{name} refers to another file for its overviews: remove its .aux.xml, or copy it "
+            "without its metadata (`gdal_translate -nomd`)."
+        )
 
 
 def _gigabytes(size: float) -> str:

@@ -68,6 +68,36 @@ def test_files_beside_an_image_are_images_too(tmp_path, secret):
         assert raster.overviews(1) == [2]
 
 
+@pytest.mark.parametrize("key", ["OVERVIEW_FILE", "overview_file", "OVERVIEW&#95;FILE"])
+@pytest.mark.parametrize("where", ["itself", "beside", "of its overviews"])
+def test_overviews_in_another_file_are_refused_however_they_are_named(tmp_path, key, where):
+    """GDAL opens that file by whatever driver its content asks for: a VRT of anything."""
+    write(tmp_path / "secret.tif", pixels(32, 32)[:1])
+    band = (
+        f'<VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>{tmp_path}/'
+        "secret.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+    )
+    (tmp_path / "o").write_text(
+        f'<VRTDataset rasterXSize="32" rasterYSize="32">{band}</VRTDataset>'
+    )
+    image = write(tmp_path / "a.tif", pixels(64, 64)[:1])
+    named = image
+    if where == "of its overviews":
+        named = write(tmp_path / "a.tif.ovr", pixels(64, 64)[:1])
+    if where == "beside":
+        (tmp_path / "a.tif.aux.xml").write_text(
+            f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="{key}">{tmp_path}/o</MDI>'
+            "</Metadata></PAMDataset>"
+        )
+    else:
+        with rasterio.open(named, "r+") as raster:
+            raster.update_tags(ns="OVERVIEWS", **{key.replace("&#95;", "_"): str(tmp_path / "o")})
+    with rasterio.open(image) as raster:
+        assert raster.overviews(1) and str(tmp_path / "secret.tif") in raster.files
+    with pytest.raises(UserError, match="refers to another file for its overviews"):
+        open_raster(image)
+
+
 def test_nothing_asks_an_address_unless_the_caller_allows_it(tmp_path):
     asked = []
 
