@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -62,6 +65,8 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
             "GeoJSON."
         ) from None
     _check_start(path)
+    if path.lower().endswith(".gpkg"):
+        _check_tables(path)
     try:
         meta, _, shapes, columns = pyogrio.raw.read(path)
         if shapes is None:
@@ -93,6 +98,26 @@ def columns_of(path: str) -> tuple[set[str], int]:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
     return {str(name) for name in about["fields"]}, int(about["features"])
+
+
+def _check_tables(path: str) -> None:
+    """Refuses a GeoPackage whose features are computed: such a query may have no end.
+
+    Raises:
+        UserError: Naming the view.
+    """
+    import sqlite3
+
+    place = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(place, uri=True)) as file:
+        views = file.execute(
+            "SELECT name FROM sqlite_master JOIN gpkg_contents ON lower(name) = lower(table_name) "
+            "WHERE type = 'view'"
+        ).fetchone()
+        if views:
+            raise UserError(
+                f"{path} holds {views[0]!r:.60}, a view and no table: export it to a new file."
+            )
 
 
 def _check_start(path: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -313,6 +315,23 @@ def test_a_geopackage_guide_in_its_own_system(tmp_path):
     found = open_guide(str(tmp_path / "g.gpkg"), None, "kind")
     place = from_origin(500_000, 5_400_000, 1, 1)
     assert (found.classes(place, "EPSG:32632", 32, 64) == 0).all()
+
+
+def test_a_geopackage_whose_features_are_a_query_is_refused(tmp_path):
+    """A query without an end was read for ever."""
+    pyogrio, shapely = pytest.importorskip("pyogrio"), pytest.importorskip("shapely")
+    path = tmp_path / "g.gpkg"
+    shape = np.array([shapely.to_wkb(shapely.box(9, 48, 10, 49))], object)
+    fields = {"geometry_type": "Polygon", "crs": "EPSG:4326", "fields": ["kind"]}
+    pyogrio.raw.write(path, geometry=shape, field_data=[np.array(["a"], object)], **fields)
+    assert open_guide(str(path), None, "kind").names == ["a"]
+    endless = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r)"
+    with closing(sqlite3.connect(path)) as file:
+        file.execute(f"CREATE VIEW v AS {endless} SELECT x AS fid, geom, kind FROM r JOIN g")
+        file.execute("UPDATE gpkg_contents SET table_name = 'V'")
+        file.commit()
+    with pytest.raises(UserError, match="a view and no table"):
+        open_guide(str(path), None, "kind")
 
 
 def test_an_alpha_band_of_a_guide_says_where_it_reaches(tmp_path):
