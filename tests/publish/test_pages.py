@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from rs_models.commands.render import main
 from rs_models.errors import UserError
 from rs_models.evaluation.results import Result, read_all, write
 from rs_models.papers import PAPERS, bibtex
+from rs_models.publish import pages
 from rs_models.publish.pages import BLOCKS, RESULTS, check, citations, markers, methods, render
 from tests.conftest import ROOT
 
@@ -100,6 +103,31 @@ def test_settings_are_written_as_on_the_command_line():
     for paper in PAPERS.values():
         assert f"[`{paper.recipe}`]({paper.recipe})" in text
         assert all(f"`{base.arguments}`" in text for base in paper.baselines)
+
+
+def test_the_readme_counts_what_was_tested_and_shows_what_was_decided(tmp_path, monkeypatch):
+    found = {"mean": 1.5, "low": 0.5, "high": 2.5, "values": [1.0, 2.0], "measure": "a/linear-n20"}
+    verdicts = ("holds", "the reverse", "cannot be told", "not tested", "not measured")
+    told = [
+        {
+            "says": f"Claim {number}.",
+            "verdict": verdict,
+            "measures": ["a/linear-n20", "b/knn20"],
+            "differences": [None, None] if verdict == "not measured" else [found, None],
+        }
+        for number, verdict in enumerate(verdicts)
+    ]
+    base = {"backbone": "resnet_mini", "image_size": 64, "epochs": 12}
+    folder = tmp_path / pages.STUDY
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps({"base": base, "seeds": [0, 1]}))
+    (folder / "claims.json").write_text(json.dumps(told))
+    monkeypatch.setattr(pages, "_ROOT", tmp_path)
+    text = pages.claims()
+    assert "of 5 claims 3 tested" in text and "2 decided so far:" in text
+    assert [f"Claim {number}." in text for number in range(5)] == [True, True, *[False] * 3]
+    (folder / "claims.json").write_text(json.dumps(told[:4]))
+    assert "2 decided:" in pages.claims()
 
 
 def test_citations_are_entries_of_balanced_braces():
