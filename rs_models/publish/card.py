@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,20 @@ from ..files import complete, write_bytes, write_text
 from ..papers import PAPERS, Paper, bibtex
 from ..version import __version__
 from ..zoo import ZOO, pinned_revision
-from .facts import Facts, is_in_domain, principal_components, read_facts, write_facts
-from .phrases import DERIVED_TERMS, TASK_TYPES, draws, headline, learned, protocols
+from .facts import Facts, principal_components, read_facts, write_facts
+from .phrases import (
+    TASK_TYPES,
+    Course,
+    balances,
+    beside_free,
+    course,
+    domains,
+    draws,
+    headline,
+    learned,
+    protocols,
+    terms,
+)
 
 MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
@@ -51,12 +64,14 @@ class ModelCard(CardData):
         processor_size: Side that the image processor resizes to; None where it does not say.
         timm: Whether timm loads the weights.
         data: Data sets of the pretraining, in their order.
+        course: How the run went on from other weights.
         labels_unused: Whether no label was used, not even to draw by.
         run: Settings of the run; empty where it left none.
         recipe: The same, as YAML.
         figures: File names of the pictures that there are.
         protocols: What each protocol measures, a sentence each.
         draws: How often few-label protocols were drawn.
+        beside_free: Where it is ahead of what costs nothing and where not; empty without baselines.
         table: The results, Markdown.
         domains: For each data set, whether pretraining saw its images, a sentence each.
         measured_on: Data sets of the results.
@@ -81,12 +96,14 @@ class ModelCard(CardData):
     processor_size: int | None
     timm: bool
     data: Sequence[str]
+    course: Course
     labels_unused: bool
     run: Mapping[str, Any]
     recipe: str
     figures: Sequence[str]
     protocols: Sequence[str]
     draws: str
+    beside_free: str
     table: str
     domains: Sequence[str]
     measured_on: Sequence[str]
@@ -199,7 +216,8 @@ def _card(
     said, paper = facts.provenance, PAPERS.get(facts.provenance["method"])
     if paper is None:
         raise UserError(f"The method {said['method']!r} has no paper in rs_models/papers.py.")
-    data = [said["data"]] if isinstance(said["data"], str) else said["data"]
+    seen = [said["data"]] if isinstance(said["data"], str) else said["data"]
+    data = [name for name, _ in itertools.groupby(seen)]
     backbone = facts.config.get("backbone_config") or facts.config
     name = repo_id.rpartition("/")[2]
     return ModelCard(
@@ -221,16 +239,18 @@ def _card(
         processor_size=facts.processor.get("size", {}).get("height"),
         timm="architecture" in facts.config,
         data=data,
-        labels_unused=not facts.run.get("data", {}).get("sampling") == "class_balanced",
+        course=course(facts),
+        labels_unused=not balances(facts.run),
         run=facts.run,
         recipe=_recipe(facts.run),
         figures=list(drawn),
         protocols=protocols(mine),
         draws=draws(mine),
+        beside_free=beside_free(mine, shown),
         table=table(shown),
-        domains=_domains(mine, said),
+        domains=domains(mine, said),
         measured_on=sorted({result.data for result in mine}),
-        terms=_terms(data),
+        terms=terms(data),
         bibtex=bibtex(said["method"]),
     )
 
@@ -247,31 +267,6 @@ def _recipe(run: Mapping[str, Any]) -> str:
     return yaml.safe_dump(
         dict(run), sort_keys=False, allow_unicode=True, default_flow_style=None
     ).strip()
-
-
-def _domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for data in sorted({result.data for result in results}):
-        count = max(r.settings.get("test_images", 0) for r in results if r.data == data)
-        images = f"{count} test images" if count else "the test images"
-        if is_in_domain(data, said):
-            lines.append(
-                f"{data} ({images}) is in-domain: pretraining saw the unlabelled images of its "
-                "other splits, so this says little about other sources. The test images themselves "
-                "were in no training."
-            )
-        else:
-            lines.append(f"{data} ({images}) is transfer: pretraining saw none of its images.")
-    return lines
-
-
-def _terms(data: Sequence[str]) -> list[str]:
-    from ..data.registry import find
-
-    names = list(dict.fromkeys(own for name in data for own in sets_of(name)))
-    told = {name: entry.licence for name in names if (entry := find(name))}
-    told |= {name: DERIVED_TERMS[name] for name in names if name in DERIVED_TERMS}
-    return [f"{name}: {terms}" for name, terms in told.items()]
 
 
 def _metadata(facts: Facts, mine: Sequence[Result], name: str, pretraining: bool) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from ..data.names import sets_of
 from ..evaluation.results import Result, protocol_order
 from ..papers import PAPERS
-from .facts import is_in_domain
+from .facts import Facts, is_in_domain
 
 # Metric -> the Hub's name for what it measures; accuracy is of images' classes.
 TASK_TYPES = {
@@ -86,7 +88,8 @@ def learned(method: str, run: Mapping[str, Any]) -> str:
         run: The run's settings; what is not in them is the default.
     """
     settings = run.get("method", {})
-    teachers = [str(name) for name in settings.get("teachers", ())]
+    merged = [{**settings, **stage.get("method", {})} for stage in stages(run)]
+    teachers = list(dict.fromkeys(str(t) for own in merged for t in own.get("teachers") or ()))
     also = f"; and what {' and '.join(teachers)} see in an image" if teachers else ""
     return _own(method, run, settings) + also
 
@@ -110,12 +113,96 @@ def _own(method: str, run: Mapping[str, Any], settings: Mapping[str, Any]) -> st
 
 def _path(run: Mapping[str, Any]) -> str:
     """TOV's path from one set of images to another, and its balance, where a run had them."""
-    stages = run.get("stages") or [{}]
-    merged = [{**run.get("data", {}), **stage.get("data", {})} for stage in stages]
+    merged = [{**run.get("data", {}), **stage.get("data", {})} for stage in stages(run)]
     names = list(dict.fromkeys(str(data.get("name", "synthetic")) for data in merged))
     path = f"; {', then '.join(names)}" if len(names) > 1 else ""
-    balanced = any(data.get("sampling") == "class_balanced" for data in merged)
-    return path + (", with categories balanced by their labels" if balanced else "")
+    return path + (", with categories balanced by their labels" if balances(run) else "")
+
+
+def stages(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each stage of a run sets beside the run's settings; one empty where it has no stages."""
+    return run.get("stages") or [{}]
+
+
+def balances(run: Mapping[str, Any]) -> bool:
+    """Whether a run drew its images by their labels, in any stage."""
+    groups = [run, *stages(run)]
+    return any(group.get("data", {}).get("sampling") == "class_balanced" for group in groups)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How weights came about.
+
+    Attributes:
+        data: What the run itself learned from, in its order; empty where its settings do not say.
+        staged: Whether stages name data of their own.
+        start: Weights that the run started from; empty for random ones.
+        before: Epochs of these; None where it is not known.
+        own: Epochs of the run itself; None where its settings do not say.
+    """
+
+    data: tuple[str, ...] = ()
+    staged: bool = False
+    start: str = ""
+    before: float | None = None
+    own: float | None = None
+
+
+def course(facts: Facts) -> Course:
+    """How a model's weights came about, by the run's settings and the weights' own words.
+
+    Args:
+        facts: Of the model; its provenance counts the epochs of all weights that went before.
+    """
+    run = facts.run
+    starts = [stage.get("init_from") for stage in stages(run)]
+    starts[0] = starts[0] or run.get("init_from")
+    first = max((number for number, start in enumerate(starts) if start), default=0)
+    own = [stage.get("data", {}).get("name") for stage in stages(run)[first:]]
+    named = [name or run.get("data", {}).get("name") for name in own]
+    data = tuple(dict.fromkeys(str(name) for name in named if name))
+    if not starts[first]:
+        return Course(data, any(own))
+    lengths = [{**run, **stage} for stage in stages(run)[first:]]
+    if not all(stage.get("epochs") and not stage.get("max_steps") for stage in lengths):
+        return Course(data, any(own), str(starts[first]))
+    epochs = round(sum(stage["epochs"] for stage in lengths), 2)
+    before = round(facts.provenance["epochs"] - epochs, 2)  # weights of others do not count theirs
+    return Course(data, any(own), str(starts[first]), before if before > 0 else None, epochs)
+
+
+def beside_free(mine: Sequence[Result], shown: Sequence[Result]) -> str:
+    """Where a model is ahead of what costs nothing and where it is not; empty without baselines.
+
+    Args:
+        mine: The model's results.
+        shown: Those of the free baselines too.
+    """
+    free: dict[tuple[str, str], float] = {}
+    for other in shown:
+        if other.model.startswith("baseline:"):
+            key = (other.data, other.protocol)
+            free[key] = max(free.get(key, other.mean), other.mean)
+    compared = [result for result in mine if (result.data, result.protocol) in free]
+    if not compared:
+        return ""
+    behind: dict[str, list[str]] = {}
+    for result in compared:
+        if result.mean <= free[result.data, result.protocol]:
+            behind.setdefault(result.protocol, []).append(result.data)
+    told = "Baselines that cost nothing stand above the model. "
+    if not behind:
+        return told + "It is ahead of the best of them by every measure that both have."
+    ahead = len(compared) - sum(map(len, behind.values()))
+    where = "; ".join(
+        f"by `{protocol}` on {', '.join(sorted(behind[protocol]))}"
+        for protocol in sorted(behind, key=protocol_order)
+    )
+    return (
+        f"{told}It is ahead of the best of them in {ahead} of {len(compared)} measures, and not "
+        f"{where}: there what costs nothing is the better choice."
+    )
 
 
 def protocols(results: Sequence[Result]) -> list[str]:
@@ -151,7 +238,16 @@ def protocols(results: Sequence[Result]) -> list[str]:
             )
         else:
             said[result.protocol] = f"`{result.protocol}`: logistic regression on all labels"
+        if "sides" in used:
+            said[result.protocol] += _read_out(used)
     return [said[key] for key in sorted(said, key=protocol_order)]
+
+
+def _read_out(used: Mapping[str, Any]) -> str:
+    """What a protocol with another read-out than the last features adds."""
+    sides = " and ".join(map(str, used["sides"]))
+    whitened = f", whitened by {used['whitened_by']}" if used.get("whitened_by") else ""
+    return f", over {used['readout']} at {sides} pixels{whitened}; the network is not trained"
 
 
 def _tuned(used: Mapping[str, Any]) -> str:
@@ -182,3 +278,30 @@ def draws(results: Sequence[Result]) -> str:
         return f"Brackets hold {interval}."
     draws = " or ".join(map(str, sorted(counts)))
     return f"Brackets hold {interval}; ± is the deviation of {draws} draws."
+
+
+def domains(results: Sequence[Result], said: Mapping[str, Any]) -> list[str]:
+    """For each data set of results, whether pretraining saw its images, a sentence each."""
+    lines = []
+    for data in sorted({result.data for result in results}):
+        count = max(r.settings.get("test_images", 0) for r in results if r.data == data)
+        images = f"{count} test images" if count else "the test images"
+        if is_in_domain(data, said):
+            lines.append(
+                f"{data} ({images}) is in-domain: pretraining saw the unlabelled images of its "
+                "other splits, so this says little about other sources. The test images themselves "
+                "were in no training."
+            )
+        else:
+            lines.append(f"{data} ({images}) is transfer: pretraining saw none of its images.")
+    return lines
+
+
+def terms(data: Sequence[str]) -> list[str]:
+    """Terms of the images that were learned from, data set by data set."""
+    from ..data.registry import find
+
+    names = list(dict.fromkeys(own for name in data for own in sets_of(name)))
+    told = {name: entry.licence for name in names if (entry := find(name))}
+    told |= {name: DERIVED_TERMS[name] for name in names if name in DERIVED_TERMS}
+    return [f"{name}: {licence}" for name, licence in told.items()]

@@ -124,9 +124,11 @@ def test_data_sets_of_the_hub_and_the_first_weights_are_named(tmp_path, results)
     model = nano("resnet_nano")
     meta = provenance(model, data=["timm/eurosat-rgb:train", "tiles"], data_revision=[None, None])
     export(model, tmp_path / "run" / "export", provenance=meta)
-    (tmp_path / "run" / "run.yaml").write_text("init_from: timm/resnet50.a1_in1k\n")
+    (tmp_path / "run" / "run.yaml").write_text("init_from: timm/resnet50.a1_in1k\nepochs: 2\n")
     rows = [result("tov-resnet-nano", "knn20", 50, revision="a" * 40)]
-    data = ModelCard(card(tmp_path / "run", rows)["README.md"].decode()).data
+    text = card(tmp_path / "run", rows)["README.md"].decode()
+    assert " for 2 epochs, going on from `timm/resnet50.a1_in1k`" in text
+    data = ModelCard(text).data
     assert data.datasets == ["timm/eurosat-rgb"]
     assert data.base_model == "timm/resnet50.a1_in1k"
 
