@@ -227,7 +227,7 @@ def _open_images(layout: Layout, split: str, tiffs: bool, bands: str | Sequence[
     from datasets import ClassLabel, Dataset, Features, Image
 
     files, names = layout.splits[split], layout.classes
-    feature = _tiff_feature(next(iter(files)), bands) if tiffs else Image()
+    feature = _tiff_feature(list(files), bands) if tiffs else Image()
     columns: dict[str, list] = {
         "image": [{"bytes": None, "path": str(p.absolute())} for p in files]
     }
@@ -245,11 +245,12 @@ def _open_images(layout: Layout, split: str, tiffs: bool, bands: str | Sequence[
     return rows
 
 
-def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
-    """The bands to read, by the names in the first file or those given."""
-    from .columns import GeoTiff, open_tile, raster_bands
+def _tiff_feature(files: Sequence[Path], bands: str | Sequence[str] | None) -> Any:
+    """The bands to read, by the names in the first file that can be opened or those given."""
+    from .columns import GeoTiff, raster_bands
 
-    with open_tile(path) as raster:
+    path, opened = _first_tile(files)
+    with opened as raster:
         count, have = raster.count, raster_bands(raster)
     want = resolve_bands(bands) if bands is not None else None
     if have is not None:
@@ -262,3 +263,21 @@ def _tiff_feature(path: Path, bands: str | Sequence[str] | None) -> Any:
             "in the file's order, or write band descriptions into the files."
         )
     return GeoTiff(list(want))
+
+
+def _first_tile(files: Sequence[Path]) -> tuple[Path, Any]:
+    """The first file that can be opened, and its raster; damaged ones are told when they are read.
+
+    Raises:
+        UserError: None can be opened; the first file is named.
+    """
+    from .columns import open_tile
+
+    why: UserError | None = None
+    for path in files:
+        try:
+            return path, open_tile(path)
+        except UserError as error:
+            why = why or error
+    assert why is not None  # a split has files
+    raise why

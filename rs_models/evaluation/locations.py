@@ -114,9 +114,13 @@ class Listing:
     def of(cls, paths: Sequence[str | None], folder: Path) -> Listing | None:
         """Lists local files below a folder; None where the images are no such files."""
         files, stamps = [], []
-        root = str(folder.resolve())
+        # Paths stand as the folder was named (`..` and links in it), or as it is really called.
+        roots = dict.fromkeys(
+            (str(folder.absolute()), os.path.abspath(folder), os.path.realpath(folder))
+        )
         for path in paths:
-            if path is None or not path.startswith(root + os.sep) or not os.path.isfile(path):
+            root = next((root for root in roots if path and path.startswith(root + os.sep)), None)
+            if path is None or root is None or not os.path.isfile(path):
                 return None
             facts = os.stat(path)
             files.append(Path(path).relative_to(root).as_posix())

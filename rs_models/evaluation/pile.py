@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,13 +81,19 @@ class Rows:
         is_raster = isinstance(self.rows.features["image"], GeoTiff)
         self.with_place = False
         if wanted and is_raster:
-            first = self.reader.undecoded(self.rows.select([0]))[0]["image"]
-            self.with_place = _stored_place(first) is not None
+            self.with_place = self._has_places()
         if self.with_file:
             self.features["file"] = Value("string")
         if self.with_place:
             self.features |= place_features()
         self.order: np.ndarray | None = None  # place in the table -> row of the data set
+
+    def _has_places(self) -> bool:
+        """Whether the first raster that can be opened says where it lies."""
+        for row in self.reader.undecoded(self.rows.select_columns(["image"])):
+            with suppress(UserError):  # a damaged one is told when it is read
+                return _stored_place(row["image"]) is not None
+        return False
 
     def __len__(self) -> int:
         """Number of images."""
@@ -131,7 +138,9 @@ class Rows:
             assert self.paths is not None
             beside["file"] = self.paths[number]
         if self.with_place:
-            beside |= place_values(_stored_place(row["image"]))
+            beside |= place_values(None)
+            with suppress(UserError):  # the reader of its pixels tells why
+                beside |= place_values(_stored_place(row["image"]))
         try:
             return Item(self.reader(row), beside)
         except CorruptImageError as error:
@@ -139,17 +148,18 @@ class Rows:
 
 
 def _stored_place(stored: dict[str, Any] | None) -> Place | None:
-    """Where a stored raster, {"bytes", "path"}, lies."""
+    """Where a stored raster, {"bytes", "path"}, lies.
+
+    Raises:
+        UserError: It cannot be opened.
+    """
     from ..rasters import open_raster
 
     if stored is None:
         return None
     content = stored["path"] if stored["bytes"] is None else stored["bytes"]
-    try:
-        with open_raster(content, name=stored["path"]) as raster:
-            return place_of(raster)
-    except UserError:
-        return None  # the reader of its pixels tells why
+    with open_raster(content, name=stored["path"]) as raster:
+        return place_of(raster)
 
 
 class Windows:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError, first_line
 from ..files import complete, read_job
-from .vectors import BLOCK, blocks, memory_map, picture, whitening_of
+from .vectors import BLOCK, blocks, check_shards, memory_map, picture, whitening_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,6 +105,7 @@ class Index:
             raise UserError(f"The table {folder} is not finished: run its 'rs-models embed' again.")
         is_staged = manifest is not None and manifest["job"].get("readout") == STAGES
         with _whole(folder):
+            check_shards(folder, files, manifest)
             schema = pq.read_schema(files[0])
             if "embedding" not in schema.names:
                 raise UserError(f"{files[0]} has no column 'embedding': give the output of embed.")
@@ -119,9 +120,7 @@ class Index:
         for column in NAMES:
             if column in self.table.column_names:
                 return [str(name) for name in self.table[column].to_pylist()]
-        if "row" in self.table.column_names:
-            return [str(row) for row in self.table["row"].to_pylist()]
-        return [str(row) for row in range(len(self))]
+        return list(self._rows_by_number)
 
     @cached_property
     def _norms(self) -> np.ndarray:
@@ -151,6 +150,16 @@ class Index:
             UserError: Several tiles of that name.
         """
         return self._rows_by_name.get(name, self._row_by_end(name))
+
+    def row_numbered(self, name: str) -> int | None:
+        """The row of a tile by its number in the table's column `row`, else by its name."""
+        return self._rows_by_number[name] if name in self._rows_by_number else self.row_of(name)
+
+    @cached_property
+    def _rows_by_number(self) -> dict[str, int]:
+        has_rows = "row" in self.table.column_names
+        numbers = self.table["row"].to_pylist() if has_rows else range(len(self))
+        return {str(number): row for row, number in enumerate(numbers)}
 
     @cached_property
     def _rows_by_name(self) -> dict[str, int]:

@@ -66,8 +66,9 @@ class Labels:
     def read(cls, path: str | os.PathLike[str], index: Index, *more: str) -> Labels:
         """Reads CSV files with a column for the tile and one for its class.
 
-        The tile is named by its file or by its row, as `rs-models suggest` prints it. A tile that
-        is named again has the class that was said last; a line without a class says nothing yet.
+        The tile is named by its file, as `rs-models suggest` prints it, or in a column called `row`
+        by its row. A tile that is named again has the class that was said last; a line without a
+        class says nothing yet.
 
         Args:
             path: CSV file with a head, such as `tile,label`.
@@ -81,8 +82,10 @@ class Labels:
         told: dict[int, str] = {}
         blank = 0
         for file in (path, *more):
-            for number, tile, name in _Sheet.read(Path(file)).labels():
-                row = index.row_of(tile)
+            sheet = _Sheet.read(Path(file))
+            row_of = index.row_numbered if sheet.by_row else index.row_of
+            for number, tile, name in sheet.labels():
+                row = row_of(tile)
                 if row is None:
                     raise UserError(
                         f"{file}, line {number}: the table has no tile {tile!r}. Were the labels "
@@ -217,6 +220,11 @@ class _Sheet:
             next(columns.index(name) for name in _TILE if name in columns),
             next(columns.index(name) for name in _CLASS if name in columns),
         )
+
+    @property
+    def by_row(self) -> bool:
+        """Whether tiles are named by their rows in the table."""
+        return self.columns[self.places[0]] == "row"
 
     def labels(self) -> list[tuple[int, str, str]]:
         """Number, tile and class of each line below the head.

@@ -195,3 +195,39 @@ def _as_half(block: np.ndarray) -> np.ndarray:
         return block
     largest = np.abs(block).max(1, keepdims=True).astype(np.float32)
     return (block / np.maximum(largest / np.float32(60000), 1)).astype(np.float16)
+
+
+def check_shards(folder: Path, files: Sequence[Path], manifest: dict[str, Any] | None) -> None:
+    """Refuses a table whose files are not those that embed wrote, of as many rows.
+
+    Args:
+        folder: The table's.
+        files: Its Parquet files.
+        manifest: What embed wrote about it; None of a table that has none, which is not checked.
+
+    Raises:
+        UserError: Naming the first that is missing, strange or of another length.
+    """
+    import pyarrow.parquet as pq
+
+    if manifest is None:
+        return
+    here, told = {file.name: file for file in files}, manifest["shards"]
+    if not isinstance(told, dict) or not all(isinstance(rows, int) for rows in told.values()):
+        raise UserError(f"{folder / 'embeddings.json'} is damaged: embed the images again.")
+    for name, rows in told.items():
+        if name not in here:
+            raise UserError(
+                f"The table {folder} lacks data/{name}: run its 'rs-models embed' again, which "
+                "makes what is missing."
+            )
+        if pq.read_metadata(here[name]).num_rows != rows:
+            raise UserError(
+                f"The table {folder} is damaged: {here[name]} should hold {rows} rows. Remove it "
+                "and run its 'rs-models embed' again."
+            )
+    strange = sorted(set(here) - set(told))
+    if strange:
+        raise UserError(
+            f"The table {folder} holds data/{strange[0]}, which embed did not write: remove it."
+        )

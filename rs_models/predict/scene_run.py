@@ -132,12 +132,12 @@ class SceneRun:
 
     def _batches(self, first_row: int) -> Iterator[Batch]:
         """Batches in order, a few of them read ahead in a thread."""
-        grid = self.grid
-        spans = [
-            (row, range(column, min(column + self.batch_size, grid.columns)))
-            for row in range(first_row, grid.rows)
-            for column in range(0, grid.columns, self.batch_size)
-        ]
+        rows, columns = self.grid.rows, self.grid.columns
+        spans = (  # one at a time: a large scene has millions
+            (row, range(column, min(column + self.batch_size, columns)))
+            for row in range(first_row, rows)
+            for column in range(0, columns, self.batch_size)
+        )
         reading = self.scene.another()  # a raster must not be shared by threads
         waiting: deque[Future[Batch]] = deque()
         try:

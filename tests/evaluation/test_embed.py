@@ -23,6 +23,7 @@ from rs_models.evaluation.features import extract
 from rs_models.evaluation.loading import load_encoder
 from rs_models.evaluation.readout import at_all_stages
 from rs_models.export import export
+from rs_models.labelling import Index
 from rs_models.settings import run_script
 from tests.conftest import ROOT
 from tests.support.models import nano, provenance
@@ -211,6 +212,31 @@ def test_a_table_says_where_tiles_lie(model, tmp_path):
     assert load_dataset(str(tmp_path / "out"), split="train")[0]["file"] == "a.tif"
 
 
+@pytest.mark.parametrize("name", ["../around/tiles", "link", "./../around/tiles/"])
+def test_files_are_named_below_the_folder_however_it_is_named(model, tmp_path, monkeypatch, name):
+    tiles(tmp_path / "around" / "tiles", ["a.tif", "b.tif"])
+    (tmp_path / "around" / "link").symlink_to(tmp_path / "around" / "tiles")
+    monkeypatch.chdir(tmp_path / "around")
+    embed(name, model, tmp_path / "out")
+    assert list(read(tmp_path / "out")["file"]) == ["a.tif", "b.tif"]
+    tiles(tmp_path / "around" / "tiles", ["c.tif"], seed=1)
+    assert embed(name, model, tmp_path / "out").computed == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_a_damaged_tile_that_comes_first_is_left_out_too(model, tmp_path, capsys, content):
+    tiles(tmp_path / "tiles", ["b.tif", "c.tif"])
+    (tmp_path / "tiles" / "a.tif").write_bytes(content)
+    done = embed(str(tmp_path / "tiles"), model, tmp_path / "out")
+    table = read(tmp_path / "out")
+    assert done.skipped == 1 and list(table["file"]) == ["b.tif", "c.tif"]
+    assert table["crs"][0] == "EPSG:32634"
+    for name in ("b.tif", "c.tif"):
+        (tmp_path / "tiles" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tif cannot be read as a raster"):
+        embed(str(tmp_path / "tiles"), model, tmp_path / "out2")
+
+
 def test_a_scene_is_cut_into_tiles(model, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     pixels = np.random.default_rng(0).integers(1, 256, (3, 70, 96), dtype=np.uint8)
@@ -248,6 +274,25 @@ def test_files_that_are_added_are_embedded_alone(model, tmp_path, batches):
         if row["file"] in before:
             assert row["embedding"].tolist() == before[row["file"]].tolist()
     assert len(list((tmp_path / "out" / "data").iterdir())) == 3
+    # A table that lost a file, or has one too many or another in its place, is not taken for whole.
+    whole = {path: path.read_bytes() for path in (tmp_path / "out" / "data").iterdir()}
+    first, second, _ = sorted(whole)
+    for change, says in (
+        (first.unlink, "lacks data/train-00000"),
+        (lambda: first.write_bytes(whole[second][:-1]), "damaged"),
+        (
+            lambda: second.with_name("x.parquet").write_bytes(whole[second]),
+            "x.parquet, which embed",
+        ),
+    ):
+        change()
+        with pytest.raises(UserError, match=says):
+            Index.open(tmp_path / "out")
+        for path in (tmp_path / "out" / "data").iterdir():
+            path.unlink()
+        for path, content in whole.items():
+            path.write_bytes(content)
+    assert len(Index.open(tmp_path / "out")) == 5
     batches.clear()
     assert embed(str(tmp_path / "tiles"), model, tmp_path / "out", shard_rows=2).computed == 0
     tiles(tmp_path / "tiles", ["d.tif"], seed=5)

@@ -36,12 +36,15 @@ def table(folder, vectors, *, dtype=np.float32, parts=2, **columns):
     """A table as `embed` writes it."""
     (folder / "data").mkdir(parents=True)
     columns = {"file": [f"tiles/{row:04d}.tif" for row in range(len(vectors))], **columns}
+    shards = {}
     for number, rows in enumerate(np.array_split(np.arange(len(vectors)), parts)):
         flat = pa.array(vectors[rows].astype(dtype).ravel())
         content = {"row": rows, "embedding": pa.FixedSizeListArray.from_arrays(flat, 12)}
         content |= {name: [values[row] for row in rows] for name, values in columns.items()}
-        pq.write_table(pa.table(content), folder / "data" / f"train-{number:05d}.parquet")
-    manifest = {"job": {"model": "m", "rows": len(vectors)}, "shards": {}}
+        name = f"train-{number:05d}.parquet"
+        pq.write_table(pa.table(content), folder / "data" / name)
+        shards[name] = len(rows)
+    manifest = {"job": {"model": "m", "rows": len(vectors)}, "shards": shards}
     (folder / "embeddings.json").write_text(json.dumps(manifest))
     return folder
 
@@ -70,6 +73,9 @@ def test_a_table_that_grew_is_read_again(tmp_path):
     assert len(Index.open(folder)) == 160
     more = pq.read_table(folder / "data" / "train-00000.parquet")
     pq.write_table(more, folder / "data" / "train-00002.parquet")
+    manifest = json.loads((folder / "embeddings.json").read_text())
+    manifest["shards"]["train-00002.parquet"] = len(more)
+    (folder / "embeddings.json").write_text(json.dumps(manifest))
     assert len(Index.open(folder)) == 240
     assert len(list(folder.glob(".vectors-*"))) == 1
 

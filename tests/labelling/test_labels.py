@@ -44,6 +44,15 @@ def test_what_spreadsheets_write_is_read_and_goes_on_in_its_way(tmp_path, index,
     assert (b"\r\n" in added) == (b"\r\n" in content)
 
 
+def test_a_row_is_a_name_under_its_own_head_alone(tmp_path, index):
+    path = tmp_path / "labels.csv"
+    path.write_text("row,label\n0,road\nb/3.tif,lake\n")
+    assert Labels.read(path, index).rows.tolist() == [0, 3]
+    path.write_text("tile,label\n0,road\n")  # perhaps of another table
+    with pytest.raises(UserError, match="line 2: the table has no tile '0'"):
+        Labels.read(path, index)
+
+
 def test_another_encoding_is_told_by_its_line(tmp_path, index):
     path = tmp_path / "labels.csv"
     path.write_bytes("tile,label\na/1.tif,road\n3.tif,Straße\n".encode("cp1252"))
