@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DIGITS = 8  # of a degree: a millimetre
 _SOFTWARE = "rs_models"
+_MORE = 1 << 16  # bytes that a disk with room left takes
 _OGR = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 SUFFIXES = (".geojson", ".json", ".gpkg", ".fgb", ".parquet", ".shp")
 _SHORT = {"class_number": "class_no"}  # a Shapefile's field names have at most ten letters
@@ -253,10 +254,21 @@ def written_by_ogr(output: Path, write: Callable[[Path], None]) -> None:
                 with written(output.with_suffix(part.suffix)) as place:
                     os.replace(part, place)
         except (RuntimeError, ValueError) as error:  # of pyogrio, whose have these two bases
+            if _is_full(partial):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(output)) from error
             raise UserError(f"{output} cannot be written ({error}): choose another.") from error
         finally:
             for part in _others(partial):
                 part.unlink()
+
+
+def _is_full(file: Path) -> bool:
+    """Whether a file that GDAL failed at could not grow, which drivers tell each in their words."""
+    try:
+        with open(file, "ab", buffering=0) as end:
+            return end.write(bytes(_MORE)) < _MORE
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _is_whole(path: Path) -> bool:

@@ -175,26 +175,27 @@ def test_no_polygons_and_other_suffixes(tmp_path, classes):
 
 
 _NO_ROOM = r"There is no room left for {file}: free some, or choose another disk; run it again\."
-_REFUSED = r"{file} cannot be written \({why}[^\n]*\): choose another\."
 
 
 @pytest.mark.parametrize(
-    ("suffix", "boxes", "room", "told"),
+    ("suffix", "boxes", "room"),
     [
         # GDAL cuts off without a word what it writes when it closes, and tells the rest.
-        (".shp", 20, 1000, _NO_ROOM),
-        (".shp", 1000, 5000, _REFUSED.replace("{why}", ".* while writing object")),
-        (".geojson", 20, 1000, _NO_ROOM),
-        (".geojson", 1000, 5000, _REFUSED.replace("{why}", ".*Cannot write feature")),
-        (".gpkg", 20, 1000, _REFUSED.replace("{why}", ".*sqlite3_exec")),
-        (".fgb", 20, 1000, _REFUSED.replace("{why}", ".*Unexpected I/O failure")),
+        (".shp", 20, 1000),
+        (".shp", 1000, 5000),
+        (".geojson", 20, 1000),
+        (".geojson", 1000, 5000),
+        (".gpkg", 20, 1000),
+        (".gpkg", 1000, 110_000),
+        (".fgb", 20, 1000),
     ],
 )
-def test_a_disk_that_is_full_is_told(tmp_path, suffix, boxes, room, told):
+def test_a_disk_that_is_full_is_told(tmp_path, suffix, boxes, room):
     file = tmp_path / f"a{suffix}"
     done = _write_boxes(file, boxes, room)
     assert done.returncode == 2
-    assert re.fullmatch(f"error: {told.replace('{file}', re.escape(str(file)))}\n", done.stderr)
+    told = _NO_ROOM.replace("{file}", re.escape(str(file)))
+    assert re.fullmatch(f"error: {told}\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
     assert _write_boxes(file, boxes, 10**6).returncode == 0
     assert _rows(file) == [*range(boxes)]
