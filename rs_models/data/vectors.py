@@ -26,6 +26,7 @@ _STARTS = {
 }
 VECTORS = tuple(_STARTS)
 _DEGREES = "EPSG:4326"
+_MOST_EAST = 360  # some count longitude from 0, or go on past 180
 # Coordinate systems by code, WKT or PROJ's words; what else GDAL takes may be a file or an address.
 _CRS = re.compile(
     r"\d+|CRS84|WGS84|NAD27|NAD83|(EPSG:|ESRI:|OGC:|urn:(x-)?ogc:def:crs:)[\w:.-]+"
@@ -161,7 +162,30 @@ def _geojson(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
     name = properties.get("name") if isinstance(properties, dict) else None
     if stated is not None and name is None and not isinstance(stated, dict):
         name = stated
-    return features, _crs(name, path)
+    crs = _crs(name, path)
+    if crs.is_geographic:
+        _check_degrees(features, path)
+    return features, crs
+
+
+def _check_degrees(features: list[tuple[Any, dict[str, Any]]], path: str) -> None:
+    """Refuses metres in a GeoJSON that says of no coordinate system, or of one in degrees."""
+    for number, (geometry, _) in enumerate(features, start=1):
+        waiting = [geometry]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, dict):
+                waiting += [part.get("geometries"), part.get("coordinates")]
+            elif isinstance(part, list) and part and all(isinstance(c, int | float) for c in part):
+                x, y = part[0], part[1] if len(part) > 1 else 0
+                if not (abs(x) <= _MOST_EAST and abs(y) <= 90):
+                    raise UserError(
+                        f"Feature {number} of {path} lies at {x:.10g}, {y:.10g}, which is no "
+                        "longitude and latitude (WGS 84), as GeoJSON holds: export it in these, or "
+                        "as GeoPackage, which says its coordinate system."
+                    )
+            elif isinstance(part, list):
+                waiting += part
 
 
 def _crs(name: Any, path: str) -> Any:

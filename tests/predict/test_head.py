@@ -10,6 +10,7 @@ import rasterio
 from rasterio.warp import transform_geom
 
 from rs_models.commands.predict import main
+from rs_models.data.vectors import read_features
 from rs_models.errors import UserError
 from rs_models.predict import load_predictor, predict
 from rs_models.predict.head import fit_head
@@ -142,3 +143,16 @@ def test_what_is_missing_is_told_in_one_sentence(scene, tmp_path):
         fit_head(embedder, [nowhere], file, field="kind")
     with pytest.raises(UserError, match="of --head"):
         main([str(scene), "--model", MODEL, "--classes", "kind", "--output", "x.tif"])
+
+
+def test_metres_in_a_geojson_that_says_of_no_system_are_told_by_feature(tmp_path):
+    """PROJ's words of an invalid latitude named neither the feature nor what to do."""
+    file = labels(tmp_path / "metres.geojson", crs=UTM)
+    content = json.loads(file.read_text())
+    assert len(read_features(str(file))[0]) == len(AREAS)
+    del content["crs"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(
+        UserError, match=r"Feature 1 of .* lies at 5000\d\d.*, as GeoJSON holds"
+    ):
+        read_features(str(file))
