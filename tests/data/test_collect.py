@@ -397,7 +397,7 @@ def test_a_server_that_is_gone_and_what_is_no_catalogue(world, server, tmp_path)
     server.stac["/dead.json"] = server.stac["/item0.json"] | {
         "assets": {"visual": {"href": "gone.tif", "type": "image/tiff"}}
     }
-    with pytest.raises(ServiceError, match=r"gone\.tif does not answer"):
+    with pytest.raises(UserError, match=r"gone\.tif cannot be read: its server answers 404"):
         collect(settings(world, tmp_path / "a", scenes=f"{server.url}/dead.json"))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rs_models.data.collect import addresses, stac
+from rs_models.data.collect import CollectConfig, addresses, collect, stac
 from rs_models.data.collect.addresses import resolved, trust
 from rs_models.data.collect.guard import guarded
 from rs_models.data.collect.scenes import GDAL, gdal_address, open_scene
@@ -99,6 +99,19 @@ def test_gdal_reads_through_a_guard_that_follows_no_redirect_into_a_private_netw
         open_scene(gdal_address(f"{server.url}/far.tif"))
     assert set(server.asked) == {"/far.tif"}
     assert "leads to localhost" in caplog.text
+
+
+def test_a_scene_that_leads_into_a_private_network_is_told_as_one(server, tmp_path):
+    """It was told as a server that does not answer, with exit 1 and the word to try later."""
+    asset = {"href": f"{server.url}/led_{tmp_path.name}.tif", "type": "image/tiff"}
+    item = {"type": "Feature", "id": "a", "properties": {}, "links": []}
+    (tmp_path / "item.json").write_text(json.dumps(item | {"assets": {"visual": asset}}))
+    server.answers[f"/led_{tmp_path.name}.tif"] = f"{server.elsewhere}/a.tif"
+    wanted = CollectConfig(
+        scenes=str(tmp_path / "item.json"), output=str(tmp_path / "out"), n=2, tile=256
+    )
+    with pytest.raises(UserError, match=r"private network \(localhost\).*name that host yourself"):
+        collect(wanted, progress=False)
 
 
 @pytest.mark.parametrize("listed", ["*", "localhost,127.0.0.1", ".localhost, localhost"])

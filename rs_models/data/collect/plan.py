@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ServiceError, UserError
+from ...errors import UserError
 from ..values import stated_values
+from .guard import refused_hosts
 from .guide import Guide
-from .scenes import GDAL, Scene, check_alike, open_scene
+from .scenes import GDAL, Scene, check_alike, open_scene, unread
 
 logger = logging.getLogger(__name__)
 
@@ -155,11 +156,12 @@ def _profile(scene: Scene, told: dict[str, str]) -> Profile:
         zip(scene.addresses, scene.parts or (scene.href,), strict=True)
     ):
         with rasterio.Env(**GDAL):
+            before = refused_hosts()
             try:
                 opened = open_scene(address, href)
             except UserError as error:
                 if scene.remote:
-                    raise ServiceError(f"{href} does not answer ({error}): try later.") from error
+                    raise unread(href, error, before) from error
                 raise UserError(f"The scene {href} cannot be read: {error}") from error
             with opened as raster:
                 profiles.append(_header(raster))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ...errors import UserError
+from ...errors import ServiceError, UserError
 from ..folders import files_below
 from ..values import Values, stated_values
-from .addresses import BUCKETS, is_url, resolved, trust
+from .addresses import BUCKETS, is_trusted, is_url, resolved, trust
 from .assets import asset_key, stated_scale
-from .guard import guarded
+from .guard import guarded, refused_hosts
 from .search import searched
 from .stac import Client, Search, group, items
 
 _ASSETS = ("visual", "image", "data")
+# In GDAL's words of an address, and in curl's of a tunnel.
+_ANSWER = re.compile(r"response(?: code:)? (\d{3})\b")
 _SUFFIXES = (".tif", ".tiff")
 _RESOLUTION = 1.25  # how much larger one scene's pixels may be than another's
 # One scene may be opened by several readers; headers are read once, and only what is asked for.
@@ -83,6 +87,33 @@ def gdal_address(href: str) -> str:
         if href.startswith(scheme):
             return prefix + href.removeprefix(scheme)
     return guarded(href) if is_url(href) else href
+
+
+def unread(href: str, error: Exception, before: frozenset[str]) -> Exception:
+    """What is told of a scene on a server that cannot be opened.
+
+    Args:
+        href: Its address.
+        error: Of GDAL, in a sentence.
+        before: `refused_hosts` from before it was asked for.
+    """
+    answer = _ANSWER.search(str(error))
+    code = int(answer.group(1)) if answer else 0
+    own = (urlsplit(href).hostname or "").lower()
+    led = refused_hosts() - before
+    private = led or ({own} & refused_hosts() if not is_trusted(own) else ())
+    if code == 403 and private:
+        return UserError(
+            f"The scene {href} lies at an address of a private network ({', '.join(private)}), "
+            "which was not asked: if you trust it, name that host yourself, in the address that "
+            "you give or in a catalogue file on this machine."
+        )
+    if 400 <= code < 500 and code not in (408, 429):
+        return UserError(
+            f"The scene {href} cannot be read: its server answers {code}. Check its address and "
+            "whether it needs a login."
+        )
+    return ServiceError(f"{href} does not answer ({error}): try later.")
 
 
 def sources(scene: Scene, rasters: Sequence[Any], bands: Sequence[int] | None) -> list[Source]:
