@@ -29,7 +29,7 @@ from .addresses import is_private, is_public, is_trusted
 # What the guard answers in place of an address that it may not ask.
 REFUSED = "An address of a private network"
 _log = logging.getLogger(__name__)
-_refused: set[str] = set()  # hosts that were not asked
+_refused: list[str] = []  # hosts that were not asked, in their order
 _TIMEOUT = 60  # seconds without a byte
 _CHUNK = 1 << 16
 _HOP = {"proxy-connection", "proxy-authorization", "connection", "keep-alive"}
@@ -41,9 +41,9 @@ _WAYS_PAST = (
 )
 
 
-def refused_hosts() -> frozenset[str]:
-    """Private hosts that servers have led to in this process, and that were not asked."""
-    return frozenset(_refused)
+def refused_hosts() -> tuple[str, ...]:
+    """Private hosts that servers led to and that were not asked, in their order."""
+    return tuple(_refused)
 
 
 def guarded(href: str) -> str:
@@ -249,7 +249,7 @@ class _Relay(BaseHTTPRequestHandler):
             tunnel.connect()
             return tunnel.sock
         except _Refused:
-            _refused.add(host.lower())
+            _refused.append(host.lower())
             _log.warning(
                 "A server leads to %s:%d, an address of a private network, which was not asked.",
                 host,

@@ -89,7 +89,7 @@ def gdal_address(href: str) -> str:
     return guarded(href) if is_url(href) else href
 
 
-def unread(href: str, error: Exception, before: frozenset[str]) -> Exception:
+def unread(href: str, error: Exception, before: Sequence[str]) -> Exception:
     """What is told of a scene on a server that cannot be opened.
 
     Args:
@@ -100,8 +100,8 @@ def unread(href: str, error: Exception, before: frozenset[str]) -> Exception:
     answer = _ANSWER.search(str(error))
     code = int(answer.group(1)) if answer else 0
     own = (urlsplit(href).hostname or "").lower()
-    led = refused_hosts() - before
-    private = led or ({own} & refused_hosts() if not is_trusted(own) else ())
+    hosts = refused_hosts()
+    private = set(hosts[len(before) :]) or {own}.intersection(() if is_trusted(own) else hosts)
     if code == 403 and private:
         return UserError(
             f"The scene {href} lies at an address of a private network ({', '.join(private)}), "
