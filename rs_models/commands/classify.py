@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "--labels", required=True, action="append", help="CSV file with tile and label; repeat"
     )
     options.add_argument(
-        "--output", help="file of the answers: .csv, .gpkg, .fgb, .parquet, .geojson"
+        "--output", help="file of the answers: .csv, .gpkg, .fgb, .parquet, .geojson, .shp"
     )
     options.add_argument(
         "--confidence",

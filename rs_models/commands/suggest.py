@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..settings import Count, Options, Seed
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--seed", type=Seed, default=0, help="of the clusters (default %(default)s)"
     )
     options.add_argument(
-        "--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson"
+        "--output", help="file of the tiles: .csv, .gpkg, .fgb, .parquet, .geojson, .shp"
     )
     options.add_argument("--sheet", help="PNG file with the tiles' pictures, in the order printed")
     options.add_argument(
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, suggest
-    from ..labelling.answers import check_output, check_sheet, write_rows, write_sheet
+    from ..labelling.answers import GEOMETRY, check_output, check_sheet, write_rows, write_sheet
 
     theirs = [Path(file).resolve() for file in options.labels]
     if options.output and Path(options.output).resolve() in theirs:
@@ -80,16 +81,17 @@ def main(argv: Sequence[str]) -> int:
     if options.sheet:
         write_sheet(options.sheet, index.pictures(rows, options.images))
         print(f"{options.sheet}: their pictures")
-    print(_next(options), file=sys.stderr)  # names alone go to a pipe
+    placed = GEOMETRY in index.table.column_names and find_spec("pyogrio") is not None
+    print(_next(options, placed), file=sys.stderr)  # names alone go to a pipe
     return 0
 
 
-def _next(options: argparse.Namespace) -> str:
-    """What one goes on with."""
+def _next(options: argparse.Namespace, placed: bool) -> str:
+    """What one goes on with; `placed` where answers may be written as a map."""
     file = options.output or (options.labels[-1] if options.labels else "labels.csv")
     named = [*options.labels, *([file] if file not in options.labels else [])]
     given = " ".join(f"--labels {name}" for name in named)
     return (
         f"Next: write the class of each behind its name in {file} (tile,label), then rs-models "
-        f"classify {options.table} {given} --output answers.csv"
+        f"classify {options.table} {given} --output answers.{'gpkg' if placed else 'csv'}"
     )

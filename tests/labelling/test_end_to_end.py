@@ -83,6 +83,11 @@ def work(tiles, model, tmp_path_factory):
     return root
 
 
+def test_what_comes_next_of_tiles_on_the_ground_is_a_map(work, capsys):
+    assert cli.main(["suggest", str(work / "table"), "-n", "1"]) == 0
+    assert capsys.readouterr().err.rstrip().endswith("--output answers.gpkg")
+
+
 def fill(path):
     """Writes each tile's class behind its name, as a person does in a spreadsheet."""
     with open(path, newline="") as file:
