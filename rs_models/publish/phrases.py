@@ -153,7 +153,7 @@ def course(facts: Facts) -> Course:
     """How a model's weights came about, by the run's settings and the weights' own words.
 
     Args:
-        facts: Of the model; its provenance counts the epochs of all weights that went before.
+        facts: What is known of the model; its provenance counts the epochs of earlier weights too.
     """
     run = facts.run
     starts = [stage.get("init_from") for stage in stages(run)]
