@@ -93,8 +93,8 @@ def unread(href: str, error: Exception, before: Sequence[str]) -> Exception:
     """What is told of a scene on a server that cannot be opened.
 
     Args:
-        href: Its address.
-        error: Of GDAL, in a sentence.
+        href: Address of the scene.
+        error: What GDAL said, in a sentence.
         before: `refused_hosts` from before it was asked for.
     """
     answer = _ANSWER.search(str(error))
