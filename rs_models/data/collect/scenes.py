@@ -103,10 +103,11 @@ def unread(href: str, error: Exception, before: Sequence[str]) -> Exception:
     hosts = refused_hosts()
     private = set(hosts[len(before) :]) or {own}.intersection(() if is_trusted(own) else hosts)
     if code == 403 and private:
+        named = ", ".join(sorted(private))
         return UserError(
-            f"The scene {href} lies at an address of a private network ({', '.join(private)}), "
-            "which was not asked: if you trust it, name that host yourself, in the address that "
-            "you give or in a catalogue file on this machine."
+            f"The scene {href} lies at an address of a private network ({named}), which was not "
+            "asked: if you trust it, name that host yourself, in the address that you give or in a "
+            "catalogue file on this machine."
         )
     if 400 <= code < 500 and code not in (408, 429):
         return UserError(
