@@ -85,9 +85,10 @@ def _few_labels(about: Mapping[str, Any], results: Mapping[Key, Result]) -> Figu
         return None
     figure = new_figure(3.6 * len(curves) + 3.0, 4.4)
     axes = axes_row(figure, len(curves))
+    shown = [cell for cell in cells if any(cell in found for found in curves.values())]
     legend: dict[str, Any] = {}
     for axis, (data, found) in zip(axes, sorted(curves.items()), strict=True):
-        for number, cell in enumerate(cells):  # the same look in each plot
+        for number, cell in enumerate(shown):  # the same look in each plot
             if cell not in found:
                 continue
             points = sorted(found[cell], key=lambda point: point[0])

@@ -86,9 +86,9 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         "A difference is that of two cells with the same seed, so with the same start, order, "
         "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
-        f"wide for {len(seeds)}; half its width is the smallest difference that could have been "
-        "seen. A claim *holds* where the paired t-test says so after Holm's correction for all "
-        "claims that were tested."
+        f"wide for {len(seeds)}; half its width, *visible*, is the smallest difference that could "
+        "have been seen. A claim *holds* where the paired t-test says so after Holm's correction "
+        "for all claims that were tested."
         + (" Verdicts may change until all are measured." if counted[MISSING] else ""),
         "",
     ]
@@ -199,7 +199,11 @@ _VERDICTS = {
 
 def _cells_tables(cells: Mapping[str, str], results: Mapping[Key, Result]) -> list[str]:
     """A table a data set: a row a cell that was measured there, a column a protocol."""
-    lines = ["Mean and standard deviation over the seeds; accuracy in %, segmentation mIoU.", ""]
+    lines = [
+        "Mean and standard deviation over the seeds, one number where a single seed was run; "
+        "accuracy and invariance in %, segmentation mIoU.",
+        "",
+    ]
     for data in sorted({data for _, data, _ in results}):
         protocols = sorted({key[2] for key in results if key[1] == data}, key=protocol_order)
         rows = []
