@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.results import Result
-from .config import Claim
+from .config import Claim, sides_of
 
 SEEDS = "pretraining_seeds"
 HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
@@ -22,7 +22,7 @@ class Difference:
     """Better minus worse on one measure, paired by seed.
 
     Attributes:
-        measure: `<data>/<protocol>`.
+        measure: What both are measured by, see `Claim`.
         seeds: Seeds that both have.
         values: One difference a seed, in points.
         mean: Mean of the differences.
@@ -63,11 +63,10 @@ def difference(
 
     Args:
         claim: Names the cells.
-        measure: `<data>/<protocol>`.
+        measure: One of its measures.
         results: By (cell, data, protocol), one value a pretraining seed.
     """
-    data, _, protocol = measure.partition("/")
-    sides = [results.get((cell, data, protocol)) for cell in (claim.better, claim.worse)]
+    sides = measured((claim.better, claim.worse), measure, results)
     if sides[0] is None or sides[1] is None:
         return None
     better, worse = (
@@ -80,6 +79,17 @@ def difference(
     low, high = t_interval(values)
     mean = round(float(np.mean(values)), 4)
     return Difference(measure, seeds, values, mean, round(low, 4), round(high, 4), _chance(values))
+
+
+def measured(
+    cells: tuple[str, str], measure: str, results: Mapping[tuple[str, str, str], Result]
+) -> list[Result | None]:
+    """Results of a claim's better and worse cell; None of what was not measured."""
+    found = []
+    for cell, side in zip(cells, sides_of(measure), strict=True):
+        data, _, protocol = side.partition("/")
+        found.append(results.get((cell, data, protocol)))
+    return found
 
 
 def _chance(values: Sequence[float]) -> float:
@@ -103,20 +113,23 @@ def is_tested(
 
     A network that has not begun to learn says nothing of an idea, and to beat one that training
     has made worse is no merit. Where the random weights were not measured nothing is tested.
+    Random weights may be the worse side themselves: a network that is trained from scratch.
 
     Args:
         claim: Names the cells.
-        measure: `<data>/<protocol>`.
+        measure: One of its measures.
         results: By (cell, data, protocol).
         floors: Cell -> the cell with random weights of its backbone.
     """
-    data, _, protocol = measure.partition("/")
-    for cell in (claim.better, claim.worse):
-        side = results.get((cell, data, protocol))
-        floor = results.get((floors.get(cell, ""), data, protocol))
-        if side is None or floor is None or side.mean <= floor.mean:
-            return False
-    return True
+    cells = (claim.better, claim.worse)
+    random = (floors.get(claim.better, ""), floors.get(claim.worse, ""))
+    sides, below = measured(cells, measure, results), measured(random, measure, results)
+    if claim.worse in floors.values():
+        sides, below = sides[:1], below[:1]
+    return all(
+        side is not None and floor is not None and side.mean > floor.mean
+        for side, floor in zip(sides, below, strict=True)
+    )
 
 
 def verdicts(found: Sequence[Difference | None], tested: Sequence[bool]) -> list[str]:

@@ -96,7 +96,8 @@ class Claim:
         says: The claim in one sentence.
         better: Cell that should be ahead.
         worse: Cell that should be behind.
-        measures: `<data>/<protocol>`; the first decides, the others are reported beside it.
+        measures: `<data>/<protocol>`, or `<data>/<protocol> against <data>/<protocol>` where the
+            worse cell is asked something else; the first decides, the others are reported too.
     """
 
     paper: str
@@ -251,6 +252,12 @@ def floors_of(config: StudyConfig) -> dict[str, str]:
     return floors
 
 
+def sides_of(measure: str) -> tuple[str, str]:
+    """What a claim's better and worse cells are measured by, each a `<data>/<protocol>`."""
+    better, _, worse = measure.partition(" against ")
+    return better, worse or better
+
+
 def claims_of(config: StudyConfig) -> list[Claim]:
     """The claims, checked against the cells.
 
@@ -270,9 +277,11 @@ def claims_of(config: StudyConfig) -> list[Claim]:
                 "name the one "
                 "whose idea the claim is about."
             )
-        if not claim.measures or not all("/" in measure for measure in claim.measures):
+        asked = [side for measure in claim.measures for side in sides_of(measure)]
+        if not asked or not all("/" in side for side in asked):
             raise UserError(
-                f"The setting claims[{i}].measures: give one or more <data>/<protocol>."
+                f"The setting claims[{i}].measures: give one or more <data>/<protocol>, or "
+                "<data>/<protocol> against <data>/<protocol>."
             )
     return claims
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..data.names import data_name
 from ..errors import UserError
 from ..settings import build
-from .config import Claim, Evaluation, Job
+from .config import Claim, Evaluation, Job, sides_of
 
 GEOMETRY = ("alignment", "uniformity", "effective-rank")
 
@@ -53,12 +53,13 @@ def check_measures(claims: Sequence[Claim], jobs: Sequence[Job]) -> None:
         for evaluation in job.evaluations.values():
             given.setdefault(job.cell, set()).update(measures_of(evaluation))
     for number, claim in enumerate(claims):
-        for cell in (claim.better, claim.worse):
+        for place, cell in enumerate((claim.better, claim.worse)):
             there = given.get(cell, set())
             for measure in claim.measures:
-                if measure not in there:
+                side = sides_of(measure)[place]
+                if side not in there:
                     raise UserError(
-                        f"The setting claims[{number}].measures={measure!r} is measured by no "
+                        f"The setting claims[{number}].measures={side!r} is measured by no "
                         f"evaluation of the cell {cell!r}, which gives "
                         f"{', '.join(sorted(there)) or 'nothing'}: add one to its evaluate."
                     )

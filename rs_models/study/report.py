@@ -14,7 +14,7 @@ from ..cards import claim_difference, claims_table, markdown_table
 from ..evaluation.results import Result, protocol_order, read_all
 from ..files import write_bytes, write_text
 from ..papers import PAPERS
-from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN
+from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN, measured
 from .config import StudyConfig
 from .figures import figures
 
@@ -153,10 +153,7 @@ def _sentences(
             continue
         told = []
         for measure, found in zip(claim["measures"], claim["differences"], strict=True):
-            data, _, protocol = measure.partition("/")
-            better, worse = (
-                results.get((claim[key], data, protocol)) for key in ("better", "worse")
-            )
+            better, worse = measured((claim["better"], claim["worse"]), measure, results)
             if found is None or better is None or worse is None:
                 told.append(f"{measure} was not measured")
                 continue

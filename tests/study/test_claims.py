@@ -14,13 +14,13 @@ from rs_models.study.config import Claim
 CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
 
 
-def result(cell, values, seeds):
+def result(cell, values, seeds, protocol="knn20"):
     return Result.now(
         model=cell,
         model_revision="r",
         data="aid96",
         data_revision="d",
-        protocol="knn20",
+        protocol=protocol,
         metric="accuracy",
         settings={SEEDS: seeds},
         values=values,
@@ -82,6 +82,25 @@ def test_a_side_that_does_not_pass_random_weights_is_no_test():
     assert judged((AHEAD, BEHIND), floor=41.2) == ["not tested"]
     assert judged((AHEAD, BEHIND), floor=41.0) == ["holds"]
     assert judged((AHEAD, BEHIND), floors={"new0": "random"}) == ["not tested"]
+
+
+def test_a_network_from_scratch_may_be_the_worse_side_at_a_measure_of_its_own():
+    measure = "aid96/finetune-1.5% against aid96/finetune-10%"
+    asked = Claim("last", "few labels beat many from scratch", "new", "random", [measure])
+    few, many = "finetune-1.5%", "finetune-10%"
+    found = [
+        result("new", [40.0, 41.0, 42.1], [0, 1, 2], few),
+        result("random", [30.0, 31.0, 32.0], [0, 1, 2], few),
+        result("random", [50.0, 51.0, 52.0], [0, 1, 2], many),
+    ]
+    by_key = {one.key: one for one in found}
+    (told,) = compare_claims([asked], by_key, {"new": "random"})
+    assert told["verdict"] == "the reverse"
+    assert told["differences"][0]["values"] == [-10.0, -10.0, -9.9]
+    # Few labels must have taught it more than they teach random weights.
+    as_good = result("random", [40.0, 41.0, 43.0], [0, 1, 2], few)
+    by_key[as_good.key] = as_good
+    assert compare_claims([asked], by_key, {"new": "random"})[0]["verdict"] == "not tested"
 
 
 def test_verdicts_are_corrected_for_the_claims_that_were_tested():

