@@ -1,4 +1,4 @@
-"""What paired runs say of a claim."""
+"""Claims: what is asked of two cells, and what paired runs say of it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..evaluation.results import Result
-from .config import Claim, sides_of
+from ..papers import PAPERS
+from ..settings import build
+from .config import StudyConfig
 
 SEEDS = "pretraining_seeds"
 HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
 NOT_TESTED = "not tested"
 # Chance that a claim with nothing behind it counts as decided, over all claims of a study together.
 LEVEL = 0.05
+
+
+@dataclass
+class Claim:
+    """What a paper says, as a difference between two cells.
+
+    Attributes:
+        paper: Key of `papers.PAPERS`.
+        says: The claim in one sentence.
+        better: Cell that should be ahead.
+        worse: Cell that should be behind.
+        measures: `<data>/<protocol>`, or `<data>/<protocol> against <data>/<protocol>` where the
+            worse cell is asked something else; the first decides, the others are reported too.
+    """
+
+    paper: str
+    says: str
+    better: str
+    worse: str
+    measures: list[str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,40 @@ class Difference:
     def visible(self) -> float:
         """The smallest difference that these seeds could have shown, in points."""
         return round((self.high - self.low) / 2, 4)
+
+
+def sides_of(measure: str) -> tuple[str, str]:
+    """What a claim's better and worse cells are measured by, each a `<data>/<protocol>`."""
+    better, _, worse = measure.partition(" against ")
+    return better, worse or better
+
+
+def claims_of(config: StudyConfig) -> list[Claim]:
+    """The claims, checked against the cells.
+
+    Raises:
+        UserError: A claim about a cell that there is none of, or without a measure.
+    """
+    claims = [build(Claim, value, f"claims[{i}].") for i, value in enumerate(config.claims)]
+    for i, claim in enumerate(claims):
+        for key in ("better", "worse"):
+            if getattr(claim, key) not in config.cells:
+                raise UserError(
+                    f"The setting claims[{i}].{key}={getattr(claim, key)!r} is no cell."
+                )
+        if claim.paper not in PAPERS:
+            raise UserError(
+                f"The setting claims[{i}].paper={claim.paper!r} is none of {', '.join(PAPERS)}: "
+                "name the one "
+                "whose idea the claim is about."
+            )
+        asked = [side for measure in claim.measures for side in sides_of(measure)]
+        if not asked or not all("/" in side for side in asked):
+            raise UserError(
+                f"The setting claims[{i}].measures: give one or more <data>/<protocol>, or "
+                "<data>/<protocol> against <data>/<protocol>."
+            )
+    return claims
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -14,8 +14,8 @@ import numpy as np
 from ..evaluation import results as files
 from ..evaluation.results import Result
 from ..files import complete, write_json
-from .claims import SEEDS, difference, is_tested, t_interval, verdicts
-from .config import Claim, Job, StudyConfig, cells_of, floors_of
+from .claims import SEEDS, Claim, difference, is_tested, t_interval, verdicts
+from .config import Job, StudyConfig, cells_of, floors_of
 from .measure import is_trained, seconds_of
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 from ..errors import UserError
 from ..files import check_writable
-from ..papers import PAPERS
 from ..settings import Count, Length, Seed, build, check_ranges, merge
 
 _KINDS = ("probe", "finetune", "geometry")
@@ -85,26 +84,6 @@ class _Geometry:
     data: str = ""
     split: str = "test"
     images: Count = 1000
-
-
-@dataclass
-class Claim:
-    """What a paper says, as a difference between two cells.
-
-    Attributes:
-        paper: Key of `papers.PAPERS`.
-        says: The claim in one sentence.
-        better: Cell that should be ahead.
-        worse: Cell that should be behind.
-        measures: `<data>/<protocol>`, or `<data>/<protocol> against <data>/<protocol>` where the
-            worse cell is asked something else; the first decides, the others are reported too.
-    """
-
-    paper: str
-    says: str
-    better: str
-    worse: str
-    measures: list[str]
 
 
 @dataclass
@@ -250,40 +229,6 @@ def floors_of(config: StudyConfig) -> dict[str, str]:
         if floor is not None and (cell.model is None or cell.random is not None):
             floors[name] = floor
     return floors
-
-
-def sides_of(measure: str) -> tuple[str, str]:
-    """What a claim's better and worse cells are measured by, each a `<data>/<protocol>`."""
-    better, _, worse = measure.partition(" against ")
-    return better, worse or better
-
-
-def claims_of(config: StudyConfig) -> list[Claim]:
-    """The claims, checked against the cells.
-
-    Raises:
-        UserError: A claim about a cell that there is none of, or without a measure.
-    """
-    claims = [build(Claim, value, f"claims[{i}].") for i, value in enumerate(config.claims)]
-    for i, claim in enumerate(claims):
-        for key in ("better", "worse"):
-            if getattr(claim, key) not in config.cells:
-                raise UserError(
-                    f"The setting claims[{i}].{key}={getattr(claim, key)!r} is no cell."
-                )
-        if claim.paper not in PAPERS:
-            raise UserError(
-                f"The setting claims[{i}].paper={claim.paper!r} is none of {', '.join(PAPERS)}: "
-                "name the one "
-                "whose idea the claim is about."
-            )
-        asked = [side for measure in claim.measures for side in sides_of(measure)]
-        if not asked or not all("/" in side for side in asked):
-            raise UserError(
-                f"The setting claims[{i}].measures: give one or more <data>/<protocol>, or "
-                "<data>/<protocol> against <data>/<protocol>."
-            )
-    return claims
 
 
 def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ..data.names import data_name
 from ..errors import UserError
 from ..settings import build
-from .config import Claim, Evaluation, Job, sides_of
+from .claims import Claim, sides_of
+from .config import Evaluation, Job
 
 GEOMETRY = ("alignment", "uniformity", "effective-rank")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..files import claim, write_json
 from . import collect
-from .config import Job, StudyConfig, claims_of, jobs_of
+from .claims import claims_of
+from .config import Job, StudyConfig, jobs_of
 from .data import prepare
 from .measure import is_done
 from .measures import check_measures

@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 
 from rs_models.evaluation.results import Result
-from rs_models.study.claims import SEEDS, difference, t_interval
+from rs_models.study.claims import SEEDS, Claim, difference, t_interval
 from rs_models.study.collect import compare as compare_claims
-from rs_models.study.config import Claim
 
 CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
 

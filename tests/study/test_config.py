@@ -9,7 +9,8 @@ import pytest
 
 from rs_models.errors import UserError
 from rs_models.settings import build, read_yaml
-from rs_models.study.config import StudyConfig, cells_of, claims_of, floors_of, jobs_of, sides_of
+from rs_models.study.claims import claims_of, sides_of
+from rs_models.study.config import StudyConfig, cells_of, floors_of, jobs_of
 from rs_models.study.measures import check_measures
 from tests.conftest import ROOT
 
