@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,8 +58,11 @@ class Feed(Protocol):
     position: list[int] | None
 
     @property
-    def fingerprint(self) -> str:
-        """Tells images apart: a run continues on the same ones only."""
+    def fingerprints(self) -> tuple[str, ...]:
+        """Tell images apart, for a run continues on the same ones only.
+
+        The first is kept by a checkpoint; the others were, by earlier versions.
+        """
 
     def passes(self, step: int) -> float:
         """How often the data has been seen after so many steps."""
@@ -125,10 +129,10 @@ class CachedBatches:
     # The order is a function of the step alone: a checkpoint need not hold a position.
     position: list[int] | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """Tells images apart: a run continues on the same ones only."""
-        return self.cache.fingerprint
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Tell images apart, for a run continues on the same ones only."""
+        return self.cache.content(), self.cache.fingerprint
 
     def passes(self, step: int) -> float:
         """How often the data has been seen after so many steps."""

@@ -72,7 +72,7 @@ class Stage:
             "log": gather_object([log.as_dict()]),
             "stage_settings": {
                 **comparable(self.config),
-                "data": self.feed.fingerprint,
+                "data": self.feed.fingerprints[0],
                 "steps": self.total_steps,
             },
         }
@@ -95,8 +95,10 @@ class Stage:
         state = checkpoints.read_state(kept[-1])
         theirs = state["stage_settings"]
         differing = changed(self.config, theirs)
-        now = {"data": self.feed.fingerprint, "steps": self.total_steps}
-        differing += [key for key, value in now.items() if theirs.get(key) != value]
+        if theirs.get("data") not in self.feed.fingerprints:
+            differing.append("data")
+        if theirs.get("steps") != self.total_steps:
+            differing.append("steps")
         if differing:
             raise UserError(
                 f"{kept[-1]} was made with other settings ({', '.join(differing)}): resume with "

@@ -73,7 +73,7 @@ class StreamedBatches:
         # (passes over the stream, rows of this process's part read in the current one).
         self.position: list[int] | None = [0, 0]
 
-    fingerprint = "stream"  # of images that are not known before they come
+    fingerprints = ("stream",)  # of images that are not known before they come
 
     def passes(self, step: int) -> float:
         """How often the whole stream has been seen; a part of a pass cannot be told."""

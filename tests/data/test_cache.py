@@ -72,6 +72,22 @@ def test_data_bands_and_size_decide_the_fingerprint(build):
     assert len(found) == 6
 
 
+def test_the_content_is_the_same_wherever_the_images_lie_and_another_where_they_differ(tmp_path):
+    def content(folder, rows):
+        rows.to_parquet(folder / "train.parquet")
+        return build_cache(load(folder), cache_dir=tmp_path / "caches", progress=False)
+
+    folders = [tmp_path / name for name in ("here", "there", "others", "labelled")]
+    for folder in folders:
+        folder.mkdir()
+    given = [images(100), images(100), images(101).select(range(1, 101))]
+    given.append(images(100, label=[i % 3 for i in range(100)]))
+    caches = [content(folder, rows) for folder, rows in zip(folders, given, strict=True)]
+    assert len({cache.fingerprint for cache in caches}) == 4
+    assert caches[0].content() == caches[1].content()
+    assert len({cache.content() for cache in caches}) == 3
+
+
 def test_the_file_is_mapped_and_pickles_by_path(build):
     cache = build(images())
     _ = cache.images

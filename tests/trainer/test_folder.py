@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rs_models import load_data
+from rs_models.data import build_cache
 from rs_models.errors import UserError
 from rs_models.files import claim
 from rs_models.settings import build
 from rs_models.trainer import RunConfig, checkpoints, loop, pretrain
 from rs_models.trainer.folder import changed, comparable, job_of
-from tests.trainer.helpers import stopped_at, tiny
+from tests.trainer.helpers import DATA, stopped_at, tiny
 
 EVALUATED = {"log_every": 2, "evaluation": {"every": 0.34, "limit": 12}}
 
@@ -60,11 +62,12 @@ def test_logs_of_a_resumed_run_are_those_of_the_unbroken_one(whole, cut):
 
 
 def test_a_checkpoint_of_an_earlier_version_resumes_to_the_bit(whole, cut):
-    """Earlier versions kept a rate schedule, knew fewer settings and claimed no folder."""
+    """They kept a rate schedule, knew fewer settings, told images by times, claimed no folder."""
     (cut / "job.json").unlink()
     checkpoint = checkpoints.complete(cut / "checkpoints")[-1]
     state = checkpoints.read_state(checkpoint)
     del state["log"], state["stage_settings"]["sync_batchnorm"]
+    state["stage_settings"]["data"] = build_cache(load_data(DATA), progress=False).fingerprint
     state["schedule"] = {"base_lrs": [1e9, 1e9], "last_epoch": 3, "_last_lr": [1e9, 1e9]}
     (checkpoint / checkpoints.STATE).write_text(json.dumps(state))
     optimizer = torch.load(checkpoint / "optimizer.bin")
@@ -76,6 +79,23 @@ def test_a_checkpoint_of_an_earlier_version_resumes_to_the_bit(whole, cut):
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert (cut / "job.json").is_file()  # from now on it is claimed
+
+
+def test_a_run_goes_on_where_its_images_were_copied_and_not_on_others(tmp_path, monkeypatch):
+    # Clusters copy data to a disk of the job's own, anew for each.
+    def images(name, seed):
+        load_data(f"synthetic:num=24,size=32,seed={seed}").to_parquet(tmp_path / f"{name}.parquet")
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.parquet").rename(tmp_path / name / "train.parquet")
+        return {"name": str(tmp_path / name)}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "StopRequest", stopped_at(3))
+        pretrain(tiny(tmp_path / "cut", data=images("first", 0)))
+    with pytest.raises(UserError, match=r"other settings \(data\)"):
+        pretrain(tiny(tmp_path / "cut", data=images("others", 1), resume=True))
+    pretrain(tiny(tmp_path / "cut", data=images("copy", 0), resume=True))
+    assert checkpoints.complete(tmp_path / "cut" / "checkpoints")[-1].name == "step-6"
 
 
 def test_what_a_kill_left_is_removed_and_half_removed_checkpoints_do_not_count(whole, cut):
