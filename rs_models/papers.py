@@ -121,7 +121,8 @@ PAPERS: dict[str, Paper] = {
         arxiv="2010.00882",
         code="https://github.com/ErenTuring/RSISC_SSL_Paradigm",
         learns_from="which two views show one image; or the hidden centre of an image "
-        "(`inpainting`); or the order of its shuffled cells (`relative_position`)",
+        "(`inpainting`); or the order of its shuffled cells (`relative_position`); or, as a "
+        "baseline, the image itself (`autoencoder`)",
         settings={
             "method.signal": "instance_discrimination",
             "method.temperature": 0.5,

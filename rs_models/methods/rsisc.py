@@ -12,6 +12,9 @@ The letter asks which signal that an image carries by itself makes good features
   skip connections from the second and third stage);
 * relative position: a puzzle of 2 x 2 or 3 x 3 cells; which of its orders is it?
 
+Beside them `autoencoder` gives the image back from its last map alone, nothing hidden and without
+skip connections: no signal of the letter's, but the reviews' unsupervised baseline.
+
 What differs from the code: negatives are those of all processes, not of each; both views pass in
 one forward; the orders of the 3 x 3 puzzle are our own (see `signals.puzzle`); crops are drawn as
 torchvision does. Images of 13 bands need no other code: `bands=sentinel2`.
@@ -41,7 +44,10 @@ RECIPES = {
     "instance_discrimination": "rsisc",
     "inpainting": "inpainting",
     "relative_position": "jigsaw",
+    "autoencoder": "inpainting",
 }
+_TWO_VIEWS = "instance_discrimination"
+_RESTORING = ("inpainting", "autoencoder")
 
 
 @strict
@@ -49,12 +55,13 @@ class RsiscConfig(MultiCropConfig):
     """Settings of the 2020 paradigm beyond those of every method and of small crops.
 
     Args:
-        signal: `instance_discrimination`, `inpainting` or `relative_position`.
+        signal: `instance_discrimination`, `inpainting`, `relative_position` or `autoencoder`.
         recipe: View recipe; null is the signal's own.
         temperature: Temperature of NT-Xent, > 0.
         projector_hidden_dim: Width of the projector's hidden layer.
         projector_dim: Width of the embedding that NT-Xent sees.
-        visible_weight: Weight of the visible part in the reconstruction loss, 0 to 1.
+        visible_weight: Weight of the visible part in inpainting's loss, 0 to 1.
+        decoder_dim: Channels of the decoder of inpainting and autoencoder.
         puzzle_grid: Cells a side, 2 or 3.
         permutations: Orders to tell apart: up to 24 of 2 x 2 cells, up to 1512 of 3 x 3 (the letter
             has 24 and 1000).
@@ -62,7 +69,7 @@ class RsiscConfig(MultiCropConfig):
 
     model_type = "rs_rsisc"
 
-    signal: Literal["instance_discrimination", "inpainting", "relative_position"] = (
+    signal: Literal["instance_discrimination", "inpainting", "relative_position", "autoencoder"] = (
         "instance_discrimination"
     )
     recipe: str | None = None  # type: ignore[assignment]  # the signal decides
@@ -70,6 +77,7 @@ class RsiscConfig(MultiCropConfig):
     projector_hidden_dim: int = 512
     projector_dim: int = 128
     visible_weight: float = 0.01
+    decoder_dim: int = 256
     puzzle_grid: int = 2
     permutations: int = 24
 
@@ -83,12 +91,13 @@ class RsiscConfig(MultiCropConfig):
         self.refuse(
             temperature=(self.temperature <= 0, "above 0"),
             visible_weight=(not 0 <= self.visible_weight <= 1, "from 0 to 1"),
+            decoder_dim=(self.decoder_dim < 1, "1 or more"),
             local_views=(
-                self.local_views > 0 and self.signal != "instance_discrimination",
+                self.local_views > 0 and self.signal != _TWO_VIEWS,
                 f"0 with {self.signal}, which learns from one view",
             ),
             teachers=(
-                len(self.teachers) > 0 and self.signal != "instance_discrimination",
+                len(self.teachers) > 0 and self.signal != _TWO_VIEWS,
                 f"left out with {self.signal}, which learns from one view",
             ),
         )
@@ -107,8 +116,13 @@ class RsiscForPreTraining(MultiCropModel):
         """Builds backbone and head."""
         super().__init__(config)
         width = backbones.feature_dim(config.native)
-        if config.signal == "inpainting":
-            self.decoder = ContextDecoder(config.native, len(config.bands))
+        if config.signal in _RESTORING:
+            self.decoder = ContextDecoder(
+                config.native,
+                len(config.bands),
+                width=config.decoder_dim,
+                skips=config.signal == "inpainting",
+            )
             # (1, C, 1, 1), to bring any bands' values to the range of the decoder's tanh.
             for key, values in (("mean", config.image_mean), ("std", config.image_std)):
                 self.register_buffer(f"band_{key}", torch.tensor(values).view(1, -1, 1, 1))
@@ -122,7 +136,7 @@ class RsiscForPreTraining(MultiCropModel):
     def recipe(self) -> Recipe:
         """The signal's views."""
         config, recipe = self.config, self.named_recipe()
-        views = 2 if config.signal == "instance_discrimination" else 1
+        views = 2 if config.signal == _TWO_VIEWS else 1
         is_puzzle = recipe.puzzle is not None
         if len(recipe.views) != views or is_puzzle != (config.signal == "relative_position"):
             raise UserError(
@@ -144,11 +158,11 @@ class RsiscForPreTraining(MultiCropModel):
 
         Args:
             batch: Two views for instance discrimination, (2*B, C, H, W), and small crops behind
-                them or in a second tensor; one for inpainting, (B, C, H, W); the cells of a puzzle,
-                (cells*B, C, s, s), with `targets`.
+                them or in a second tensor; one for inpainting and autoencoder, (B, C, H, W); the
+                cells of a puzzle, (cells*B, C, s, s), with `targets`.
         """
-        if self.config.signal == "inpainting":
-            return self._inpaint(batch.crops[0])
+        if self.config.signal in _RESTORING:
+            return self._restore(batch.crops[0])
         if self.config.signal == "relative_position":
             return self._solve(batch.crops[0], batch.targets)
         views = 2 + self.config.local_views
@@ -157,14 +171,18 @@ class RsiscForPreTraining(MultiCropModel):
         loss = multi_crop_nt_xent(z, views=views, temperature=self.config.temperature)
         return self.learned(loss, {}, h, batch)
 
-    def _inpaint(self, x: Tensor) -> SslOutput:
-        """Hides the central square of half height and width, and fills it."""
-        hidden = central_mask(x)  # (1, 1, H, W)
-        output, deepest = self.decoder(self.backbone, x * (1 - hidden))
+    def _restore(self, x: Tensor) -> SslOutput:
+        """Hides the central square of half height and width, or nothing, and gives all back."""
         target = 2 * (x.float() * self.band_std + self.band_mean) - 1  # black -1, full scale 1
-        loss = masked_reconstruction(
-            output, target, hidden, visible_weight=self.config.visible_weight
-        )
+        if self.config.signal == "inpainting":
+            hidden = central_mask(x)  # (1, 1, H, W)
+            output, deepest = self.decoder(self.backbone, x * (1 - hidden))
+            loss = masked_reconstruction(
+                output, target, hidden, visible_weight=self.config.visible_weight
+            )
+        else:
+            output, deepest = self.decoder(self.backbone, x)
+            loss = F.mse_loss(output.float(), target)
         return SslOutput(loss=loss, terms={}, embeddings=deepest.detach().mean(dim=(2, 3)))
 
     def _solve(self, cells: Tensor, order: Tensor | None) -> SslOutput:
@@ -193,14 +211,20 @@ class ContextDecoder(nn.Module):
     Args:
         native: Config of a ResNet with four stages.
         bands: Channels of the image.
+        width: Channels of its maps.
+        skips: Whether the second and third stage's maps are handed over.
     """
 
-    def __init__(self, native: Any, bands: int) -> None:
+    def __init__(self, native: Any, bands: int, *, width: int = 256, skips: bool = True) -> None:
         """Builds the layers from the bottleneck up to the image."""
         super().__init__()
         if native.model_type != "resnet" or len(native.hidden_sizes) != 4:
-            raise UserError("Inpainting needs a ResNet backbone of four stages.")
+            raise UserError("Inpainting and autoencoder need a ResNet backbone of four stages.")
+        self.skips = skips
         _, second, third, last = native.hidden_sizes
+        if not skips:
+            second = third = 0
+        narrow = min(64, width)
 
         def up(inner: int, outer: int, kernel: int, extra: int = 1) -> nn.Sequential:
             half = kernel // 2
@@ -208,13 +232,13 @@ class ContextDecoder(nn.Module):
             return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(inplace=True))
 
         self.bottleneck = nn.Sequential(
-            nn.Conv2d(last, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(inplace=True)
+            nn.Conv2d(last, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
-        self.up4 = up(256, 256, 5, extra=0)
-        self.up3 = up(256 + third, 256, 5)
-        self.up2 = up(256 + second, 256, 3)
-        self.up1 = up(256, 64, 3)
-        self.final = nn.Conv2d(64, bands, 7, padding=3)
+        self.up4 = up(width, width, 5, extra=0)
+        self.up3 = up(width + third, width, 5)
+        self.up2 = up(width + second, width, 3)
+        self.up1 = up(width, narrow, 3)
+        self.final = nn.Conv2d(narrow, bands, 7, padding=3)
 
     def forward(self, backbone: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> the filled image (B, C, H, W) in [-1, 1], the last stage's map."""
@@ -223,8 +247,8 @@ class ContextDecoder(nn.Module):
             maps.append(stage(maps[-1]))  # strides 2, 4, 8, 16
         _, _, second, third, last = maps
         d = _resized(self.up4(self.bottleneck(last)), third)
-        d = _resized(self.up3(torch.cat([d, third], dim=1)), second)
-        d = self.up2(torch.cat([d, second], dim=1))
+        d = _resized(self.up3(torch.cat([d, third], dim=1) if self.skips else d), second)
+        d = self.up2(torch.cat([d, second], dim=1) if self.skips else d)
         d = _resized(self.up1(d), x)
         return self.final(d).tanh(), last
 

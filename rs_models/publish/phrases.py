@@ -45,6 +45,7 @@ _SIGNALS = {
     "instance_discrimination": _VIEWS,
     "inpainting": "the hidden centre of an image",
     "relative_position": "the order of an image's shuffled cells",
+    "autoencoder": "the image itself, by way of its features alone",
 }
 
 

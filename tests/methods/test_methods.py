@@ -29,6 +29,7 @@ SMALL = {
 }
 VARIANTS = {
     "rsisc-inpainting": {"signal": "inpainting"},
+    "rsisc-autoencoder": {"signal": "autoencoder", "decoder_dim": 24},
     "rsisc-relative-position": {"signal": "relative_position"},
     "last-regions": {"region_matching": True, "scale_alignment": "ground", **SMALL["last"]},
     "glcnet-local": {"global_weight": 0.0},
@@ -43,7 +44,7 @@ VARIANTS = {
 def fits(name: str, backbone: str) -> bool:
     """Whether a method (or variant) works on a backbone."""
     types = method_classes(name.partition("-")[0])[1].backbone_types
-    if name == "rsisc-inpainting":
+    if name in ("rsisc-inpainting", "rsisc-autoencoder"):
         types = ("resnet",)
     return backbone.partition("_")[0] in types
 

@@ -100,14 +100,15 @@ def test_false_without_confidence_recalibrates_nothing():
     assert model(views_of(model)).terms["recalibrated"] == 0
 
 
-def test_inpainting_reaches_its_target_whatever_the_statistics():
+@pytest.mark.parametrize("signal", ["inpainting", "autoencoder"])
+def test_a_restored_image_has_no_loss_whatever_the_statistics(signal):
     """A decoder that gives the image back on [-1, 1] has no loss, also for measured statistics."""
     from rs_models.methods.rsisc import RsiscConfig, RsiscForPreTraining
 
     statistics = {"image_mean": [0.1, 0.2, 0.3, 0.4], "image_std": [0.05, 0.1, 0.1, 0.2]}
     config = RsiscConfig(
         backbone_config=backbones.backbone_config("resnet_nano", bands="rgbn", image_size=SIZE),
-        **{"bands": "rgbn", "signal": "inpainting", "image_size": SIZE, **statistics},
+        **{"bands": "rgbn", "signal": signal, "image_size": SIZE, **statistics},
     )
     model = RsiscForPreTraining(config).eval()
     stored = torch.rand(2, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))  # 0 to 1
@@ -120,6 +121,23 @@ def test_inpainting_reaches_its_target_whatever_the_statistics():
     model.decoder = Perfect()
     loss = model(ViewBatch(crops=[(stored - mean) / std])).loss
     torch.testing.assert_close(loss, torch.tensor(0.0), rtol=0, atol=1e-10)
+
+
+def test_an_autoencoder_sees_the_whole_image_and_hands_on_its_last_map_alone():
+    model = make("rsisc-autoencoder", "resnet_nano").eval()
+    batch = views_of(model)
+    seen = []
+    stem = model.backbone.embedder.embedder
+    stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    output, deepest = model.decoder(model.backbone, batch.crops[0])
+    assert torch.equal(seen[0], batch.crops[0])  # nothing is hidden
+    # With the last map held, the earlier ones change nothing: there is no way around it.
+    last = model.backbone.encoder.stages[-1]
+    last.register_forward_hook(lambda *_: torch.zeros_like(deepest))
+    blank = model.decoder(model.backbone, batch.crops[0])[0]
+    other = model.decoder(model.backbone, batch.crops[0].flip(0) * 2)[0]
+    assert torch.equal(blank, other)
+    assert not torch.equal(output, blank)
 
 
 def test_suspects_are_found_at_a_small_temperature():
@@ -240,7 +258,8 @@ def test_a_recipe_of_other_views_is_refused(name, recipe, words):
     ("name", "backbone", "words"),
     [
         ("glcnet", "vit_nano", "works on resnet backbones, not on vit"),
-        ("rsisc-inpainting", "swin_nano", "Inpainting needs a ResNet"),
+        ("rsisc-inpainting", "swin_nano", "Inpainting and autoencoder need a ResNet"),
+        ("rsisc-autoencoder", "swin_nano", "need a ResNet"),
     ],
 )
 def test_a_backbone_that_cannot_serve_is_refused(name, backbone, words):
