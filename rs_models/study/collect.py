@@ -63,6 +63,7 @@ def write(
         "note": config.note,
         "seeds": config.seeds,
         "cells": {name: cell.what for name, cell in cells.items()},
+        "families": {name: cell.family for name, cell in cells.items() if cell.family},
         "trained": [name for name, cell in cells.items() if cell.model is None],
         "curves": config.curves,
         "amounts": config.amounts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import re
@@ -59,6 +60,8 @@ class Cell:
         model: Measure this model instead of pretraining one: `baseline:...`, a folder or Hub id.
             A baseline's random weights take the seed.
         evaluate: Names of evaluations.
+        family: Kind of learning, e.g. "contrastive": the report sets cells that have one side by
+            side, kind by kind.
         random: Cell of random weights of the same backbone, which a claim's sides must pass; null
             finds the baseline of the backbone that the cell pretrains.
     """
@@ -68,6 +71,7 @@ class Cell:
     set: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     evaluate: list[str] = field(default_factory=list)
+    family: str = ""
     random: str | None = None
 
 
@@ -192,7 +196,7 @@ def cells_of(config: StudyConfig) -> dict[str, Cell]:
             if cell.like is not None:
                 settings = copy.deepcopy(resolved(cell.like, (*seen, name)).set)
             merge(settings, copy.deepcopy(cell.set))
-            whole[name] = Cell(cell.what, None, settings, cell.model, cell.evaluate, cell.random)
+            whole[name] = dataclasses.replace(cell, like=None, set=settings)
         return whole[name]
 
     for name in known:

@@ -107,6 +107,7 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         if mine:
             lines += [f"### {paper.label}", "", *_sentences(mine, results, about["cells"]), ""]
             lines += _dose_lines(mine, about)
+    lines += _side_by_side(about, results)
     lines += ["## All cells", "", *_cells_tables(about["cells"], results)]
     if about["failed"]:
         lines += ["## Not there", ""]
@@ -192,6 +193,42 @@ _VERDICTS = {
     NOT_TESTED: "Not tested: a side is no better than random weights.",
     MISSING: "Not measured.",
 }
+
+
+# What is asked of features: to tell classes apart, to know a place again, not to collapse.
+_ASKED = (
+    *("linear-n5", "linear-n20", "finetune-1.5%", "finetune-10%", "silhouette"),
+    *("invariance-rotation", "invariance-colour", "invariance-scale", "effective-rank"),
+)
+
+
+def _side_by_side(about: Mapping[str, Any], results: Mapping[Key, Result]) -> list[str]:
+    """Cells with a family, kind by kind, on the data set that most of them were measured on."""
+    families = about.get("families", {})  # earlier studies have none
+    measured = [data for cell, data, protocol in results if cell in families and protocol in _ASKED]
+    if not measured:
+        return []
+    data = max(sorted(set(measured)), key=measured.count)
+    protocols = [p for p in _ASKED if any((cell, data, p) in results for cell in families)]
+    rows = []
+    for family in dict.fromkeys(families.values()):
+        for cell in (cell for cell, its in families.items() if its == family):
+            values = [results.get((cell, data, protocol)) for protocol in protocols]
+            if any(values):
+                shown = ["" if v is None else f"{v.mean:.1f}" for v in values]
+                rows.append([family, about["cells"][cell], *shown])
+    return [
+        "## Kinds of learning side by side",
+        "",
+        f"On {data}, means over the seeds. Few labels tell what features know: by a logistic "
+        "regression on them (`linear`), or with all weights tuned (`finetune`), which from random "
+        "weights is supervised learning from scratch. Silhouettes tell how far classes lie apart, "
+        "invariances how many of 100 images are found again after a turn, in other colours, at "
+        "another scale.",
+        "",
+        markdown_table(["kind", "cell", *protocols], rows),
+        "",
+    ]
 
 
 def _cells_tables(cells: Mapping[str, str], results: Mapping[Key, Result]) -> list[str]:

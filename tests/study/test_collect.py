@@ -10,8 +10,9 @@ import pytest
 from rs_models.evaluation.results import write
 from rs_models.study.collect import _doses, collect
 from rs_models.study.config import Evaluation, Job
-from rs_models.study.report import _dose_lines, _sentences
+from rs_models.study.report import _dose_lines, _sentences, _side_by_side
 from tests.evaluation.test_results import result
+from tests.study.test_claims import result as of_seeds
 
 CLAIM = {
     "paper": "false",
@@ -61,3 +62,26 @@ def test_the_report_tells_how_many_pairs_were_recalibrated_and_how_rightly(jobs)
     assert "FALSE by rows: 6.0, 50% of them of one class; SimCLR: 0.0." in line
     assert _dose_lines([{**CLAIM, "better": "x", "worse": "y"}], about) == []
     assert _dose_lines([CLAIM], {"cells": {}}) == []  # of a study before doses were kept
+
+
+def test_kinds_of_learning_stand_side_by_side():
+    """Cells of a kind together, with what was measured of features, whatever else there is."""
+    measured = [
+        of_seeds("early", [29.0, 31.0], [0, 1], "linear-n20"),
+        of_seeds("early", [-9.0], [0], "silhouette"),
+        of_seeds("other", [99.0], [0], "linear-n20"),
+        of_seeds("middle", [88.0], [0], "knn20"),
+        of_seeds("late", [40.0], [0], "linear-n20"),
+        replace(of_seeds("early", [77.0], [0], "linear-n20"), data="rsscn7"),
+    ]
+    found = {one.key: one for one in measured}
+    families = {"early": "contrastive", "middle": "generative", "late": "contrastive"}
+    about = {"cells": {cell: f"cell {cell}" for cell in families}, "families": families}
+    lines = _side_by_side(about, found)
+    rows = [line for line in "\n".join(lines).splitlines() if line.startswith("| ")]
+    assert rows == [
+        "| kind | cell | linear-n20 | silhouette |",
+        "| contrastive | cell early | 30.0 | -9.0 |",
+        "| contrastive | cell late | 40.0 |  |",
+    ]
+    assert _side_by_side({"cells": {}}, found) == []  # of a study before kinds were named
