@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -66,12 +66,16 @@ def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
     Args:
         told: Contents of a study's claims.json.
     """
-    head = ("paper", "claim", "measured by", "difference, points", "visible", "at this scale")
+    head = (
+        *("paper", "claim", "measured by", "seeds"),
+        *("difference, points", "visible", "at this scale"),
+    )
     rows = [
         (
             PAPERS[claim["paper"]].label,
             claim["says"],
             claim["measures"][0],
+            str(len(claim["differences"][0]["seeds"])) if claim["differences"][0] else "-",
             claim_difference(claim["differences"][0]),
             _visible(claim["differences"][0]),
             f"**{claim['verdict']}**" if claim["verdict"] in DECIDED else claim["verdict"],
@@ -79,6 +83,12 @@ def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
         for claim in told
     ]
     return markdown_table(head, rows)
+
+
+def span(numbers: Iterable[int]) -> str:
+    """How many, where that differs: "3" or "3 to 5"; "0" of none."""
+    found = sorted(set(numbers)) or [0]
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

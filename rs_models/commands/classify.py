@@ -84,12 +84,13 @@ def main(argv: Sequence[str]) -> int:
         print(f"{options.output}: {len(index)} tiles")
     if options.save:
         print(f"{save(answers, index, options.save)}: a classifier for transformers")
-    print(_next(options, index.readout == "pooled"))
+    print(_next(options, index))
     return 0
 
 
-def _next(options: argparse.Namespace, savable: bool) -> str:
+def _next(options: argparse.Namespace, index: Index) -> str:
     """The command, or program, that one goes on with."""
+    savable = index.readout == "pooled"
     save = ", or the same command with --save classifier" if savable else ""
     if options.save:
         return (
@@ -102,7 +103,10 @@ def _next(options: argparse.Namespace, savable: bool) -> str:
             f"more.csv to label more{save}"
         )
     more = " --save classifier" if savable else ""
-    return f"Next: the same command with --output answers.csv{more}"
+    from ..labelling.answers import writes_vectors
+
+    suffix = "gpkg" if writes_vectors(index) else "csv"
+    return f"Next: the same command with --output answers.{suffix}{more}"
 
 
 def _report(answers: Answers) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..settings import Count, Options, Seed
@@ -57,7 +56,13 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     from ..errors import UserError
     from ..labelling import Index, Labels, suggest
-    from ..labelling.answers import GEOMETRY, check_output, check_sheet, write_rows, write_sheet
+    from ..labelling.answers import (
+        check_output,
+        check_sheet,
+        write_rows,
+        write_sheet,
+        writes_vectors,
+    )
 
     theirs = [Path(file).resolve() for file in options.labels]
     if options.output and Path(options.output).resolve() in theirs:
@@ -81,8 +86,7 @@ def main(argv: Sequence[str]) -> int:
     if options.sheet:
         write_sheet(options.sheet, index.pictures(rows, options.images))
         print(f"{options.sheet}: their pictures")
-    placed = GEOMETRY in index.table.column_names and find_spec("pyogrio") is not None
-    print(_next(options, placed), file=sys.stderr)  # names alone go to a pipe
+    print(_next(options, writes_vectors(index)), file=sys.stderr)  # names alone go to a pipe
     return 0
 
 

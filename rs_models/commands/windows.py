@@ -16,7 +16,7 @@ _EPILOG = """examples:
     --output outputs/cars
 
 GeoJSON needs nothing more; GeoPackage, FlatGeobuf, Shapefile and GeoParquet need
-pip install 'rs_models[geo]'. Exit codes: 0 done, 2 bad input."""
+pip install 'rs-models[geo]'. Exit codes: 0 done, 2 bad input."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..errors import UserError
+from .geoparquet import read_geoparquet
 
 GEOJSON = (".geojson", ".json")
 # Ending -> what such a file begins with, of those that the extra `geo` reads. GDAL takes a file for
@@ -24,6 +25,7 @@ _STARTS = {
     ".parquet": b"PAR1",
     ".geoparquet": b"PAR1",
 }
+_PARQUET = (".parquet", ".geoparquet")
 VECTORS = tuple(_STARTS)
 _DEGREES = "EPSG:4326"
 _MOST_EAST = 360  # some count longitude from 0, or go on past 180
@@ -50,19 +52,24 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
     """Geometries with properties of a vector file, and its CRS.
 
     Args:
-        path: GeoJSON, or what `pyogrio` reads: GeoPackage, FlatGeobuf, Shapefile, GeoParquet.
+        path: GeoJSON, GeoParquet, or what `pyogrio` reads: GeoPackage, FlatGeobuf, Shapefile.
 
     Raises:
         UserError: A file that cannot be read.
     """
     if path.lower().endswith(GEOJSON):
         return _geojson(path)
+    if path.lower().endswith(_PARQUET):
+        _check_start(path)
+        rows, wkt = read_geoparquet(path)
+        plain = [(shape, {k: _value(v) for k, v in stated.items()}) for shape, stated in rows]
+        return plain, _crs(wkt, path)
     try:
         import pyogrio
         import shapely
     except ImportError:
         raise UserError(
-            f"{path} needs pyogrio and shapely: pip install 'rs_models[geo]', or convert it to "
+            f"{path} needs pyogrio and shapely: pip install 'rs-models[geo]', or convert it to "
             "GeoJSON."
         ) from None
     _check_start(path)

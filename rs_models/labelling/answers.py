@@ -6,13 +6,15 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..data.geoparquet import write_geoparquet
 from ..errors import UserError
 from ..files import written
 from ..plots import sheet
@@ -20,12 +22,12 @@ from ..predict.vector_files import written_by_ogr
 from .index import Index
 from .labels import holds_labels
 
-# Suffix -> GDAL's driver, of what pyogrio's wheels write.
+# Suffix -> GDAL's driver; of Parquet pyogrio's wheels have none.
 VECTORS = {
     ".gpkg": "GPKG",
     ".fgb": "FlatGeobuf",
     ".geojson": "GeoJSON",
-    ".parquet": "Parquet",
+    ".parquet": None,
     ".shp": "ESRI Shapefile",
 }
 GEOMETRY = "geometry"
@@ -47,7 +49,8 @@ def write_rows(
         output: A `.csv`, or one of `VECTORS` where the table has the tiles' footprints.
         index: The table.
         rows: Rows of the table, in the order to write.
-        columns: Name -> values, one a row; they stand behind `tile`.
+        columns: Name -> values, one a row; they stand behind `tile`. In vector files whose columns
+            small and capital letters do not tell apart, a second name gets a number.
 
     Returns:
         The file.
@@ -65,23 +68,44 @@ def write_rows(
             writer.writerow(["tile", *columns])
             writer.writerows(zip(names, *columns.values(), strict=True))
         return output
+    fields = {"tile": names, **columns}
+    shapes = np.array(index.table[GEOMETRY].take(list(map(int, rows))).to_pylist(), object)
+    driver = VECTORS[suffix]
+    if driver is None:
+        write_geoparquet(output, shapes, fields, crs_of(index))
+        return output
     from pyogrio.raw import write
 
-    fields = {"tile": names, **columns}
     written_by_ogr(
         output,
         lambda partial: write(
             str(partial),
             layer=re.sub(r"\W+", "_", output.stem),
-            geometry=np.array(index.table[GEOMETRY].take(list(map(int, rows))).to_pylist(), object),
+            geometry=shapes,
             field_data=[_plain(values) for values in fields.values()],
-            fields=list(fields),
+            fields=_told_apart(fields),
             geometry_type="Polygon",
             crs=crs_of(index),
-            driver=VECTORS[suffix],
+            driver=driver,
         ),
     )
     return output
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """The names, with a number behind one that an earlier one equals but for capital letters."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        free = (f"{name}_{number}" if number > 1 else name for number in count(1))
+        found.append(next(one for one in free if one.lower() not in taken))
+        taken.add(found[-1].lower())
+    return found
+
+
+def writes_vectors(index: Index) -> bool:
+    """Whether what is said of a table's tiles may be written as a map."""
+    return GEOMETRY in index.table.column_names and find_spec("pyogrio") is not None
 
 
 def check_output(output: str | os.PathLike[str], index: Index) -> None:
@@ -109,7 +133,7 @@ def check_output(output: str | os.PathLike[str], index: Index) -> None:
             f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
             "embed tiles that are georeferenced."
         )
-    if find_spec("pyogrio") is None:
+    if VECTORS[suffix] and find_spec("pyogrio") is None:
         raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.")
 
 

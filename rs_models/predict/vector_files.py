@@ -14,20 +14,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..data.geoparquet import SOFTWARE, write_geoparquet
 from ..errors import UserError
 from ..files import alone, written
 from .antimeridian import crosses, cut
 from .place import Place
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _DIGITS = 8  # of a degree: a millimetre
-_SOFTWARE = "rs_models"
 _MORE = 1 << 16  # bytes that a disk with room left takes
 _OGR = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 SUFFIXES = (".geojson", ".json", ".gpkg", ".fgb", ".parquet", ".shp")
@@ -58,7 +55,16 @@ def write_shapes(chunks: Iterator[Any], place: Place, output: Path, *, layer: st
         return _write_geojson(chunks, place, output)
     geometries, columns = _collected(chunks, place)
     if suffix == ".parquet":
-        _write_parquet(geometries, columns, place, output)
+        import shapely
+
+        write_geoparquet(
+            output,
+            shapely.to_wkb(geometries),
+            columns,
+            None if place.crs is None else place.crs.to_wkt(),
+            note=f"The scene: {place.note}." if place.note else "",
+            counterclockwise=True,
+        )
     else:
         _write_ogr(geometries, columns, place, output, layer)
     return len(geometries)
@@ -98,10 +104,10 @@ def is_ours(path: Path) -> bool:
             start = file.read(1000)
             if path.suffix.lower() == ".parquet":
                 file.seek(max(0, path.stat().st_size - 100_000))  # its metadata stand at the end
-                return _SOFTWARE.encode() in file.read()
+                return SOFTWARE.encode() in file.read()
     except OSError:
         return False
-    return f'"software": "{_SOFTWARE}"'.encode() in start
+    return f'"software": "{SOFTWARE}"'.encode() in start
 
 
 def _write_geojson(chunks: Iterator[Any], place: Place, output: Path) -> int:
@@ -110,7 +116,7 @@ def _write_geojson(chunks: Iterator[Any], place: Place, output: Path) -> int:
     with written(output) as partial, open(partial, "w", encoding="utf-8") as file:
         note = f'"note": {json.dumps(f"The scene: {place.note}.")},\n' if place.note else ""
         file.write('{"type": "FeatureCollection",\n')
-        file.write(f'"software": "{_SOFTWARE}",\n{note}"features": [')
+        file.write(f'"software": "{SOFTWARE}",\n{note}"features": [')
         for shapes in chunks:
             geometries = _geojson_geometries(shapes, place)
             lists = {name: values.tolist() for name, values in shapes.columns.items()}
@@ -297,37 +303,3 @@ def _others(shapefile: Path) -> list[Path]:
     """The files that GDAL has written beside one of that name."""
     beside = shapefile.parent.glob(f"{glob.escape(shapefile.stem)}.*")
     return sorted(path for path in beside if path != shapefile)
-
-
-def _write_parquet(
-    geometries: np.ndarray, columns: dict[str, np.ndarray], place: Place, output: Path
-) -> None:
-    """Writes GeoParquet 1.1 (geoparquet.org), its system as PROJJSON."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    import shapely
-
-    crs = None
-    if place.crs is not None:
-        from pyproj import CRS
-
-        crs = CRS.from_user_input(place.crs.to_wkt()).to_json_dict()
-    wkb = pa.array(shapely.to_wkb(geometries), pa.binary())
-    table: pa.Table = pa.table({**columns, "geometry": wkb})
-    described = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {
-            "geometry": {
-                "encoding": "WKB",
-                "geometry_types": ["Polygon"],
-                "crs": crs,
-                "orientation": "counterclockwise",
-            }
-        },
-    }
-    metadata = {"geo": json.dumps(described), "software": _SOFTWARE}
-    if place.note:
-        metadata["note"] = f"The scene: {place.note}."
-    with written(output) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)

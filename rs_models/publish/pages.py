@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
-from ..cards import DECIDED, TESTED, claim_difference, markdown_table
+from ..cards import DECIDED, TESTED, claim_difference, markdown_table, span
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..files import write_text
@@ -211,10 +211,12 @@ def claims(results: Sequence[Result] = ()) -> str:
     decided = [claim for claim in claimed if claim["verdict"] in DECIDED]
     tested = sum(claim["verdict"] in TESTED for claim in claimed)
     base = about["base"]
+    found = [claim["differences"][0] for claim in claimed if claim["differences"][0]]
+    seeds = span(len(one["seeds"]) for one in found)
     so_far = "" if all(claim["differences"][0] for claim in claimed) else " so far"
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{len(about['seeds'])} seeds; of {len(claimed)} claims {tested} tested (both sides above "
+        f"{seeds} seeds; of {len(claimed)} claims {tested} tested (both sides above "
         f"random weights), {len(decided)} decided{so_far}:"
     )
     rows = []

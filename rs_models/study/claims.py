@@ -16,8 +16,6 @@ from .config import StudyConfig
 SEEDS = "pretraining_seeds"
 HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
 NOT_TESTED = "not tested"
-# Chance that a claim with nothing behind it counts as decided, over all claims of a study together.
-LEVEL = 0.05
 
 
 @dataclass
@@ -189,12 +187,13 @@ def is_tested(
     )
 
 
-def verdicts(found: Sequence[Difference | None], tested: Sequence[bool]) -> list[str]:
+def verdicts(found: Sequence[Difference | None], tested: Sequence[bool], level: float) -> list[str]:
     """What each claim's deciding difference says, corrected for there being several (Holm).
 
     Args:
         found: One a claim; None where it was not measured.
         tested: Whether both sides of it had learned anything.
+        level: Chance of deciding any of them with nothing behind it.
     """
     words = [MISSING if one is None else UNKNOWN for one in found]
     words = [
@@ -205,7 +204,7 @@ def verdicts(found: Sequence[Difference | None], tested: Sequence[bool]) -> list
         ((one.p, i) for i, one in enumerate(found) if one is not None and tested[i]),
     )
     for rank, (p, i) in enumerate(asked):
-        if p > LEVEL / (len(asked) - rank):
+        if p > level / (len(asked) - rank):
             break  # Holm: behind the first that fails none is decided
         difference = found[i]
         assert difference is not None

@@ -53,7 +53,7 @@ def write(
         if path not in kept and result.model in ours:  # of what the study measures no more
             path.unlink()
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
-    compared = compare(claims, by_key, floors_of(config))
+    compared = compare(claims, by_key, floors_of(config), config.level)
     cells = cells_of(config)
     folders = {Path(job.folder) for job in jobs}  # twins share one
     about = {
@@ -62,6 +62,7 @@ def write(
         "title": config.title,
         "note": config.note,
         "seeds": config.seeds,
+        "level": config.level,
         "cells": {name: cell.what for name, cell in cells.items()},
         "families": {name: cell.family for name, cell in cells.items() if cell.family},
         "trained": [name for name, cell in cells.items() if cell.model is None],
@@ -88,7 +89,10 @@ def _earlier_cells(target: Path, name: str) -> set[str]:
 
 
 def compare(
-    claims: list[Claim], results: dict[tuple[str, str, str], Result], floors: dict[str, str]
+    claims: list[Claim],
+    results: dict[tuple[str, str, str], Result],
+    floors: dict[str, str],
+    level: float = StudyConfig.level,
 ) -> list[dict[str, Any]]:
     """Each claim with its paired differences and its verdict, as claims.json holds them.
 
@@ -96,12 +100,13 @@ def compare(
         claims: All of the study, for the correction counts them.
         results: By (cell, data, protocol).
         floors: See `floors_of`.
+        level: See `StudyConfig`.
     """
     found = [
         [difference(claim, measure, results) for measure in claim.measures] for claim in claims
     ]
     tested = [is_tested(claim, claim.measures[0], results, floors) for claim in claims]
-    words = verdicts([differences[0] for differences in found], tested)
+    words = verdicts([differences[0] for differences in found], tested, level)
     return [
         {
             **dataclasses.asdict(claim),

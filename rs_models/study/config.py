@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from ..errors import UserError
 from ..files import check_writable
-from ..settings import Count, Length, Seed, build, check_ranges, merge
+from ..settings import Count, Length, Seed, Share, build, check_ranges, merge
 
 _KINDS = ("probe", "finetune", "geometry")
 
@@ -102,6 +102,8 @@ class StudyConfig:
         title: Heading of the report.
         note: What a reader should know of the whole, for the report.
         seeds: Pretraining seeds; each cell runs once with each.
+        level: Chance that any claim with nothing behind it counts as decided, over all claims.
+            Halve it where seeds were added after a look at results: that is asking twice.
         data: Name -> folder, Hub id or `synthetic:...`; or `{from: NAME, imbalance: 20, seed: 0}`,
             a long-tailed subset of a training split. `$NAME` stands for it below.
         base: Settings of every pretraining run.
@@ -122,6 +124,7 @@ class StudyConfig:
     title: str = "Does each paper's idea help?"
     note: str = ""
     seeds: Annotated[list[Seed], Length(different=True)] = field(default_factory=lambda: [0, 1, 2])
+    level: Share = 0.05
     data: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, Any] = field(default_factory=dict)

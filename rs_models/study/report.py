@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cards import claim_difference, claims_table, markdown_table
+from ..cards import claim_difference, claims_table, markdown_table, span
 from ..evaluation.results import Result, protocol_order, read_all
 from ..files import write_bytes, write_text
 from ..papers import PAPERS
@@ -52,15 +52,12 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
     """
     about, claims = read(collected, "study.json"), read(collected, "claims.json")
     results = _results(collected)
-    seeds = about["seeds"]
     counted = {
         word: sum(claim["verdict"] == word for claim in claims)
         for word in (HOLDS, REVERSED, UNKNOWN, NOT_TESTED, MISSING)
     }
     base = about["base"]
-    runs = sum(
-        len(_seeds_of(cell, results)) for cell in about["trained"] if _seeds_of(cell, results)
-    )
+    ran = [len(found) for cell in about["trained"] if (found := _seeds_of(cell, results))]
     lines = [
         f"# {about.get('title', StudyConfig.title)}",  # earlier studies have none
         "",
@@ -71,10 +68,10 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         f"{counted[NOT_TESTED]} were not tested because a side is no better than random weights of "
         f"its own backbone, {counted[MISSING]} were not measured.",
         "",
-        f"{runs} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
+        f"{sum(ran)} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
         f"{base.get('image_size')} pixels, {base.get('epochs')} epochs (or what a cell names), "
-        f"{len(seeds)} seeds, {about['minutes']:.0f} minutes of training in all. Short runs say "
-        f"which idea helps early, not where long training ends. {about['note']}".strip(),
+        f"{span(ran)} seeds a cell, {about['minutes']:.0f} minutes of training in all. Short runs "
+        f"say which idea helps early, not where long training ends. {about['note']}".strip(),
         "",
         "```bash",
         about["command"],
@@ -86,9 +83,10 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         "A difference is that of two cells with the same seed, so with the same start, order, "
         "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
-        f"wide for {len(seeds)}; half its width, *visible*, is the smallest difference that could "
-        "have been seen. A claim *holds* where the paired t-test says so after Holm's correction "
-        "for all claims that were tested."
+        "wide for so few; half its width, *visible*, is the smallest difference that could have "
+        "been seen. A claim *holds* where the paired t-test says so after Holm's correction for "
+        f"all claims that were tested, at a level of {about.get('level', StudyConfig.level):g} for "
+        "all together."
         + (" Verdicts may change until all are measured." if counted[MISSING] else ""),
         "",
     ]
@@ -158,12 +156,13 @@ def _sentences(
             if found is None or better is None or worse is None:
                 told.append(f"{measure} was not measured")
                 continue
-            kappa = ""
-            if better.scores.get("kappa") and worse.scores.get("kappa"):
-                means = [np.mean(side.scores["kappa"]) for side in (better, worse)]
-                kappa = f", kappa {means[0]:.3f} against {means[1]:.3f}"
+            sides, kappa = (better, worse), ""
+            means = [_mean(side, side.values, found["seeds"]) for side in sides]
+            if all(side.scores.get("kappa") for side in sides):
+                kappas = [_mean(side, side.scores["kappa"], found["seeds"]) for side in sides]
+                kappa = f", kappa {kappas[0]:.3f} against {kappas[1]:.3f}"
             told.append(
-                f"{measure} {better.mean:.1f} against {worse.mean:.1f} "
+                f"{measure} {means[0]:.1f} against {means[1]:.1f} "
                 f"({claim_difference(found)}){kappa}"
             )
         lines.append(
@@ -171,6 +170,12 @@ def _sentences(
             f"{'; '.join(told)}. {_VERDICTS[claim['verdict']]}"
         )
     return lines
+
+
+def _mean(result: Result, values: Sequence[float], seeds: Sequence[int]) -> float:
+    """Mean over the seeds that a comparison has, of a result's values, one a seed."""
+    by_seed = dict(zip(result.settings[SEEDS], values, strict=True))
+    return float(np.mean([by_seed[seed] for seed in seeds]))
 
 
 def _dose_lines(claims: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> list[str]:

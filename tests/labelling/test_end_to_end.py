@@ -13,9 +13,11 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from rs_models import cli
+from rs_models.data.vectors import read_features
 from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.labelling import Index, Labels, classify
+from rs_models.labelling.answers import write_rows
 from tests.predict.helpers import write
 from tests.support.hub.server import HubServer
 from tests.support.models import nano, provenance
@@ -86,6 +88,26 @@ def work(tiles, model, tmp_path_factory):
 def test_what_comes_next_of_tiles_on_the_ground_is_a_map(work, capsys):
     assert cli.main(["suggest", str(work / "table"), "-n", "1"]) == 0
     assert capsys.readouterr().err.rstrip().endswith("--output answers.gpkg")
+    assert cli.main(["classify", str(work / "table"), "--labels", str(work / "labels.csv")]) == 0
+    assert "--output answers.gpkg" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["answers.gpkg", "answers.shp", "answers.fgb", "answers.parquet"])
+def test_classes_that_differ_in_capital_letters_alone_have_columns_of_their_own(
+    work, tmp_path, name
+):
+    pytest.importorskip("pyogrio")
+    index = Index.open(work / "table")
+    columns = {"label": ["Road", "road"], "p_Road": [0.9, 0.2], "p_road": [0.1, 0.8]}
+    write_rows(tmp_path / name, index, [0, 1], columns)
+    features, crs = read_features(str(tmp_path / name))
+    assert crs.is_geographic
+    told = {stated["label"]: stated for _, stated in features}
+    second = "p_road" if name.endswith(".parquet") else "p_road_2"
+    for number, label in enumerate(columns["label"]):
+        one, other = columns["p_Road"][number], columns["p_road"][number]
+        tile = index.names[number]
+        assert told[label] == {"tile": tile, "label": label, "p_Road": one, second: other}
 
 
 def fill(path):

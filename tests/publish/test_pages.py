@@ -107,6 +107,7 @@ def test_settings_are_written_as_on_the_command_line():
 
 def test_the_readme_counts_what_was_tested_and_shows_what_was_decided(tmp_path, monkeypatch):
     found = {"mean": 1.5, "low": 0.5, "high": 2.5, "values": [1.0, 2.0], "measure": "a/linear-n20"}
+    found["seeds"] = [0, 1]
     verdicts = ("holds", "the reverse", "cannot be told", "not tested", "not measured")
     told = [
         {
@@ -124,7 +125,7 @@ def test_the_readme_counts_what_was_tested_and_shows_what_was_decided(tmp_path, 
     (folder / "claims.json").write_text(json.dumps(told))
     monkeypatch.setattr(pages, "_ROOT", tmp_path)
     text = pages.claims()
-    assert "of 5 claims 3 tested" in text and "2 decided so far:" in text
+    assert "epochs, 2 seeds; of 5 claims 3 tested" in text and "2 decided so far:" in text
     assert [f"Claim {number}." in text for number in range(5)] == [True, True, *[False] * 3]
     (folder / "claims.json").write_text(json.dumps(told[:4]))
     assert "2 decided:" in pages.claims()

@@ -111,6 +111,18 @@ def test_verdicts_are_corrected_for_the_claims_that_were_tested():
     assert judged(CLOSE, (AHEAD, BEHIND)) == ["holds", "holds"]  # the clearer one goes first
 
 
+def test_a_second_look_wants_a_clearer_answer():
+    p = compare(*CLOSE).p
+    results = {
+        one.key: one for one in (result("a", CLOSE[0], [0, 1, 2]), result("b", CLOSE[1], [0, 1, 2]))
+    }
+    results |= {one.key: one for one in [result("random", [0.0] * 3, [0, 1, 2])]}
+    asked = [Claim("rsisc", "says", "a", "b", ["aid96/knn20"])]
+    floors = {"a": "random", "b": "random"}
+    for level, word in ((p * 1.01, "holds"), (p * 0.99, "cannot be told")):
+        assert compare_claims(asked, results, floors, level)[0]["verdict"] == word
+
+
 def test_the_smallest_difference_that_could_have_been_seen_is_half_the_interval():
     found = compare([41.0, 44.0, 39.5], [40.0, 42.5, 39.0])
     assert found.visible == pytest.approx((found.high - found.low) / 2, abs=1e-3)

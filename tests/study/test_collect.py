@@ -20,7 +20,7 @@ CLAIM = {
     "better": "row",
     "worse": "none",
     "measures": ["aid96/linear-n20"],
-    "differences": [{"mean": 1.5, "low": 1.0, "high": 2.0}],
+    "differences": [{"mean": 1.5, "low": 1.0, "high": 2.0, "seeds": [0, 1]}],
     "verdict": "cannot be told",
 }
 
@@ -52,6 +52,10 @@ def test_one_kappa_a_pretraining_seed(jobs):
     found = {one.key: one for one in both}
     (line,) = _sentences([CLAIM], found, {"row": "FALSE", "none": "SimCLR"})
     assert "(+1.5 [+1.0, +2.0]), kappa 0.150 against 0.150" in line
+    # Seeds that one side alone has are in no mean.
+    second = {**CLAIM, "differences": [{**CLAIM["differences"][0], "seeds": [1]}]}
+    (line,) = _sentences([second], found, {"row": "FALSE", "none": "SimCLR"})
+    assert "kappa 0.200 against 0.200" in line
 
 
 def test_the_report_tells_how_many_pairs_were_recalibrated_and_how_rightly(jobs):

@@ -38,7 +38,7 @@ def searched(where: str, client: Client, search: Search) -> list[dict[str, Any]]
     except ImportError:
         raise UserError(
             "A search by bbox, dates and collections needs pystac-client: pip install "
-            "'rs_models[geo]'."
+            "'rs-models[geo]'."
         ) from None
 
     asked: Counter[str] = Counter()

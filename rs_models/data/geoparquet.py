@@ -1,0 +1,140 @@
+"""GeoParquet (geoparquet.org), written and read by pyarrow: pyogrio's wheels know no Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import written
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SOFTWARE = "rs_models"  # what tells files of ours
+_GEOMETRY = "geometry"
+_MOST = 10_000_000  # features; a small file may claim any number of equal ones
+
+
+def write_geoparquet(
+    output: Path,
+    wkb: Sequence[bytes] | np.ndarray,
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    crs: str | None,
+    *,
+    note: str = "",
+    counterclockwise: bool = False,
+) -> None:
+    """Writes polygons as GeoParquet 1.1.
+
+    Args:
+        output: File to write.
+        wkb: One polygon a row, as well-known binary.
+        columns: Name -> values, one a row.
+        crs: Coordinate system as WKT; None says that there is none.
+        note: What must be known of the positions.
+        counterclockwise: Whether all outer rings run so.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyproj import CRS
+
+    described: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "crs": None if crs is None else CRS.from_wkt(crs).to_json_dict(),
+    }
+    if counterclockwise:
+        described["orientation"] = "counterclockwise"
+    geo = {"version": "1.1.0", "primary_column": _GEOMETRY, "columns": {_GEOMETRY: described}}
+    metadata = {"geo": json.dumps(geo), "software": SOFTWARE}
+    if note:
+        metadata["note"] = note
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    table = pa.table({**arrays, _GEOMETRY: pa.array(list(wkb), pa.binary())})
+    with written(output) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+
+
+def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | None]:
+    """Geometries with their properties, and their coordinate system as WKT.
+
+    Args:
+        path: A file whose geometries are well-known binary, as all programs write by default.
+
+    Returns:
+        (GeoJSON-like geometry or None, properties) of each row; the system, or None where the file
+        says that there is none.
+
+    Raises:
+        UserError: No GeoParquet, a damaged one, or geometries in another encoding.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import shapely
+
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > _MOST:
+            raise UserError(
+                f"{path} holds {file.metadata.num_rows} features, more than {_MOST}: cut out those "
+                "that are needed."
+            )
+        geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+        table = file.read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
+    if geo is None:
+        raise UserError(f"{path} holds a table without geometries: give a vector file.")
+    try:
+        name = geo["primary_column"]
+        about = geo["columns"][name]
+        encoding = about["encoding"]
+        if encoding == "WKB":
+            shapes = shapely.from_wkb(np.array(table[name].to_pylist(), object))
+        crs = _crs_of(about)
+    except (KeyError, TypeError, AttributeError, ValueError, shapely.errors.ShapelyError) as error:
+        raise UserError(
+            f"{path} is damaged (what it says of its geometry, {type(error).__name__}): export it "
+            "again."
+        ) from error
+    if encoding != "WKB":
+        raise UserError(
+            f"{path} holds geometries as {encoding!r:.40}: export it with WKB, the usual encoding."
+        )
+    properties = table.select(_plain(table, geo)).to_pylist()
+    features = [
+        (None if shape is None else shape.__geo_interface__, stated)
+        for shape, stated in zip(shapes, properties, strict=True)
+    ]
+    return features, crs
+
+
+def _plain(table: pa.Table, geo: Mapping[str, Any]) -> list[str]:
+    """Columns that are no geometry and no rectangle around one."""
+    import pyarrow as pa
+
+    beside = [name for name in table.column_names if name not in geo["columns"]]
+    return [name for name in beside if not pa.types.is_nested(table.schema.field(name).type)]
+
+
+def _crs_of(about: Mapping[str, Any]) -> str | None:
+    """WKT of a column's coordinate system.
+
+    Raises:
+        ValueError: It is none.
+    """
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        if "crs" not in about:  # as the standard says: longitude and latitude
+            return CRS("OGC:CRS84").to_wkt()
+        told = about["crs"]
+        return None if told is None else CRS.from_json_dict(dict(told)).to_wkt()
+    except CRSError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,96 @@
+"""GeoParquet: what we write is read again, what others write is read, what is none is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from pyproj import CRS
+
+from rs_models.data.geoparquet import read_geoparquet, write_geoparquet
+from rs_models.data.vectors import read_features
+from rs_models.errors import UserError
+
+SQUARES = [shapely.box(500_000 + i, 5_000_000, 500_001 + i, 5_000_001) for i in range(3)]
+UTM = CRS.from_epsg(32631)
+
+
+def others(path, *, name="geom", encoding="WKB", crs=..., wkb=None, **columns):
+    """A file as other programs write it: their own column's name, a rectangle beside it."""
+    about = {"encoding": encoding, "geometry_types": ["Polygon"]}
+    if crs is not ...:
+        about["crs"] = crs
+    geo = {"version": "1.0.0", "primary_column": name, "columns": {name: about}}
+    wkb = shapely.to_wkb(SQUARES).tolist() if wkb is None else wkb
+    table = pa.table({**columns, name: wkb, "bbox": [{"xmin": 0.0}] * len(wkb)})
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), path)
+    return str(path)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    columns = {"kind": ["a", "b", "ü"], "area": np.array([1.5, np.nan, 2.0])}
+    path = tmp_path / "out.parquet"
+    write_geoparquet(path, shapely.to_wkb(SQUARES), columns, UTM.to_wkt())
+    features, crs = read_features(str(path))
+    assert crs.to_epsg() == 32631
+    assert [shapely.geometry.shape(shape) for shape, _ in features] == SQUARES
+    assert [stated for _, stated in features] == [
+        {"kind": "a", "area": 1.5},
+        {"kind": "b", "area": None},
+        {"kind": "ü", "area": 2.0},
+    ]
+    write_geoparquet(path, [], {"kind": np.array([], str)}, None)
+    assert read_features(str(path))[0] == []
+
+
+def test_files_of_others(tmp_path):
+    path = others(tmp_path / "a.geoparquet", crs=UTM.to_json_dict(), kind=["a", None, "c"])
+    features, crs = read_features(path)
+    assert crs.to_epsg() == 32631
+    assert [stated for _, stated in features] == [{"kind": "a"}, {"kind": None}, {"kind": "c"}]
+    wkb = [shapely.to_wkb(shapely.box(1, 2, 3, 4)), None]
+    features, crs = read_features(others(tmp_path / "b.parquet", wkb=wkb))
+    assert crs.is_geographic and features[1] == (None, {})  # no entry: longitude and latitude
+    assert shapely.geometry.shape(features[0][0]).bounds == (1, 2, 3, 4)
+    assert read_geoparquet(others(tmp_path / "c.parquet", crs=None))[1] is None
+
+
+def plain(path):
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
+def cut_off(path):
+    others(path)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def too_many(path):
+    """Equal rows cost next to nothing."""
+    rows = pa.array(np.zeros(11_000_000, np.int8)).dictionary_encode()
+    pq.write_table(pa.table({"x": rows}), path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (plain, "a table without geometries"),
+        (cut_off, "cannot be read"),
+        (too_many, "11000000 features, more than 10000000"),
+        (lambda path: path.write_bytes(b"PAR1 and no more"), "cannot be read"),
+        (lambda path: path.write_bytes(b"{}"), "no .parquet file, whatever its name says"),
+        (lambda path: others(path, encoding="polygon"), "export it with WKB"),
+        (lambda path: others(path, wkb=[b"\x01\x03"]), "damaged .*GEOSException"),
+        (lambda path: others(path, wkb=["text"]), "damaged"),
+        (lambda path: others(path, crs={"type": "nonsense"}), "damaged .*ValueError"),
+        (lambda path: others(path, crs="EPSG:32631"), "damaged"),
+    ],
+)
+def test_what_is_none_is_told(tmp_path, make, words):
+    path = tmp_path / "bad.parquet"
+    make(path)
+    with pytest.raises(UserError, match=words):
+        read_features(str(path))
