@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ServiceError, UserError
-from .check_file import LOOKS, Report, look_at_file
+from .check_file import Report, is_looked_at, look_at_file
 from .names import IGNORE
 
 _SAMPLE = 200  # images of a split that are read
@@ -42,7 +42,7 @@ def check(
     """
     name = os.fspath(name)
     report = Report(name)
-    if Path(name).is_file() and name.lower().endswith(tuple(LOOKS)):
+    if Path(name).is_file() and is_looked_at(Path(name)):
         look_at_file(Path(name), bands, report)
         return report
     from .sources import load

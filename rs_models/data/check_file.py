@@ -13,6 +13,8 @@ import numpy as np
 from ..bands import SENSORS, is_numbered, resolve_bands, told_sensor
 from ..errors import UserError
 from ..preprocessing import Preprocessing
+from .geoparquet import PARQUET, is_geoparquet
+from .vectors import GEOJSON, VECTORS
 
 _SIDE = 512  # pixels of a scene that are read along a side
 _VALUES = 12  # values of a property that are listed
@@ -42,11 +44,17 @@ class Report:
         return "\n".join(lines)
 
 
+def is_looked_at(path: Path) -> bool:
+    """Whether a file is a raster or a vector file, and no rows of a data set."""
+    suffix = path.suffix.lower()
+    return suffix in LOOKS and (suffix not in PARQUET or is_geoparquet(path))
+
+
 def look_at_file(path: Path, bands: str | None, report: Report) -> None:
     """Says what is in one file.
 
     Args:
-        path: A raster or vector file, by one of the endings of `LOOKS`.
+        path: A raster or vector file, see `is_looked_at`.
         bands: Names of a raster's bands, where it does not tell.
         report: Takes what is seen.
 
@@ -183,6 +191,6 @@ def _kind(geometry: Any) -> str:
 
 LOOKS: dict[str, Callable[[Path, str | None, Report], None]] = {
     **dict.fromkeys((".tif", ".tiff", ".vrt", ".jp2", ".img", *_IMAGES), _raster),
-    **dict.fromkeys((".geojson", ".json", ".gpkg", ".fgb", ".shp"), _vectors),
+    **dict.fromkeys((*GEOJSON, *VECTORS), _vectors),
 }
 """Ending of a file -> what looks at it."""

@@ -15,6 +15,7 @@ from ..files import written
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PARQUET = (".parquet", ".geoparquet")
 SOFTWARE = "rs_models"  # what tells files of ours
 _GEOMETRY = "geometry"
 _MOST = 10_000_000  # features; a small file may claim any number of equal ones
@@ -58,6 +59,18 @@ def write_geoparquet(
     table = pa.table({**arrays, _GEOMETRY: pa.array(list(wkb), pa.binary())})
     with written(output) as partial:
         pq.write_table(table.replace_schema_metadata(metadata), partial)
+
+
+def is_geoparquet(path: Path) -> bool:
+    """Whether a Parquet file holds geometries, and neither images nor vectors of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, ValueError, pa.ArrowException):
+        return False  # whoever reads its rows says why
+    return b"geo" in (schema.metadata or {}) and not {"image", "embedding"} & set(schema.names)
 
 
 def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | None]:

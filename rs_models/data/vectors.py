@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..errors import UserError
-from .geoparquet import read_geoparquet
+from .geoparquet import PARQUET, read_geoparquet
 
 GEOJSON = (".geojson", ".json")
 # Ending -> what such a file begins with, of those that the extra `geo` reads. GDAL takes a file for
@@ -22,10 +22,8 @@ _STARTS = {
     ".gpkg": b"SQLite format 3\0",
     ".fgb": b"fgb\x03",
     ".shp": b"\0\0\x27\x0a",
-    ".parquet": b"PAR1",
-    ".geoparquet": b"PAR1",
+    **dict.fromkeys(PARQUET, b"PAR1"),
 }
-_PARQUET = (".parquet", ".geoparquet")
 VECTORS = tuple(_STARTS)
 _DEGREES = "EPSG:4326"
 _MOST_EAST = 360  # some count longitude from 0, or go on past 180
@@ -59,7 +57,7 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
     """
     if path.lower().endswith(GEOJSON):
         return _geojson(path)
-    if path.lower().endswith(_PARQUET):
+    if path.lower().endswith(PARQUET):
         _check_start(path)
         rows, wkt = read_geoparquet(path)
         plain = [(shape, {k: _value(v) for k, v in stated.items()}) for shape, stated in rows]

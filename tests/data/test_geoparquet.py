@@ -11,9 +11,11 @@ import pytest
 import shapely
 from pyproj import CRS
 
+from rs_models.data.check import check
 from rs_models.data.geoparquet import read_geoparquet, write_geoparquet
 from rs_models.data.vectors import read_features
 from rs_models.errors import UserError
+from tests.data import make
 
 SQUARES = [shapely.box(500_000 + i, 5_000_000, 500_001 + i, 5_000_001) for i in range(3)]
 UTM = CRS.from_epsg(32631)
@@ -94,3 +96,14 @@ def test_what_is_none_is_told(tmp_path, make, words):
     make(path)
     with pytest.raises(UserError, match=words):
         read_features(str(path))
+
+
+def test_check_tells_polygons_from_the_rows_of_a_data_set(tmp_path):
+    polygons = others(tmp_path / "labels.parquet", crs=UTM.to_json_dict(), kind=["a", "b", "a"])
+    said = check(polygons).text()
+    assert "3: 3 Polygon" in said and "EPSG:32631" in said and "a 2, b 1" in said
+    assert "nothing is amiss" in said
+    # Tiles that lie on the ground have both: their images are looked at.
+    tile = {"bytes": make.png(make.pixels(0)), "path": None}
+    said = check(others(tmp_path / "tiles.parquet", image=[tile] * 3)).text()
+    assert "3 rows" in said and "features" not in said
