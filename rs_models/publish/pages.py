@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -214,19 +215,20 @@ def claims(results: Sequence[Result] = ()) -> str:
     found = [claim["differences"][0] for claim in claimed if claim["differences"][0]]
     seeds = span(len(one["seeds"]) for one in found)
     so_far = "" if all(claim["differences"][0] for claim in claimed) else " so far"
+    usual = Counter(claim["measures"][0] for claim in decided).most_common(1)
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
         f"{seeds} seeds; of {len(claimed)} claims {tested} tested (both sides above "
-        f"random weights), {len(decided)} decided{so_far}:"
+        f"random weights), {len(decided)} decided{so_far}"
+        + (f", by {usual[0][0]} where no other measure is named:" if usual else ".")
     )
     rows = []
     for claim in decided:
-        first, *others = claim["differences"]
-        beside = ", ".join(f"{found['mean']:+.1f}" for found in others if found)
-        cells = (claim["says"], claim["measures"][0], claim_difference(first), beside)
-        rows.append((*cells, claim["verdict"]))
-    head = ("claim", "measured by", "points", "other measures", "verdict")
-    return f"{budget}\n\n{markdown_table(head, rows)}"
+        measure = claim["measures"][0]
+        by = "" if measure == usual[0][0] else f" ({measure})"
+        points = claim_difference(claim["differences"][0])
+        rows.append((claim["says"] + by, points, claim["verdict"]))
+    return f"{budget}\n\n{markdown_table(('claim', 'points', 'verdict'), rows)}" if rows else budget
 
 
 def results_tables(results: Sequence[Result]) -> str:
