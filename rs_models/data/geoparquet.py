@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PARQUET = (".parquet", ".geoparquet")
 SOFTWARE = "rs_models"  # what tells files of ours
 _GEOMETRY = "geometry"
-_MOST = 10_000_000  # features; a small file may claim any number of equal ones
+_MOST = 100_000_000  # values; a small file may claim any number of equal ones
 
 
 def write_geoparquet(
@@ -92,10 +92,11 @@ def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | 
 
     try:
         file = pq.ParquetFile(path)
-        if file.metadata.num_rows > _MOST:
+        rows, columns = file.metadata.num_rows, file.metadata.num_columns
+        if rows * columns > _MOST:
             raise UserError(
-                f"{path} holds {file.metadata.num_rows} features, more than {_MOST}: cut out those "
-                "that are needed."
+                f"{path} holds {rows} features with {columns} columns, more than {_MOST} values: "
+                "cut out what is needed."
             )
         geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
         table = file.read()

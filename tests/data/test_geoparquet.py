@@ -72,8 +72,8 @@ def cut_off(path):
 
 def too_many(path):
     """Equal rows cost next to nothing."""
-    rows = pa.array(np.zeros(11_000_000, np.int8)).dictionary_encode()
-    pq.write_table(pa.table({"x": rows}), path)
+    rows = pa.array(np.zeros(6_000_000, np.int8)).dictionary_encode()
+    pq.write_table(pa.table({f"x{i}": rows for i in range(20)}), path)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def too_many(path):
     [
         (plain, "a table without geometries"),
         (cut_off, "cannot be read"),
-        (too_many, "11000000 features, more than 10000000"),
+        (too_many, "6000000 features with 20 columns, more than 100000000"),
         (lambda path: path.write_bytes(b"PAR1 and no more"), "cannot be read"),
         (lambda path: path.write_bytes(b"{}"), "no .parquet file, whatever its name says"),
         (lambda path: others(path, encoding="polygon"), "export it with WKB"),
