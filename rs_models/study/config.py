@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import check_writable
 from ..settings import Count, Length, Seed, Share, build, check_ranges, merge
 
+_BASELINE = "baseline:"  # its random weights take the seed
 _KINDS = ("probe", "finetune", "geometry")
 
 
@@ -149,6 +150,8 @@ class Job:
             trained.
         model: What is measured instead.
         evaluations: Name -> settings with every `$NAME` replaced.
+        shared: Seed whose run stands for this one too: a finished model of which nothing is tuned
+            is the same with every seed.
     """
 
     cell: str
@@ -157,11 +160,13 @@ class Job:
     settings: dict[str, Any] | None
     model: str | None
     evaluations: dict[str, Evaluation]
+    shared: int | None = None
 
     @property
     def fingerprint(self) -> str:
         """Hash of what is trained; equal ones are the same run."""
-        text = json.dumps([self.settings, self.model, self.seed], sort_keys=True)
+        seed = self.seed if self.shared is None else self.shared
+        text = json.dumps([self.settings, self.model, seed], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -272,13 +277,17 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
                 merge(settings, filled(copy.deepcopy(cell.set), data))
                 settings["seed"] = seed
                 build(RunConfig, copy.deepcopy(settings), f"cells.{name}.set.").check()
+            used = {key: evaluations[key] for key in cell.evaluate}
+            finished = cell.model is not None and not cell.model.startswith(_BASELINE)
+            tuned = any(evaluation.finetune is not None for evaluation in used.values())
             job = Job(
                 cell=name,
                 seed=seed,
                 folder=str(Path(config.output_dir) / "runs" / name / f"seed-{seed}"),
                 settings=settings,
                 model=filled(cell.model, data),
-                evaluations={key: evaluations[key] for key in cell.evaluate},
+                evaluations=used,
+                shared=config.seeds[0] if finished and not tuned else None,
             )
             folder = folders.setdefault(job.fingerprint, job.folder)
             jobs.append(Job(**{**vars(job), "folder": folder}))

@@ -131,6 +131,27 @@ def test_what_would_fail_at_the_end_is_told_at_the_start(tmp_path):
             jobs_of(config(**changes), DATA)
 
 
+def test_a_finished_model_is_measured_once_and_what_a_seed_changes_with_each():
+    few = {"finetune": {"task": "classification", "data": {"name": "$d"}, "labels": 4}}
+    cells = {
+        "given": {"model": "rs/tov-resnet18", "evaluate": ["small"]},
+        "tuned": {"model": "rs/tov-resnet18", "evaluate": ["small", "few"]},
+        "random": {"model": "baseline:random-resnet_nano", "evaluate": ["small"]},
+    }
+    evaluations = {**GOOD["evaluations"], "few": few}
+    jobs = jobs_of(config(cells=cells, evaluations=evaluations, seeds=[3, 5, 7]), DATA)
+    folders = {name: {job.folder for job in jobs if job.cell == name} for name in cells}
+    assert {name: len(found) for name, found in folders.items()} == {
+        **{"given": 1, "tuned": 3, "random": 3}
+    }
+    given = [job for job in jobs if job.cell == "given"]
+    assert [job.seed for job in given] == [3, 5, 7]
+    assert len({job.fingerprint for job in given}) == 1
+    assert (
+        given[0].fingerprint == dataclasses.replace(given[0], shared=None).fingerprint
+    )  # as before
+
+
 def test_the_floor_of_a_cell_is_the_random_weights_of_its_backbone():
     cells = {
         "a": {"set": {"backbone": "swin_nano"}},
