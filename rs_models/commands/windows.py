@@ -15,7 +15,7 @@ _EPILOG = """examples:
   rs-models windows scene.tif cars.gpkg --classes model --task detection --point-size 24 \\
     --output outputs/cars
 
-GeoJSON needs nothing more; GeoPackage, FlatGeobuf, Shapefile and GeoParquet need
+GeoJSON and GeoParquet need nothing more; GeoPackage, FlatGeobuf and Shapefile need
 pip install 'rs-models[geo]'. Exit codes: 0 done, 2 bad input."""
 
 

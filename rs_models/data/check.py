@@ -42,7 +42,7 @@ def check(
     """
     name = os.fspath(name)
     report = Report(name)
-    if Path(name).is_file() and is_looked_at(Path(name)):
+    if Path(name).is_file() and is_looked_at(Path(name), columns):
         look_at_file(Path(name), bands, report)
         return report
     from .sources import load

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,10 @@ class Report:
         return "\n".join(lines)
 
 
-def is_looked_at(path: Path) -> bool:
-    """Whether a file is a raster or a vector file, and no rows of a data set."""
+def is_looked_at(path: Path, columns: Mapping[str, str] | None = None) -> bool:
+    """Whether a file is a raster or a vector file, and no rows of a data set, named by columns."""
     suffix = path.suffix.lower()
-    return suffix in LOOKS and (suffix not in PARQUET or is_geoparquet(path))
+    return suffix in LOOKS and (suffix not in PARQUET or (not columns and is_geoparquet(path)))
 
 
 def look_at_file(path: Path, bands: str | None, report: Report) -> None:

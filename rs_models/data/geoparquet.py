@@ -15,10 +15,12 @@ from ..files import written
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_IMAGES = ("image", "embedding")
 PARQUET = (".parquet", ".geoparquet")
 SOFTWARE = "rs_models"  # what tells files of ours
 _GEOMETRY = "geometry"
-_MOST = 100_000_000  # values; a small file may claim any number of equal ones
+_MOST = 2 << 30  # bytes in memory; a small file may claim any number of equal values
+_ROWS = 1024  # read at a time
 
 
 def write_geoparquet(
@@ -69,8 +71,10 @@ def is_geoparquet(path: Path) -> bool:
     try:
         schema = pq.read_schema(path)
     except (OSError, ValueError, pa.ArrowException):
-        return False  # whoever reads its rows says why
-    return b"geo" in (schema.metadata or {}) and not {"image", "embedding"} & set(schema.names)
+        return path.suffix.lower() == PARQUET[1]  # whoever reads it says why
+    # Images are structs with their bytes, or lists of bands; so are vectors. A name is text.
+    kinds = [schema.field(i).type for i in range(len(schema)) if schema.names[i] in _IMAGES]
+    return b"geo" in (schema.metadata or {}) and not any(map(pa.types.is_nested, kinds))
 
 
 def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | None]:
@@ -92,35 +96,35 @@ def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | 
 
     try:
         file = pq.ParquetFile(path)
-        rows, columns = file.metadata.num_rows, file.metadata.num_columns
-        if rows * columns > _MOST:
-            raise UserError(
-                f"{path} holds {rows} features with {columns} columns, more than {_MOST} values: "
-                "cut out what is needed."
-            )
         geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
-        table = file.read()
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
     if geo is None:
         raise UserError(f"{path} holds a table without geometries: give a vector file.")
     try:
         name = geo["primary_column"]
         about = geo["columns"][name]
-        encoding = about["encoding"]
-        if encoding == "WKB":
-            shapes = shapely.from_wkb(np.array(table[name].to_pylist(), object))
-        crs = _crs_of(about)
-    except (KeyError, TypeError, AttributeError, ValueError, shapely.errors.ShapelyError) as error:
+        encoding, crs = about["encoding"], _crs_of(about)
+        if encoding != "WKB":
+            raise UserError(
+                f"{path} holds geometries as {encoding!r:.40}: export it with WKB, the usual "
+                "encoding."
+            )
+        plain = _plain(file.schema_arrow, geo)
+        table = _table(file, [*plain, name], path)
+        shapes = shapely.from_wkb(np.array(table[name].to_pylist(), object))
+        properties = table.select(plain).to_pylist()
+    except UserError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
+    except (
+        *(LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError),
+        shapely.errors.ShapelyError,
+    ) as error:
         raise UserError(
-            f"{path} is damaged (what it says of its geometry, {type(error).__name__}): export it "
-            "again."
+            f"{path} holds values that cannot be read ({type(error).__name__}): export it again."
         ) from error
-    if encoding != "WKB":
-        raise UserError(
-            f"{path} holds geometries as {encoding!r:.40}: export it with WKB, the usual encoding."
-        )
-    properties = table.select(_plain(table, geo)).to_pylist()
     features = [
         (None if shape is None else shape.__geo_interface__, stated)
         for shape, stated in zip(shapes, properties, strict=True)
@@ -128,12 +132,40 @@ def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | 
     return features, crs
 
 
-def _plain(table: pa.Table, geo: Mapping[str, Any]) -> list[str]:
+def _table(file: Any, columns: list[str], path: str) -> pa.Table:
+    """Some columns of a file, read a piece at a time.
+
+    Raises:
+        UserError: More than memory should hold.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([_spelled_out(file.schema_arrow.field(name)) for name in columns])
+    held, batches = 0, []
+    for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+        batches.append(batch.select(columns).cast(schema))
+        held += batches[-1].nbytes
+        if held > _MOST:
+            raise UserError(
+                f"{path} holds more than {_MOST >> 30} GiB of values: cut out what is needed."
+            )
+    return pa.Table.from_batches(batches, schema)
+
+
+def _spelled_out(field: pa.Field) -> pa.Field:
+    """A column whose values stand in each row, and are no numbers of a dictionary's."""
+    import pyarrow as pa
+
+    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return pa.field(field.name, plain)
+
+
+def _plain(schema: pa.Schema, geo: Mapping[str, Any]) -> list[str]:
     """Columns that are no geometry and no rectangle around one."""
     import pyarrow as pa
 
-    beside = [name for name in table.column_names if name not in geo["columns"]]
-    return [name for name in beside if not pa.types.is_nested(table.schema.field(name).type)]
+    beside = [name for name in schema.names if name not in geo["columns"]]
+    return [name for name in beside if not pa.types.is_nested(schema.field(name).type)]
 
 
 def _crs_of(about: Mapping[str, Any]) -> str | None:

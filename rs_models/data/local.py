@@ -136,7 +136,8 @@ class LocalSource:
 def _checked_file(path: Path) -> Path:
     if path.suffix.lower() != ".parquet":
         raise UserError(
-            f"{path} is a file, but not Parquet: give a folder of images, or a .parquet file."
+            f"{path} is a file whose name does not end in .parquet: give a folder of images, or a "
+            "file that does."
         )
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from ..errors import UserError
 from .geoparquet import PARQUET, read_geoparquet
 
 GEOJSON = (".geojson", ".json")
-# Ending -> what such a file begins with, of those that the extra `geo` reads. GDAL takes a file for
-# what its content says, and would follow a description in it to any other file or address.
+# Ending -> what such a file begins with, of all but GeoJSON. GDAL takes a file for what its content
+# says, and would follow a description in it to any other file or address.
 _STARTS = {
     ".gpkg": b"SQLite format 3\0",
     ".fgb": b"fgb\x03",
@@ -60,8 +61,12 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
     if path.lower().endswith(PARQUET):
         _check_start(path)
         rows, wkt = read_geoparquet(path)
+        if wkt is None:
+            raise UserError(
+                f"{path} says that its coordinate system is not known: export it with one."
+            )
         plain = [(shape, {k: _value(v) for k, v in stated.items()}) for shape, stated in rows]
-        return plain, _crs(wkt, path)
+        return _placed(plain, _crs(wkt, path), path)
     try:
         import pyogrio
         import shapely
@@ -87,7 +92,14 @@ def read_features(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
         geometry = shapely.from_wkb(shape) if shape is not None else None
         stated = {name: _value(column[number]) for name, column in zip(names, columns, strict=True)}
         features.append((geometry.__geo_interface__ if geometry is not None else None, stated))
-    return features, _crs(meta.get("crs"), path)
+    return _placed(features, _crs(meta.get("crs"), path), path)
+
+
+def _placed(features: list[tuple[Any, dict[str, Any]]], crs: Any, path: str) -> Any:
+    """Features with their system; refuses metres where it is one of degrees, or is not said."""
+    if crs.is_geographic:
+        _check_degrees(features, path)
+    return features, crs
 
 
 def columns_of(path: str) -> tuple[set[str], int]:
@@ -167,30 +179,31 @@ def _geojson(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], Any]:
     name = properties.get("name") if isinstance(properties, dict) else None
     if stated is not None and name is None and not isinstance(stated, dict):
         name = stated
-    crs = _crs(name, path)
-    if crs.is_geographic:
-        _check_degrees(features, path)
-    return features, crs
+    return _placed(features, _crs(name, path), path)
 
 
 def _check_degrees(features: list[tuple[Any, dict[str, Any]]], path: str) -> None:
-    """Refuses metres in a GeoJSON that says of no coordinate system, or of one in degrees."""
+    """Refuses metres in a file that says of no coordinate system, or of one in degrees."""
     for number, (geometry, _) in enumerate(features, start=1):
         waiting = [geometry]
         while waiting:
             part = waiting.pop()
             if isinstance(part, dict):
                 waiting += [part.get("geometries"), part.get("coordinates")]
-            elif isinstance(part, list) and part and all(isinstance(c, int | float) for c in part):
+            elif isinstance(part, list | tuple) and part and _is_position(part):
                 x, y = part[0], part[1] if len(part) > 1 else 0
                 if not (abs(x) <= _MOST_EAST and abs(y) <= 90):
                     raise UserError(
                         f"Feature {number} of {path} lies at {x:.10g}, {y:.10g}, which is no "
-                        "longitude and latitude (WGS 84), as GeoJSON holds: export it in these, or "
-                        "as GeoPackage, which says its coordinate system."
+                        "longitude and latitude, which GeoJSON and files without a coordinate "
+                        "system hold: export it in these, or as GeoPackage, with its own."
                     )
-            elif isinstance(part, list):
+            elif isinstance(part, list | tuple):
                 waiting += part
+
+
+def _is_position(part: Sequence[Any]) -> bool:
+    return all(isinstance(coordinate, int | float) for coordinate in part)
 
 
 def _crs(name: Any, path: str) -> Any:

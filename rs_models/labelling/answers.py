@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.geoparquet import write_geoparquet
+from ..data.geoparquet import SOFTWARE, write_geoparquet
 from ..errors import UserError
 from ..files import written
 from ..plots import sheet
@@ -30,6 +30,8 @@ VECTORS = {
     ".parquet": None,
     ".shp": "ESRI Shapefile",
 }
+_TILE = "tile"
+_CASE_BLIND = (".gpkg", ".shp")  # small and capital letters are one in names of their columns
 GEOMETRY = "geometry"
 # What an image that was drawn here says of that, by PNG's own key for it.
 _SOFTWARE, _SHEET = "Software", "rs_models contact sheet"
@@ -49,8 +51,8 @@ def write_rows(
         output: A `.csv`, or one of `VECTORS` where the table has the tiles' footprints.
         index: The table.
         rows: Rows of the table, in the order to write.
-        columns: Name -> values, one a row; they stand behind `tile`. In vector files whose columns
-            small and capital letters do not tell apart, a second name gets a number.
+        columns: Name -> values, one a row; they stand behind `tile`. In GeoPackages and Shapefiles,
+            where small and capital letters are one, a second such name gets a number.
 
     Returns:
         The file.
@@ -65,11 +67,11 @@ def write_rows(
     if suffix == ".csv":
         with written(output) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["tile", *columns])
+            writer.writerow([_TILE, *columns])
             writer.writerows(zip(names, *columns.values(), strict=True))
         return output
-    fields = {"tile": names, **columns}
-    shapes = np.array(index.table[GEOMETRY].take(list(map(int, rows))).to_pylist(), object)
+    fields = {_TILE: names, **columns}
+    shapes = np.array(index.table[GEOMETRY].take(np.asarray(rows, np.int64)).to_pylist(), object)
     driver = VECTORS[suffix]
     if driver is None:
         write_geoparquet(output, shapes, fields, crs_of(index))
@@ -83,7 +85,7 @@ def write_rows(
             layer=re.sub(r"\W+", "_", output.stem),
             geometry=shapes,
             field_data=[_plain(values) for values in fields.values()],
-            fields=_told_apart(fields),
+            fields=_told_apart(fields) if suffix in _CASE_BLIND else list(fields),
             geometry_type="Polygon",
             crs=crs_of(index),
             driver=driver,
@@ -104,7 +106,7 @@ def _told_apart(names: Iterable[str]) -> list[str]:
 
 
 def writes_vectors(index: Index) -> bool:
-    """Whether what is said of a table's tiles may be written as a map."""
+    """Whether what is said of a table's tiles may be written as a GeoPackage."""
     return GEOMETRY in index.table.column_names and find_spec("pyogrio") is not None
 
 
@@ -128,6 +130,8 @@ def check_output(output: str | os.PathLike[str], index: Index) -> None:
         return
     if suffix not in VECTORS:
         raise UserError(f"{output}: the name must end in .csv or {', '.join(VECTORS)}.")
+    if os.path.lexists(output) and not _is_ours(output):
+        raise UserError(f"{output} exists and holds no tiles of ours: name another file.")
     if GEOMETRY not in index.table.column_names:
         raise UserError(
             f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
@@ -135,6 +139,29 @@ def check_output(output: str | os.PathLike[str], index: Index) -> None:
         )
     if VECTORS[suffix] and find_spec("pyogrio") is None:
         raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a vector file was written by `write_rows`, which names its first column `tile`."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            schema = pq.read_schema(path)
+        except (OSError, ValueError, pa.ArrowException):
+            return False
+        ours = (schema.metadata or {}).get(b"software") == SOFTWARE.encode()
+        return ours and schema.names[:1] == [_TILE]
+    if find_spec("pyogrio") is None:
+        return False
+    from pyogrio import read_info
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    try:
+        return list(read_info(path)["fields"][:1]) == [_TILE]
+    except (DataSourceError, DataLayerError, ValueError):
+        return False
 
 
 def check_sheet(output: str | os.PathLike[str]) -> None:

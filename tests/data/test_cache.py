@@ -77,15 +77,21 @@ def test_the_content_is_the_same_wherever_the_images_lie_and_another_where_they_
         rows.to_parquet(folder / "train.parquet")
         return build_cache(load(folder), cache_dir=tmp_path / "caches", progress=False)
 
-    folders = [tmp_path / name for name in ("here", "there", "others", "labelled")]
-    for folder in folders:
-        folder.mkdir()
-    given = [images(100), images(100), images(101).select(range(1, 101))]
-    given.append(images(100, label=[i % 3 for i in range(100)]))
-    caches = [content(folder, rows) for folder, rows in zip(folders, given, strict=True)]
-    assert len({cache.fingerprint for cache in caches}) == 4
-    assert caches[0].content() == caches[1].content()
-    assert len({cache.content() for cache in caches}) == 3
+    one_other = images(100).to_list()
+    one_other[41]["image"]["bytes"] = make.png(make.pixels(777))
+    given = {
+        **{"here": images(100), "there": images(100), "later": images(101).select(range(1, 101))},
+        "labelled": images(100, label=[i % 3 for i in range(100)]),
+        "one other": Dataset.from_list(one_other, features=images(1).features),
+    }
+    caches = {}
+    for name, rows in given.items():
+        (tmp_path / name).mkdir()
+        caches[name] = content(tmp_path / name, rows)
+    assert len({cache.fingerprint for cache in caches.values()}) == 5
+    told = {name: cache.content() for name, cache in caches.items()}
+    assert told.pop("here") == told["there"]
+    assert len(set(told.values())) == 4
 
 
 def test_the_file_is_mapped_and_pickles_by_path(build):

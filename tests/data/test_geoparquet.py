@@ -18,6 +18,7 @@ from rs_models.errors import UserError
 from tests.data import make
 
 SQUARES = [shapely.box(500_000 + i, 5_000_000, 500_001 + i, 5_000_001) for i in range(3)]
+SQUARE = shapely.to_wkb(SQUARES[0])
 UTM = CRS.from_epsg(32631)
 
 
@@ -45,7 +46,7 @@ def test_what_is_written_is_read_again(tmp_path):
         {"kind": "b", "area": None},
         {"kind": "ü", "area": 2.0},
     ]
-    write_geoparquet(path, [], {"kind": np.array([], str)}, None)
+    write_geoparquet(path, [], {"kind": np.array([], str)}, UTM.to_wkt())
     assert read_features(str(path))[0] == []
 
 
@@ -58,7 +59,10 @@ def test_files_of_others(tmp_path):
     features, crs = read_features(others(tmp_path / "b.parquet", wkb=wkb))
     assert crs.is_geographic and features[1] == (None, {})  # no entry: longitude and latitude
     assert shapely.geometry.shape(features[0][0]).bounds == (1, 2, 3, 4)
-    assert read_geoparquet(others(tmp_path / "c.parquet", crs=None))[1] is None
+    unknown = others(tmp_path / "c.parquet", crs=None)
+    assert read_geoparquet(unknown)[1] is None
+    with pytest.raises(UserError, match="says that its coordinate system is not known"):
+        read_features(unknown)
 
 
 def plain(path):
@@ -70,10 +74,21 @@ def cut_off(path):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def too_many(path):
-    """Equal rows cost next to nothing."""
-    rows = pa.array(np.zeros(6_000_000, np.int8)).dictionary_encode()
-    pq.write_table(pa.table({f"x{i}": rows for i in range(20)}), path)
+def too_much(path):
+    """Equal values cost next to nothing."""
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), ["x" * 1_000_000])
+    others(path, wkb=[SQUARE] * 5000, name_of_place=values)
+    assert path.stat().st_size < 2_000_000
+
+
+def nested(path):
+    table = pa.table({"x": [1]})
+    pq.write_table(table.replace_schema_metadata({"geo": "[" * 100_000}), path)
+
+
+def no_text(path):
+    wrong = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    others(path, wkb=[SQUARE], kind=wrong)
 
 
 @pytest.mark.parametrize(
@@ -81,14 +96,21 @@ def too_many(path):
     [
         (plain, "a table without geometries"),
         (cut_off, "cannot be read"),
-        (too_many, "6000000 features with 20 columns, more than 100000000"),
+        (too_much, "more than 2 GiB of values"),
+        (nested, "cannot be read"),
+        (no_text, "values that cannot be read .UnicodeDecodeError"),
+        (
+            lambda path: others(path, wkb=[SQUARE], at=pa.array([2**62], pa.timestamp("ms"))),
+            "values that cannot be read",
+        ),
         (lambda path: path.write_bytes(b"PAR1 and no more"), "cannot be read"),
         (lambda path: path.write_bytes(b"{}"), "no .parquet file, whatever its name says"),
         (lambda path: others(path, encoding="polygon"), "export it with WKB"),
-        (lambda path: others(path, wkb=[b"\x01\x03"]), "damaged .*GEOSException"),
-        (lambda path: others(path, wkb=["text"]), "damaged"),
-        (lambda path: others(path, crs={"type": "nonsense"}), "damaged .*ValueError"),
-        (lambda path: others(path, crs="EPSG:32631"), "damaged"),
+        (lambda path: others(path, wkb=[b"\x01\x03"]), "cannot be read .GEOSException"),
+        (lambda path: others(path, wkb=["text"]), "values that cannot be read"),
+        (lambda path: others(path, crs={"type": "nonsense"}), "cannot be read .ValueError"),
+        (lambda path: others(path, crs="EPSG:32631"), "values that cannot be read"),
+        (lambda path: others(path), "lies at 500001, 5000000, which is no longitude and latitude"),
     ],
 )
 def test_what_is_none_is_told(tmp_path, make, words):
@@ -105,5 +127,11 @@ def test_check_tells_polygons_from_the_rows_of_a_data_set(tmp_path):
     assert "nothing is amiss" in said
     # Tiles that lie on the ground have both: their images are looked at.
     tile = {"bytes": make.png(make.pixels(0)), "path": None}
-    said = check(others(tmp_path / "tiles.parquet", image=[tile] * 3)).text()
+    tiles = others(tmp_path / "tiles.parquet", image=[tile] * 3)
+    said = check(tiles).text()
     assert "3 rows" in said and "features" not in said
+    named = others(tmp_path / "named.parquet", picture=[tile] * 3)
+    assert "3 rows" in check(named, columns={"image": "picture"}).text()
+    # The name of an image is no image.
+    source = others(tmp_path / "source.parquet", crs=UTM.to_json_dict(), image=["a.tif"] * 3)
+    assert "a.tif 3" in check(source).text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from rs_models import cli
+from rs_models.data.geoparquet import write_geoparquet
 from rs_models.data.vectors import read_features
 from rs_models.errors import UserError
 from rs_models.export import export
@@ -92,22 +94,55 @@ def test_what_comes_next_of_tiles_on_the_ground_is_a_map(work, capsys):
     assert "--output answers.gpkg" in capsys.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["answers.gpkg", "answers.shp", "answers.fgb", "answers.parquet"])
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".fgb", ".parquet", ".geojson"])
 def test_classes_that_differ_in_capital_letters_alone_have_columns_of_their_own(
-    work, tmp_path, name
+    work, tmp_path, suffix
 ):
     pytest.importorskip("pyogrio")
+    name = f"answers{suffix}"
     index = Index.open(work / "table")
     columns = {"label": ["Road", "road"], "p_Road": [0.9, 0.2], "p_road": [0.1, 0.8]}
     write_rows(tmp_path / name, index, [0, 1], columns)
     features, crs = read_features(str(tmp_path / name))
     assert crs.is_geographic
     told = {stated["label"]: stated for _, stated in features}
-    second = "p_road" if name.endswith(".parquet") else "p_road_2"
+    second = "p_road_2" if suffix in (".gpkg", ".shp") else "p_road"
     for number, label in enumerate(columns["label"]):
         one, other = columns["p_Road"][number], columns["p_road"][number]
         tile = index.names[number]
         assert told[label] == {"tile": tile, "label": label, "p_Road": one, second: other}
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet", ".geojson"])
+def test_a_vector_file_of_a_persons_own_is_not_replaced(work, tmp_path, suffix):
+    import shapely
+
+    pyogrio = pytest.importorskip("pyogrio")
+    index, file = Index.open(work / "table"), tmp_path / f"drawn{suffix}"
+    square = np.array([shapely.to_wkb(shapely.box(0, 0, 1, 1))], object)
+    if suffix == ".parquet":
+        write_geoparquet(file, square, {"class": ["a"]}, None)
+    else:
+        about = {"geometry_type": "Polygon", "crs": "EPSG:4326", "fields": ["class"]}
+        pyogrio.raw.write(file, geometry=square, field_data=[np.array(["a"], object)], **about)
+    before = file.read_bytes()
+    with pytest.raises(UserError, match="holds no tiles of ours: name another file"):
+        write_rows(file, index, [0], {"label": ["a"]})
+    assert file.read_bytes() == before
+    ours = tmp_path / f"ours{suffix}"
+    for rows in ([0], [0, 1], []):  # written over, also without any tile
+        write_rows(ours, index, rows, {"label": ["a"] * len(rows)})
+    assert len(read_features(str(ours))[0]) == 0
+
+
+def test_parquet_needs_no_more_than_is_there(work, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyogrio", None)
+    monkeypatch.setattr("rs_models.labelling.answers.find_spec", lambda name: None)
+    index, file = Index.open(work / "table"), tmp_path / "answers.parquet"
+    write_rows(file, index, [0, 1], {"label": ["a", "b"]})
+    assert [stated["label"] for _, stated in read_features(str(file))[0]] == ["a", "b"]
+    with pytest.raises(UserError, match="needs pyogrio"):
+        write_rows(tmp_path / "answers.gpkg", index, [0], {"label": ["a"]})
 
 
 def fill(path):
