@@ -218,8 +218,8 @@ def claims(results: Sequence[Result] = ()) -> str:
     usual = Counter(claim["measures"][0] for claim in decided).most_common(1)
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{seeds} seeds; of {len(claimed)} claims {tested} tested (both sides above "
-        f"random weights), {len(decided)} decided{so_far}"
+        f"{seeds} seeds; of {len(claimed)} claims {tested} tested (what was trained is "
+        f"above random weights), {len(decided)} decided{so_far}"
         + (f", by {usual[0][0]} where no other measure is named:" if usual else ".")
     )
     rows = []

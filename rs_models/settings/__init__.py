@@ -8,6 +8,7 @@ YAML would accept it and train with the default. What a setting may be stands wh
 from .command_line import Options, arguments, describe, parse, settings_parser
 from .output import duration, no_progress_bars, progress_bar, quiet
 from .ranges import (
+    Chance,
     Count,
     Finite,
     Length,
@@ -28,6 +29,7 @@ from .script import one_line, run_script
 from .values import build, check_ranges, differences, merge
 
 __all__ = [
+    "Chance",
     "Count",
     "Finite",
     "Length",

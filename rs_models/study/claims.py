@@ -14,6 +14,7 @@ from ..settings import build
 from .config import StudyConfig
 
 SEEDS = "pretraining_seeds"
+FINISHED = "same_with_every_seed"  # a setting of results of models that nobody trained here
 HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
 NOT_TESTED = "not tested"
 
@@ -68,8 +69,8 @@ class Difference:
 
 def sides_of(measure: str) -> tuple[str, str]:
     """What a claim's better and worse cells are measured by, each a `<data>/<protocol>`."""
-    better, _, worse = measure.partition(" against ")
-    return better, worse or better
+    better, against, worse = measure.partition(" against ")
+    return (better, worse) if against else (better, better)
 
 
 def claims_of(config: StudyConfig) -> list[Claim]:
@@ -124,9 +125,12 @@ def difference(
     sides = measured((claim.better, claim.worse), measure, results)
     if sides[0] is None or sides[1] is None:
         return None
-    better, worse = (
-        dict(zip(side.settings[SEEDS], side.values, strict=True)) for side in sides if side
-    )
+    better, worse = (by_seed(side, side.values) for side in sides if side)
+    # What is the same with every seed is paired with those that the other side has.
+    if FINISHED in sides[0].settings:
+        better = dict.fromkeys(worse, sides[0].values[0])
+    if FINISHED in sides[1].settings:
+        worse = dict.fromkeys(better, sides[1].values[0])
     seeds = sorted(set(better) & set(worse))
     if len(seeds) < 2:
         return None
@@ -134,6 +138,11 @@ def difference(
     low, high = t_interval(values)
     mean = round(float(np.mean(values)), 4)
     return Difference(measure, seeds, values, mean, round(low, 4), round(high, 4), _chance(values))
+
+
+def by_seed(result: Result, values: Sequence[float]) -> dict[int, float]:
+    """Seed -> value, of a result that has one value a seed."""
+    return dict(zip(result.settings[SEEDS], values, strict=True))
 
 
 def measured(
@@ -179,12 +188,13 @@ def is_tested(
     cells = (claim.better, claim.worse)
     random = (floors.get(claim.better, ""), floors.get(claim.worse, ""))
     sides, below = measured(cells, measure, results), measured(random, measure, results)
+    if None in sides:
+        return False
+    asked = list(zip(sides, below, strict=True))
     if claim.worse in floors.values():
-        sides, below = sides[:1], below[:1]
-    return all(
-        side is not None and floor is not None and side.mean > floor.mean
-        for side, floor in zip(sides, below, strict=True)
-    )
+        # Whether it is better than just these is what such a claim asks.
+        asked = asked[:1] if below[0] is not sides[1] else []
+    return all(floor is not None and side.mean > floor.mean for side, floor in asked if side)
 
 
 def verdicts(found: Sequence[Difference | None], tested: Sequence[bool], level: float) -> list[str]:

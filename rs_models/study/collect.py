@@ -14,7 +14,7 @@ import numpy as np
 from ..evaluation import results as files
 from ..evaluation.results import Result
 from ..files import complete, write_json
-from .claims import SEEDS, Claim, difference, is_tested, t_interval, verdicts
+from .claims import FINISHED, SEEDS, Claim, difference, is_tested, t_interval, verdicts
 from .config import Job, StudyConfig, cells_of, floors_of
 from .measure import is_trained, seconds_of
 
@@ -123,11 +123,14 @@ def collect(jobs: list[Job], command: str) -> list[Result]:
     """One result a (cell, data, protocol); `values` are the seeds' means."""
     parts: dict[tuple[str, str, str], dict[int, Result]] = {}
     for job in jobs:
+        if job.shared not in (None, job.seed):
+            continue  # a finished model's one run
         for name in job.evaluations:
             for path in complete(Path(job.folder) / "results" / name, "*.json"):
                 result = files.read(path)
                 parts.setdefault((job.cell, result.data, result.protocol), {})[job.seed] = result
     collected = []
+    finished = {job.cell for job in jobs if job.shared is not None}
     for (cell, data, protocol), by_seed in sorted(parts.items()):
         seeds = sorted(by_seed)
         first = by_seed[seeds[0]]
@@ -149,6 +152,7 @@ def collect(jobs: list[Job], command: str) -> list[Result]:
                     SEEDS: seeds,
                     "interval": "Student's 95%, over pretraining seeds",
                     "measured": _plain(first.settings),
+                    **({FINISHED: True} if cell in finished else {}),
                 },
                 values=values,
                 interval=[round(low, 4), round(high, 4)],

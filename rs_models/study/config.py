@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from ..errors import UserError
 from ..files import check_writable
-from ..settings import Count, Length, Seed, Share, build, check_ranges, merge
+from ..settings import Chance, Count, Length, Seed, build, check_ranges, merge
 
 _BASELINE = "baseline:"  # its random weights take the seed
 _KINDS = ("probe", "finetune", "geometry")
@@ -59,7 +59,8 @@ class Cell:
         like: Another cell whose settings it starts from.
         set: Settings of `training/pretrain.py` over the study's base.
         model: Measure this model instead of pretraining one: `baseline:...`, a folder or Hub id.
-            A baseline's random weights take the seed.
+            A baseline's random weights take the seed; a finished model is measured once, and stands
+            beside every seed, but where something is tuned.
         evaluate: Names of evaluations.
         family: Kind of learning, e.g. "contrastive": the report sets cells that have one side by
             side, kind by kind.
@@ -104,7 +105,8 @@ class StudyConfig:
         note: What a reader should know of the whole, for the report.
         seeds: Pretraining seeds; each cell runs once with each.
         level: Chance that any claim with nothing behind it counts as decided, over all claims.
-            Halve it where seeds were added after a look at results: that is asking twice.
+            Halve it where seeds were added after a look at results, for that is asking twice, and
+            all claims are judged anew.
         data: Name -> folder, Hub id or `synthetic:...`; or `{from: NAME, imbalance: 20, seed: 0}`,
             a long-tailed subset of a training split. `$NAME` stands for it below.
         base: Settings of every pretraining run.
@@ -125,7 +127,7 @@ class StudyConfig:
     title: str = "Does each paper's idea help?"
     note: str = ""
     seeds: Annotated[list[Seed], Length(different=True)] = field(default_factory=lambda: [0, 1, 2])
-    level: Share = 0.05
+    level: Chance = 0.05
     data: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, Any] = field(default_factory=dict)
@@ -237,6 +239,11 @@ def floors_of(config: StudyConfig) -> dict[str, str]:
         if cell.random is not None and cell.random not in cells:
             raise UserError(
                 f"The setting cells.{name}.random={cell.random} is no cell: {', '.join(cells)}."
+            )
+        if cell.random is not None and cells[cell.random].model is None:
+            raise UserError(
+                f"The setting cells.{name}.random={cell.random} is a cell that is trained: name "
+                "one that measures random weights."
             )
         if floor is not None and (cell.model is None or cell.random is not None):
             floors[name] = floor

@@ -14,7 +14,17 @@ from ..cards import claim_difference, claims_table, markdown_table, span
 from ..evaluation.results import Result, protocol_order, read_all
 from ..files import write_bytes, write_text
 from ..papers import PAPERS
-from .claims import HOLDS, MISSING, NOT_TESTED, REVERSED, SEEDS, UNKNOWN, measured
+from .claims import (
+    FINISHED,
+    HOLDS,
+    MISSING,
+    NOT_TESTED,
+    REVERSED,
+    SEEDS,
+    UNKNOWN,
+    by_seed,
+    measured,
+)
 from .config import StudyConfig
 from .figures import figures
 
@@ -82,7 +92,8 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         claims_table(claims),
         "",
         "A difference is that of two cells with the same seed, so with the same start, order, "
-        "labels and test images, in points; the interval is Student's 95% over the seeds, which is "
+        "labels and test images (but where a side is a finished model, or is asked something "
+        "else), in points; the interval is Student's 95% over the seeds, which is "
         "wide for so few; half its width, *visible*, is the smallest difference that could have "
         "been seen. A claim *holds* where the paired t-test says so after Holm's correction for "
         f"all claims that were tested, at a level of {about.get('level', StudyConfig.level):g} for "
@@ -174,8 +185,10 @@ def _sentences(
 
 def _mean(result: Result, values: Sequence[float], seeds: Sequence[int]) -> float:
     """Mean over the seeds that a comparison has, of a result's values, one a seed."""
-    by_seed = dict(zip(result.settings[SEEDS], values, strict=True))
-    return float(np.mean([by_seed[seed] for seed in seeds]))
+    if FINISHED in result.settings:
+        return values[0]
+    found = by_seed(result, values)
+    return float(np.mean([found[seed] for seed in seeds]))
 
 
 def _dose_lines(claims: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> list[str]:
@@ -210,10 +223,13 @@ _ASKED = (
 def _side_by_side(about: Mapping[str, Any], results: Mapping[Key, Result]) -> list[str]:
     """Cells with a family, kind by kind, on the data set that most of them were measured on."""
     families = about.get("families", {})  # earlier studies have none
-    measured = [data for cell, data, protocol in results if cell in families and protocol in _ASKED]
-    if not measured:
+    of_data: dict[str, set[str]] = {}
+    for cell, data, protocol in sorted(results):
+        if cell in families and protocol in _ASKED:
+            of_data.setdefault(data, set()).add(cell)
+    if not of_data:
         return []
-    data = max(sorted(set(measured)), key=measured.count)
+    data = max(of_data, key=lambda name: len(of_data[name]))
     protocols = [p for p in _ASKED if any((cell, data, p) in results for cell in families)]
     rows = []
     for family in dict.fromkeys(families.values()):
@@ -221,7 +237,7 @@ def _side_by_side(about: Mapping[str, Any], results: Mapping[Key, Result]) -> li
             values = [results.get((cell, data, protocol)) for protocol in protocols]
             if any(values):
                 shown = ["" if v is None else f"{v.mean:.1f}" for v in values]
-                rows.append([family, about["cells"][cell], *shown])
+                rows.append([family, about["cells"][cell] or cell, *shown])
     return [
         "## Kinds of learning side by side",
         "",
@@ -229,7 +245,7 @@ def _side_by_side(about: Mapping[str, Any], results: Mapping[Key, Result]) -> li
         "regression on them (`linear`), or with all weights tuned (`finetune`), which from random "
         "weights is supervised learning from scratch. Silhouettes tell how far classes lie apart, "
         "invariances how many of 100 images are found again after a turn, in other colours, at "
-        "another scale.",
+        "another scale, the effective rank how many directions the features use.",
         "",
         markdown_table(["kind", "cell", *protocols], rows),
         "",

@@ -81,7 +81,7 @@ def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
 
     places = devices(config.workers)
     print(
-        f"{len(jobs) - len(missing)} of {len(jobs)} runs are there; {len(missing)} to go, "
+        f"{sum(map(is_done, jobs))} of {len(jobs)} runs are there; {len(missing)} to go, "
         f"{len(places)} at a time",
         flush=True,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from rs_models.evaluation.results import Result
-from rs_models.study.claims import SEEDS, Claim, difference, t_interval
+from rs_models.study.claims import FINISHED, SEEDS, Claim, difference, t_interval
 from rs_models.study.collect import compare as compare_claims
 
 CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
@@ -96,10 +98,31 @@ def test_a_network_from_scratch_may_be_the_worse_side_at_a_measure_of_its_own():
     (told,) = compare_claims([asked], by_key, {"new": "random"})
     assert told["verdict"] == "the reverse"
     assert told["differences"][0]["values"] == [-10.0, -10.0, -9.9]
+    asked.measures[:] = ["aid96/finetune-1.5% against "]
+    assert compare_claims([asked], by_key, {"new": "random"})[0]["verdict"] == "not measured"
+    asked.measures[:] = [measure]
     # Few labels must have taught it more than they teach random weights.
     as_good = result("random", [40.0, 41.0, 43.0], [0, 1, 2], few)
     by_key[as_good.key] = as_good
     assert compare_claims([asked], by_key, {"new": "random"})[0]["verdict"] == "not tested"
+
+
+def test_whether_it_beats_random_weights_is_a_claim_with_two_answers():
+    asked = Claim("last", "better than chance", "new", "random", ["aid96/knn20"])
+    for new, word in (([50.0, 51.0, 52.0], "holds"), ([30.0, 31.0, 32.1], "the reverse")):
+        found = [result("new", new, [0, 1, 2]), result("random", [40.0, 41.0, 42.0], [0, 1, 2])]
+        by_key = {one.key: one for one in found}
+        assert compare_claims([asked], by_key, {"new": "random"})[0]["verdict"] == word
+
+
+def test_a_finished_model_stands_beside_every_seed():
+    found = [result("new", [50.0, 51.0, 52.0], [0, 1, 2]), result("given", [60.0], [0])]
+    found[1] = replace(found[1], settings={**found[1].settings, FINISHED: True})
+    by_key = {one.key: one for one in found}
+    asked = Claim("rsisc", "ours is better", "new", "given", ["aid96/knn20"])
+    assert difference(asked, "aid96/knn20", by_key).values == [-10.0, -9.0, -8.0]
+    turned = Claim("rsisc", "theirs is better", "given", "new", ["aid96/knn20"])
+    assert difference(turned, "aid96/knn20", by_key).values == [10.0, 9.0, 8.0]
 
 
 def test_verdicts_are_corrected_for_the_claims_that_were_tested():

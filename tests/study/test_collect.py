@@ -10,7 +10,7 @@ import pytest
 from rs_models.evaluation.results import write
 from rs_models.study.collect import _doses, collect
 from rs_models.study.config import Evaluation, Job
-from rs_models.study.report import _dose_lines, _sentences, _side_by_side
+from rs_models.study.report import _dose_lines, _sentences, _side_by_side, _value
 from tests.evaluation.test_results import result
 from tests.study.test_claims import result as of_seeds
 
@@ -56,6 +56,14 @@ def test_one_kappa_a_pretraining_seed(jobs):
     second = {**CLAIM, "differences": [{**CLAIM["differences"][0], "seeds": [1]}]}
     (line,) = _sentences([second], found, {"row": "FALSE", "none": "SimCLR"})
     assert "kappa 0.200 against 0.200" in line
+
+
+def test_a_finished_model_has_no_spread_over_seeds(jobs):
+    given = [replace(job, shared=0) for job in jobs if job.cell == "row"]
+    (one,) = collect(given, "rs-models study")
+    assert one.settings["pretraining_seeds"] == [0] and len(one.values) == 1
+    assert one.interval[0] < one.mean < one.interval[1]  # over its test images
+    assert _value(one, "linear-n20") == f"{one.mean:.1f}"
 
 
 def test_the_report_tells_how_many_pairs_were_recalibrated_and_how_rightly(jobs):

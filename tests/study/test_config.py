@@ -123,6 +123,7 @@ def test_what_would_fail_at_the_end_is_told_at_the_start(tmp_path):
         ({"curves": ["z"]}, "curves names 'z'"),
         ({"amounts": {"z": 3}}, "amounts names 'z'"),
         ({"seeds": [-1]}, r"seeds\[0\]=-1"),
+        ({"level": 1.0}, "level=1.0"),
         ({"evaluations": {**GOOD["evaluations"], **probe}}, "Unknown protocol 'nope'"),
         ({"report": str(tmp_path)}, "is a folder"),
         ({"report": "/proc/x/report.md"}, "cannot be written"),
@@ -160,6 +161,9 @@ def test_the_floor_of_a_cell_is_the_random_weights_of_its_backbone():
         "given": {"model": "rs/tov-resnet18"},
     }
     assert floors_of(config(cells=cells)) == {"b": "random"}
+    cells["a"]["random"] = "b"
+    with pytest.raises(UserError, match="random=b is a cell that is trained"):
+        floors_of(config(cells=cells))
 
 
 def test_a_claim_that_nothing_will_decide_is_refused_before_training():

@@ -40,10 +40,11 @@ def test_the_package_makes_a_model_that_evaluate_reads(reference, tmp_path):
     from rs_models import load_encoder
 
     encoder = load_encoder(str(reference.write_model(tmp_path / reference.NAME)), size=64)
-    features = encoder(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    features = encoder(images)
     assert features.shape == (2, 1280)
     assert encoder.name == reference.NAME
     random = load_encoder(
         str(reference.write_model(tmp_path / reference.RANDOM, learned=False)), size=64
     )
-    assert not torch.allclose(random(torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)), features)
+    assert not torch.allclose(random(images), features, atol=1e-2)
