@@ -50,7 +50,9 @@ def png(figure: Figure) -> bytes:
 
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", metadata={"Software": None})
-    Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    # By coverage: the median cut gives a colour of few pixels the one of its neighbours.
+    few = Image.open(raw).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
+    few.save(small, format="png", optimize=True)
     return small.getvalue()
 
 

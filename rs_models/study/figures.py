@@ -54,13 +54,13 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     axis.set_xlim(-reach, reach)  # intervals of few seeds may reach far beyond
     axis.set_yticks(range(len(shown)), names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("points; bar: 95% interval, dot: mean, ticks: seeds; grey: undecided")
+    axis.set_xlabel("points; bar: 95%, ticks: seeds; blue: holds, orange: the reverse")
     return figure
 
 
 def _title(claim: Mapping[str, Any]) -> str:
     """The claim in its own words, what decides it, and the verdict."""
-    said = textwrap.fill(claim["says"], 72)
+    said = textwrap.fill(claim["says"].replace(" %", "\N{NO-BREAK SPACE}%"), 72)
     return f"{said}\n{PAPERS[claim['paper']].label}, {claim['measures'][0]}: {claim['verdict']}"
 
 
