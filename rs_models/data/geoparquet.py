@@ -147,7 +147,7 @@ def _table(file: Any, columns: list[str], path: str) -> pa.Table:
         held += batches[-1].nbytes
         if held > _MOST:
             raise UserError(
-                f"{path} holds more than {_MOST >> 30} GiB of values: cut out what is needed."
+                f"{path} holds more than {_MOST / 2**30:.3g} GiB of values: cut out what is needed."
             )
     return pa.Table.from_batches(batches, schema)
 
