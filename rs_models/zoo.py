@@ -201,6 +201,21 @@ def pinned_revision(source: str) -> str | None:
     return None
 
 
+def revision_of(source: str, asked: str | None) -> str | None:
+    """The revision to load: what was asked for, else the one that we vouch for.
+
+    Args:
+        source: A folder or a Hub id, as `resolve` gives it.
+        asked: Branch, tag or commit.
+
+    Raises:
+        UserError: A revision of a folder, which holds what it holds.
+    """
+    if asked is not None and os.path.isdir(source):
+        raise UserError(f"{source} is a folder, which has no revisions: leave the revision out.")
+    return asked or pinned_revision(source)
+
+
 def local_repository(repo_id: str, *, datasets: bool = False) -> Path | None:
     """Where a Hub repository lies in the local hub folder.
 

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 
 import rs_models
-from rs_models import backbones, zoo
+from rs_models import backbones, load_data, load_encoder, zoo
 from rs_models.backbones import loading
 from rs_models.errors import UserError
-from rs_models.zoo import method_of, pinned_revision, resolve
+from rs_models.predict.model import load_predictor
+from rs_models.zoo import method_of, pinned_revision, resolve, revision_of
+from tests.data import make
 
 
 def test_a_folder_wins_then_the_local_hub_then_the_hub(tmp_path, monkeypatch):
@@ -63,6 +65,8 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
     monkeypatch.setattr(zoo, "ZOO", (row,))
     assert pinned_revision(row.repo_id) == pinned_revision(row.pretraining_id) == "v1"
     assert pinned_revision("facebook/dino-vits16") is None
+    assert revision_of(row.repo_id, None) == "v1" and revision_of(row.repo_id, "v2") == "v2"
+
     assert rs_models.list_models(published=True) == [row]
     asked = []
     monkeypatch.setattr(
@@ -72,6 +76,18 @@ def test_a_published_model_is_loaded_at_its_pinned_revision(monkeypatch):
         with pytest.raises(UserError):
             backbones.load(row.name, revision=given)
     assert asked == [(row.repo_id, "v1"), (row.repo_id, "abc")]
+
+
+def test_a_folder_has_no_revisions(tmp_path):
+    assert revision_of(str(tmp_path), None) is None
+    with pytest.raises(UserError, match="is a folder, which has no revisions: leave"):
+        revision_of(str(tmp_path), "v1")
+    for load in (load_encoder, backbones.load, load_predictor):
+        with pytest.raises(UserError, match="has no revisions"):
+            load(str(tmp_path), revision="v1")
+    (tmp_path / "a.png").write_bytes(make.png(make.pixels(0)))
+    with pytest.raises(UserError, match="lies here and has no revisions"):
+        load_data(tmp_path, revision="main")
 
 
 def test_a_model_is_called_by_its_run(tmp_path):

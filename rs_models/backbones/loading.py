@@ -20,7 +20,7 @@ from ..bands import resolve_bands
 from ..errors import ServiceError, UserError, load_error
 from ..provenance import check_used
 from ..settings import no_progress_bars
-from ..zoo import check_id, pinned_revision, resolve
+from ..zoo import check_id, resolve, revision_of
 from .adapt import restem
 from .families import family
 from .timm_interop import load_timm
@@ -77,7 +77,7 @@ def load(
             not safetensors, or bands that cannot be matched.
     """
     source = resolve(str(name_or_path).removeprefix("hf-hub:"))
-    revision = revision or pinned_revision(source)
+    revision = revision_of(source, revision)
     if not os.path.isdir(source) and "/" not in source:
         model = load_timm(source, revision)
     else:

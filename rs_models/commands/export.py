@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..settings import Options
-from ..zoo import pinned_revision, resolve
+from ..zoo import resolve, revision_of
 
 _EPILOG = """examples:
   rs-models export outputs/quickstart/pretraining outputs/tov
@@ -79,7 +79,7 @@ def _export(source: str, output: str, revision: str | None, *, timm: bool) -> in
     from ..backbones.loading import load_weights, read_config
     from ..export import export
 
-    revision = revision or pinned_revision(source)
+    revision = revision_of(source, revision)
     model_type = read_config(source, revision).get("model_type")
     if not str(model_type).startswith("rs_"):
         raise UserError(f"There is no method's checkpoint at {source}: it is a {model_type}.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ServiceError, UserError, http_error, load_error
 from ..settings import Options
-from ..zoo import ZOO, check_id, pinned_revision, resolve, run_name
+from ..zoo import ZOO, check_id, resolve, revision_of, run_name
 
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
@@ -86,7 +86,7 @@ def describe(model: str, revision: str | None = None) -> dict[str, Any]:
         ServiceError: Network and server troubles.
     """
     source = resolve(model.removeprefix("hf-hub:"))
-    folder = Path(source)
+    folder, revision = Path(source), revision_of(source, revision)
     if os.path.isdir(source):
         part = folder / "export" if (folder / "export").is_dir() else folder
         return _of_folder(part)
@@ -96,7 +96,7 @@ def describe(model: str, revision: str | None = None) -> dict[str, Any]:
         raise UserError(f"There is no folder {model}, and it is no Hub id (owner/name){meant}.")
     check_id(source)
     try:
-        return _of_hub(source, revision or pinned_revision(source))
+        return _of_hub(source, revision)
     except UserError as error:
         ours = (m for m in ZOO if source in (m.repo_id, m.pretraining_id) and not m.published)
         zoo = next(ours, None)

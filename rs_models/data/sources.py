@@ -115,6 +115,8 @@ def open_source(name: str, revision: str | None = None) -> Any:
     if folder is not None:
         from .local import LocalSource
 
+        if revision is not None:
+            raise UserError(f"{name} lies here and has no revisions: leave the revision out.")
         return LocalSource(folder)
     known = registry.find(name)
     if known is None and not _is_hub_id(name):

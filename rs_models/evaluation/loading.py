@@ -16,7 +16,7 @@ from ..backbones.loading import load_weights, read_config
 from ..backbones.timm_interop import timm_features
 from ..bands import SENSORS
 from ..errors import UserError, first_line, load_error
-from ..zoo import cached_commit, pinned_revision, resolve, run_name
+from ..zoo import cached_commit, resolve, revision_of, run_name
 from .features import Encoder, weights_hash
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Forward = Callable[[Tensor], Tensor]
 def load_pretrained(name_or_path: str, revision: str | None = None) -> Encoder:
     """An encoder with weights; arguments and errors as `load_encoder`."""
     source = resolve(name_or_path.removeprefix("hf-hub:"))
-    revision = revision or pinned_revision(source)
+    revision = revision_of(source, revision)
     if "/" not in source and not Path(source).is_dir():
         return _timm_encoder(source, revision)
     settings = read_config(source, revision)

@@ -280,6 +280,8 @@ def open_pile(
         revision: Revision of a data set on the Hub.
     """
     if source.lower().endswith(_SCENES) and Path(source).is_file():
+        if revision is not None:
+            raise UserError(f"{source} is a file, which has no revisions: leave the revision out.")
         return Windows(source, bands, side)
     return Rows(source, bands, columns, split=split, revision=revision)
 

@@ -24,7 +24,7 @@ from ..evaluation.loading import load_encoder, processor_record
 from ..preprocessing import Preprocessing, recorded
 from ..tasks.classification import classify
 from ..tasks.segmentation_logits import logits_of
-from ..zoo import pinned_revision, resolve
+from ..zoo import resolve, revision_of
 
 _TASKS: dict[str, Any] = {
     "ForSemanticSegmentation": ("segmentation", AutoModelForSemanticSegmentation),
@@ -160,7 +160,7 @@ def load_predictor(
         UserError: Nothing by that name, or preprocessing that is not known.
     """
     source = resolve(name_or_path.removeprefix("hf-hub:"))
-    revision = revision or pinned_revision(source)
+    revision = revision_of(source, revision)
     auto = None
     if "/" in source or Path(source).is_dir():  # else a name of timm, which has encoders alone
         classes = read_config(source, revision).get("architectures") or [""]

@@ -152,5 +152,7 @@ def test_metres_in_a_geojson_that_says_of_no_system_are_told_by_feature(tmp_path
     assert len(read_features(str(file))[0]) == len(AREAS)
     del content["crs"]
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"Feature 1 of .* lies at 5000\d\d.*, as GeoJSON holds"):
+    with pytest.raises(
+        UserError, match=r"Feature 1 of .* lies at 5000\d\d.*, which GeoJSON and files without"
+    ):
         read_features(str(file))
