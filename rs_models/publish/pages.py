@@ -220,12 +220,13 @@ def claims(results: Sequence[Result] = ()) -> str:
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
         f"{seeds} seeds; of {len(claimed)} claims {tested} tested (what was trained is "
         f"above random weights), {len(decided)} decided{so_far}"
-        + (f", by {usual[0][0]} where no other measure is named:" if usual else ".")
+        + (f", by {usual[0][0]} or as said:" if usual else ".")
     )
     rows = []
     for claim in decided:
         measure = claim["measures"][0]
-        by = "" if measure == usual[0][0] else f" ({measure})"
+        short = measure.replace(usual[0][0].partition("/")[0] + "/", "")
+        by = "" if measure == usual[0][0] else f" ({short})"
         points = claim_difference(claim["differences"][0])
         rows.append((claim["says"] + by, points, claim["verdict"]))
     return f"{budget}\n\n{markdown_table(('claim', 'points', 'verdict'), rows)}" if rows else budget

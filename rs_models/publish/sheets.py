@@ -37,8 +37,11 @@ def models(results: Sequence[Result] = ()) -> str:
         card = f"model_cards/rendered/{model.name}/README.md"
         name = f"[{model.name}]({card})" if (clone() / card).is_file() else model.name
         size = f", {network(clone() / folder / 'model.safetensors')}" if here else ""
-        rows.append((name, PAPERS[model.method].label, model.backbone + size, model.data))
-    return markdown_table(("model", "method", "network", "learned from"), rows)
+        sets = model.data.split("+")
+        data = model.data if len(sets) == 1 else f"{len(sets)} sets, see its card"
+        size = size.replace(" parameters", "")
+        rows.append((name, PAPERS[model.method].label, model.backbone + size, data))
+    return markdown_table(("model", "method", "network, parameters, size", "learned from"), rows)
 
 
 def datasets(results: Sequence[Result] = ()) -> str:
