@@ -77,6 +77,19 @@ def is_geoparquet(path: Path) -> bool:
     return b"geo" in (schema.metadata or {}) and not any(map(pa.types.is_nested, kinds))
 
 
+def columns_of_ours(path: Path) -> list[str] | None:
+    """Names of the columns but the geometry of a file that we wrote; None of any other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    ours = (schema.metadata or {}).get(b"software") == SOFTWARE.encode()
+    return [name for name in schema.names if name != _GEOMETRY] if ours else None
+
+
 def read_geoparquet(path: str) -> tuple[list[tuple[Any, dict[str, Any]]], str | None]:
     """Geometries with their properties, and their coordinate system as WKT.
 

@@ -102,20 +102,27 @@ def _placed(features: list[tuple[Any, dict[str, Any]]], crs: Any, path: str) -> 
     return features, crs
 
 
-def columns_of(path: str) -> tuple[set[str], int]:
+def columns_of(path: str) -> tuple[list[str], int]:
     """Names of the properties of a vector file that `pyogrio` reads, and how many features it has.
+
+    Args:
+        path: GeoJSON, GeoPackage, FlatGeobuf or Shapefile.
 
     Raises:
         UserError: A file that cannot be read.
     """
     import pyogrio
 
-    _check_start(path)
+    if not path.lower().endswith(GEOJSON):
+        _check_start(path)
     try:
+        with open(path, "rb") as file:
+            if path.lower().endswith(GEOJSON) and not file.read(1000).lstrip().startswith(b"{"):
+                raise UserError(f"{path} is no GeoJSON, whatever its name says.")
         about = pyogrio.read_info(path, force_feature_count=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read ({error}): give a vector file.") from error
-    return {str(name) for name in about["fields"]}, int(about["features"])
+    return [str(name) for name in about["fields"]], int(about["features"])
 
 
 def _check_tables(path: str) -> None:

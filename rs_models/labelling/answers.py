@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.geoparquet import SOFTWARE, write_geoparquet
+from ..data.geoparquet import columns_of_ours, write_geoparquet
+from ..data.vectors import columns_of
 from ..errors import UserError
 from ..files import written
 from ..plots import sheet
@@ -130,8 +131,6 @@ def check_output(output: str | os.PathLike[str], index: Index) -> None:
         return
     if suffix not in VECTORS:
         raise UserError(f"{output}: the name must end in .csv or {', '.join(VECTORS)}.")
-    if os.path.lexists(output) and not _is_ours(output):
-        raise UserError(f"{output} exists and holds no tiles of ours: name another file.")
     if GEOMETRY not in index.table.column_names:
         raise UserError(
             f"{output}: the tiles of this table have no place on the ground. Write a .csv, or "
@@ -139,28 +138,17 @@ def check_output(output: str | os.PathLike[str], index: Index) -> None:
         )
     if VECTORS[suffix] and find_spec("pyogrio") is None:
         raise UserError(f"{output} needs pyogrio: pip install 'rs-models[geo]'.")
+    if os.path.lexists(output) and not _is_ours(output):
+        raise UserError(f"{output} exists and holds no tiles of ours: name another file.")
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a vector file was written by `write_rows`, which names its first column `tile`."""
     if path.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            schema = pq.read_schema(path)
-        except (OSError, ValueError, pa.ArrowException):
-            return False
-        ours = (schema.metadata or {}).get(b"software") == SOFTWARE.encode()
-        return ours and schema.names[:1] == [_TILE]
-    if find_spec("pyogrio") is None:
-        return False
-    from pyogrio import read_info
-    from pyogrio.errors import DataLayerError, DataSourceError
-
+        return (columns_of_ours(path) or [])[:1] == [_TILE]
     try:
-        return list(read_info(path)["fields"][:1]) == [_TILE]
-    except (DataSourceError, DataLayerError, ValueError):
+        return columns_of(str(path))[0][:1] == [_TILE]
+    except UserError:
         return False
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.geoparquet import SOFTWARE, write_geoparquet
+from ..data.geoparquet import SOFTWARE, columns_of_ours, write_geoparquet
 from ..errors import UserError
 from ..files import alone, written
 from .antimeridian import crosses, cut
@@ -96,15 +96,16 @@ def is_ours(path: Path) -> bool:
         from ..data.vectors import columns_of
 
         with suppress(UserError):
-            names, count = columns_of(str(path))
+            stated, count = columns_of(str(path))
+            names = set(stated)
             return not count or bool(_NUMBERS & names and names <= _COLUMNS)
         return False
+    if path.suffix.lower() == ".parquet":
+        written_here = columns_of_ours(path)  # by `classify` too, whose columns are others
+        return written_here is not None and set(written_here) <= _COLUMNS
     try:
         with open(path, "rb") as file:
             start = file.read(1000)
-            if path.suffix.lower() == ".parquet":
-                file.seek(max(0, path.stat().st_size - 100_000))  # its metadata stand at the end
-                return SOFTWARE.encode() in file.read()
     except OSError:
         return False
     return f'"software": "{SOFTWARE}"'.encode() in start

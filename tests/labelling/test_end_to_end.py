@@ -20,6 +20,7 @@ from rs_models.errors import UserError
 from rs_models.export import export
 from rs_models.labelling import Index, Labels, classify
 from rs_models.labelling.answers import write_rows
+from rs_models.predict.vector_files import is_ours
 from tests.predict.helpers import write
 from tests.support.hub.server import HubServer
 from tests.support.models import nano, provenance
@@ -132,6 +133,7 @@ def test_a_vector_file_of_a_persons_own_is_not_replaced(work, tmp_path, suffix):
     ours = tmp_path / f"ours{suffix}"
     for rows in ([0], [0, 1], []):  # written over, also without any tile
         write_rows(ours, index, rows, {"label": ["a"] * len(rows)})
+        assert not (rows and is_ours(ours))  # nor does `predict` take answers for its polygons
     assert len(read_features(str(ours))[0]) == 0
 
 
