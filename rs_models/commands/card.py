@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..publish.card import MODELS, RENDERED, check, collect, render
+from ..publish.card import MODELS, RENDERED, WEIGHTS, check, collect, render
 from ..publish.facts import LOOK
 from ..publish.pages import RESULTS
 from ..publish.staging import find_results
@@ -67,14 +67,20 @@ def main(argv: Sequence[str]) -> int:
     for folder in folders:
         name = _name(folder, options.repo_id)
         repo_id = options.repo_id or f"{namespace()}/{name}"
-        output = Path(options.output) if options.output else RENDERED / name
-        if options.check:
-            check(folder, output, results, repo_id)
-            print(f"{output}: up to date")
-        else:
-            changed = render(folder, output, results, repo_id)
-            print(f"{output}: {'rendered' if changed else 'up to date already'}")
+        for output in [Path(options.output)] if options.output else _places(name):
+            if options.check:
+                check(folder, output, results, repo_id)
+                print(f"{output}: up to date")
+            else:
+                changed = render(folder, output, results, repo_id)
+                print(f"{output}: {'rendered' if changed else 'up to date already'}")
     return 0
+
+
+def _places(name: str) -> list[Path]:
+    """Where a model's card lies: among the cards, and beside its weights where a clone has them."""
+    beside = WEIGHTS / name
+    return [RENDERED / name, *([beside] if beside.is_dir() else [])]
 
 
 def _name(folder: Path, repo_id: str | None) -> str:

@@ -36,6 +36,7 @@ from .phrases import (
 
 MODELS = Path("model_cards") / "models"
 RENDERED = Path("model_cards") / "rendered"
+WEIGHTS = Path("hub") / "rs"  # of a clone; each folder brings its card too
 # What figures were drawn from; compared instead of pixels, which differ between matplotlibs.
 STAMP = "figures/inputs.sha256"
 # Of a ResNet as transformers and timm build it; dilated weights are loaded by rs_models.

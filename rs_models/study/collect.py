@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..files import complete, write_json
 from .claims import FINISHED, SEEDS, Claim, difference, is_tested, t_interval, verdicts
 from .config import Job, StudyConfig, cells_of, floors_of
 from .measure import is_trained, seconds_of
+from .published import RECORD, Published
 
 
 def write(
@@ -38,24 +38,28 @@ def write(
     from .report import write_report
 
     target = Path(config.results_dir)
+    published = Published(config)
     paths = complete(target / "results", "*.json")
     there = {old.key: (old, path) for path in paths for old in [files.read(path)]}
     kept = set()
-    for result in collect(jobs, command):
+    for result in collect(jobs, command, published):
         old, path = there.get(result.key, (None, None))
         # What says the same but for its date and versions stays as it is.
         if old and path and _undated(old) == _undated(result):
             kept.add(path)
         else:
             kept.add(files.write(result, target / "results"))
-    ours = set(cells_of(config)) | _earlier_cells(target, config.name)
+    ours = {*cells_of(config), *(published.about.get("cells") or ())}
     for result, path in there.values():
         if path not in kept and result.model in ours:  # of what the study measures no more
             path.unlink()
     by_key = {result.key: result for result in files.read_all(target / "results")} if kept else {}
     compared = compare(claims, by_key, floors_of(config), config.level)
     cells = cells_of(config)
-    folders = {Path(job.folder) for job in jobs}  # twins share one
+    here = {job.folder: job for job in jobs if not published.trained(job)}  # twins share one
+    minutes = sum(seconds_of(Path(folder)) for folder in here) / 60
+    # Curves and doses of cells whose runs are not all here are as they were published.
+    gone = {job.cell for job in jobs if published.holds(job) and not is_trained(Path(job.folder))}
     about = {
         "name": config.name,
         "command": command,
@@ -69,23 +73,21 @@ def write(
         "curves": config.curves,
         "amounts": config.amounts,
         "base": config.base,
-        "minutes": round(sum(map(seconds_of, folders)) / 60, 1),
+        "minutes": round(published.minutes + minutes, 1),
         "failed": failed,
-        "epochs": _curves(jobs),
-        "doses": _doses(jobs),
+        "epochs": _with(published.about.get("epochs", {}), gone, _curves(jobs)),
+        "doses": _with(published.about.get("doses", {}), gone, _doses(jobs)),
+        "runs": published.records(jobs),
     }
     write_json(target / "claims.json", compared)
-    write_json(target / "study.json", about)
+    write_json(target / RECORD, about)
     if config.report is not None:
         write_report(target, config.report)
 
 
-def _earlier_cells(target: Path, name: str) -> set[str]:
-    """Cells that the same study had when it was last written there; another's are left alone."""
-    about: Any = {}
-    with suppress(OSError, ValueError):  # none yet, or a damaged one
-        about = json.loads((target / "study.json").read_text(encoding="utf-8"))
-    return set(about.get("cells") or ()) if about.get("name") == name else set()
+def _with(before: dict[str, Any], cells: set[str], now: dict[str, Any]) -> dict[str, Any]:
+    """What was measured now, but for some cells what was known before."""
+    return {**now, **{cell: value for cell, value in before.items() if cell in cells}}
 
 
 def compare(
@@ -119,9 +121,13 @@ def compare(
     ]
 
 
-def collect(jobs: list[Job], command: str) -> list[Result]:
-    """One result a (cell, data, protocol); `values` are the seeds' means."""
+def collect(jobs: list[Job], command: str, published: Published) -> list[Result]:
+    """One result a (cell, data, protocol); `values` are the seeds' means.
+
+    What a run's own folder does not hold is taken from what is published.
+    """
     parts: dict[tuple[str, str, str], dict[int, Result]] = {}
+    taken: dict[tuple[str, str, str], list[int]] = {}  # seeds of published results
     for job in jobs:
         if job.shared not in (None, job.seed):
             continue  # a finished model's one run
@@ -129,10 +135,19 @@ def collect(jobs: list[Job], command: str) -> list[Result]:
             for path in complete(Path(job.folder) / "results" / name, "*.json"):
                 result = files.read(path)
                 parts.setdefault((job.cell, result.data, result.protocol), {})[job.seed] = result
+        for key, result in published.of(job).items():
+            by_seed = parts.setdefault((job.cell, *key), {})
+            if job.seed not in by_seed:
+                by_seed[job.seed] = result
+                taken.setdefault((job.cell, *key), []).append(job.seed)
     collected = []
     finished = {job.cell for job in jobs if job.shared is not None}
     for (cell, data, protocol), by_seed in sorted(parts.items()):
         seeds = sorted(by_seed)
+        whole = published.results.get((cell, data, protocol))
+        if whole and sorted(taken.get(whole.key, ())) == sorted(whole.settings[SEEDS]) == seeds:
+            collected.append(whole)
+            continue
         first = by_seed[seeds[0]]
         values = [by_seed[seed].mean for seed in seeds]
         low, high = t_interval(values)

@@ -51,7 +51,7 @@ def run_job(job: Job) -> str:
     model = job.model or str(folder / "export")
     for name, evaluation in job.evaluations.items():
         target = folder / "results" / name
-        if not _is_measured(target, evaluation):
+        if not is_measured(target, evaluation):
             for old in target.glob("*.json"):  # of other protocols or settings
                 old.unlink()
             _evaluate(job, model, evaluation, target)
@@ -64,7 +64,7 @@ def is_done(job: Job) -> bool:
     folder = Path(job.folder)
     trained = job.settings is None or is_trained(folder)
     return trained and all(
-        _is_measured(folder / "results" / name, evaluation)
+        is_measured(folder / "results" / name, evaluation)
         for name, evaluation in job.evaluations.items()
     )
 
@@ -81,7 +81,7 @@ def is_trained(folder: Path) -> bool:
     return True
 
 
-def _is_measured(target: Path, evaluation: Evaluation) -> bool:
+def is_measured(target: Path, evaluation: Evaluation) -> bool:
     """Whether a folder holds the results of just these settings.
 
     Empty marks are of studies that did not keep the settings; what they measured counts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .config import Job, StudyConfig, jobs_of
 from .data import prepare
 from .measure import is_done
 from .measures import check_measures
+from .published import Published
 from .workers import devices, run_all
 
 FAILED = "failed.json"
@@ -38,12 +40,17 @@ def study(config: StudyConfig, *, command: str = "rs_models.study.study") -> int
     with claim(output, {"command": "study", "name": config.name}, adopts=_earlier):
         jobs = jobs_of(config, prepare(config.data, output / "data"))
         check_measures(claims, jobs)
-        failed = {} if config.collect_only else _run(config, jobs)
+        published = Published(config)
+        published.check(jobs, config.results_dir)
+
+        def done(job: Job) -> bool:
+            return published.holds(job) or is_done(job)
+
         if not config.collect_only:
-            _remember(output, jobs, failed)
+            _remember(output, jobs, _run(config, jobs, done), done)
         failed = json.loads((output / FAILED).read_text()) if (output / FAILED).is_file() else {}
         collect.write(config, jobs, claims, failed, command)
-        left = sum(not is_done(job) for job in jobs)
+        left = sum(not done(job) for job in jobs)
         print(f"{len(jobs) - left} of {len(jobs)} runs are there; results in {config.results_dir}")
         return left
 
@@ -53,11 +60,11 @@ def _earlier(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("runs", "data", FAILED))
 
 
-def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
+def _run(config: StudyConfig, jobs: list[Job], done: Callable[[Job], bool]) -> dict[str, str]:
     """Does what is missing; `<cell>/<seed>` -> what went wrong."""
     merged: dict[str, Job] = {}
     for job in jobs:
-        if is_done(job) or (config.only and job.cell not in config.only):
+        if done(job) or (config.only and job.cell not in config.only):
             continue
         # One run under two names is measured by the evaluations of both.
         same = merged.get(job.fingerprint)
@@ -81,7 +88,7 @@ def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
 
     places = devices(config.workers)
     print(
-        f"{sum(map(is_done, jobs))} of {len(jobs)} runs are there; {len(missing)} to go, "
+        f"{sum(map(done, jobs))} of {len(jobs)} runs are there; {len(missing)} to go, "
         f"{len(places)} at a time",
         flush=True,
     )
@@ -90,10 +97,12 @@ def _run(config: StudyConfig, jobs: list[Job]) -> dict[str, str]:
     return failed
 
 
-def _remember(output: Path, jobs: list[Job], failed: dict[str, str]) -> None:
+def _remember(
+    output: Path, jobs: list[Job], failed: dict[str, str], done: Callable[[Job], bool]
+) -> None:
     """Keeps why jobs failed, until they are done."""
     path = output / FAILED
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    done = {f"{job.cell}/{job.seed}" for job in jobs if is_done(job)}
-    known = {key: why for key, why in {**known, **failed}.items() if key not in done}
+    there = {f"{job.cell}/{job.seed}" for job in jobs if done(job)}
+    known = {key: why for key, why in {**known, **failed}.items() if key not in there}
     write_json(path, known)

@@ -235,6 +235,27 @@ def test_the_command_renders_checks_and_tells_a_stale_card(
     assert run_script(command.main, []) == 2
 
 
+def test_a_model_of_a_clone_has_its_card_beside_its_weights(
+    run, results, tmp_path, monkeypatch, capsys
+):
+    """New results changed a card and left the one beside the weights, which is what is loaded."""
+    monkeypatch.chdir(tmp_path)
+    beside = tmp_path / "hub/rs/tov-resnet-nano"
+    beside.mkdir(parents=True)
+    for row in results:
+        write(row, "model_cards/results")
+    assert run_script(command.main, [str(run), "--collect"]) == 0
+    page = beside / "README.md"
+    rendered = tmp_path / "model_cards/rendered/tov-resnet-nano"
+    assert page.read_bytes() == (rendered / "README.md").read_bytes()
+    assert (beside / "figures/training.png").is_file()
+    page.write_text(page.read_text().replace("47.3", "87.3"))
+    assert run_script(command.main, ["--all", "--check"]) == 2
+    assert "hub/rs/tov-resnet-nano" in capsys.readouterr().err
+    assert run_script(command.main, ["--all"]) == 0
+    assert run_script(command.main, ["--all", "--check"]) == 0
+
+
 def test_a_card_that_was_cut_short_is_ours_and_redone(run, results, tmp_path, monkeypatch):
     """A first card that was killed behind its README.md was refused as somebody else's."""
     from rs_models.publish import card

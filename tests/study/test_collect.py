@@ -9,7 +9,8 @@ import pytest
 
 from rs_models.evaluation.results import write
 from rs_models.study.collect import _doses, collect
-from rs_models.study.config import Evaluation, Job
+from rs_models.study.config import Evaluation, Job, StudyConfig
+from rs_models.study.published import Published
 from rs_models.study.report import _dose_lines, _sentences, _side_by_side, _value
 from tests.evaluation.test_results import result
 from tests.study.test_claims import result as of_seeds
@@ -46,8 +47,12 @@ def jobs(tmp_path):
     return jobs
 
 
+def nothing():
+    return Published(StudyConfig(results_dir="/nowhere"))
+
+
 def test_one_kappa_a_pretraining_seed(jobs):
-    both = collect(jobs, "rs-models study")
+    both = collect(jobs, "rs-models study", nothing())
     assert [one.scores for one in both] == [{"kappa": [0.1, 0.2]}] * 2
     found = {one.key: one for one in both}
     (line,) = _sentences([CLAIM], found, {"row": "FALSE", "none": "SimCLR"})
@@ -60,7 +65,7 @@ def test_one_kappa_a_pretraining_seed(jobs):
 
 def test_a_finished_model_has_no_spread_over_seeds(jobs):
     given = [replace(job, shared=0) for job in jobs if job.cell == "row"]
-    (one,) = collect(given, "rs-models study")
+    (one,) = collect(given, "rs-models study", nothing())
     assert one.settings["pretraining_seeds"] == [0] and len(one.values) == 1
     assert one.interval[0] < one.mean < one.interval[1]  # over its test images
     assert _value(one, "linear-n20") == f"{one.mean:.1f}"
