@@ -73,14 +73,14 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         "*Written by `training/study.py` from the study's results; do not edit it by hand.*",
         "",
-        f"Of {len(claims)} claims, at this small scale: {counted[HOLDS]} hold, "
-        f"{counted[REVERSED]} turn out the other way round, {counted[UNKNOWN]} cannot be told, "
-        f"{counted[NOT_TESTED]} were not tested because a side is no better than random weights of "
-        f"its own backbone, {counted[MISSING]} were not measured.",
+        f"Claims, {len(claims)} in all, at this small scale: holds {counted[HOLDS]}, the reverse "
+        f"{counted[REVERSED]}, cannot be told {counted[UNKNOWN]}, not tested because a side is no "
+        f"better than random weights of its own backbone {counted[NOT_TESTED]}, not measured "
+        f"{counted[MISSING]}.",
         "",
-        f"{sum(ran)} pretraining runs of a `{base.get('backbone')}` (or what a cell names) at "
+        f"Pretraining runs: {sum(ran)}, of a `{base.get('backbone')}` (or what a cell names) at "
         f"{base.get('image_size')} pixels, {base.get('epochs')} epochs (or what a cell names), "
-        f"{span(ran)} seeds a cell, {about['minutes']:.0f} minutes of training in all. Short runs "
+        f"seeds a cell: {span(ran)}, {about['minutes']:.0f} minutes of training in all. Short runs "
         f"say which idea helps early, not where long training ends. {about['note']}".strip(),
         "",
         "```bash",
