@@ -27,16 +27,18 @@ WHOLE = (
 
 @pytest.fixture
 def throughput(monkeypatch):
-    """The benchmark as a module."""
+    """The benchmark as a module, and its table."""
     monkeypatch.syspath_prepend(str(ROOT / "training" / "benchmarks"))
     sys.modules.pop("throughput", None)
+    import speed_report
     import throughput
 
-    return throughput
+    return throughput, speed_report.table
 
 
 @on_devices(slow_on_cpu=True)
 def test_the_loop_beside_the_bare_encoder(device, tmp_path, capsys, throughput):
+    throughput, drawn = throughput
     words = (SMALL if device.type == "cpu" else WHOLE).split()
     options = throughput.parse(["--json", str(tmp_path / "x"), "--batch-size", "auto", *words])
     with used(device):
@@ -49,7 +51,7 @@ def test_the_loop_beside_the_bare_encoder(device, tmp_path, capsys, throughput):
             name = f"{options.backbone} {options.image_size} px{' compiled' * compiled}"
             figures |= {"batch": options.batch_size, "peak_gib": memory.peak / 2**30}
             rows[name] = figures
-    table = throughput.table(rows)
+    table = drawn(rows)
     with capsys.disabled():
         where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         about = f"{options.precision}; goal {GOAL} images/s (two views each) and {GOAL_RATIO}"

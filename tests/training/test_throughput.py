@@ -23,6 +23,12 @@ SMALL = (
 @pytest.fixture(scope="module")
 def throughput():
     """The script as a module."""
+    with pytest.MonkeyPatch.context() as patch:  # scripts import their neighbours by name
+        patch.syspath_prepend(str(SCRIPT.parent))
+        yield _loaded()
+
+
+def _loaded():
     spec = importlib.util.spec_from_file_location("throughput", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

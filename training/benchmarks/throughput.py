@@ -11,14 +11,10 @@ does the same work as its example does. Peak memory is taken in fresh processes.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
-import io
 import itertools
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,16 +24,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from accelerate import Accelerator
+from speed_report import machine, medians, ratio, settings_of, synchronize
+from views_alone import VIEWS, encoded, measure_views
 
 import rs_models.trainer.loop as loop
 from rs_models import backbones
 from rs_models.data import build_cache, load
 from rs_models.evaluation.processes import processes
-from rs_models.signals.views import ViewMaker, recipe_from_settings
 from rs_models.trainer.config import DataSettings, RunConfig
 from rs_models.trainer.dry_run import (
     Measured,
@@ -50,15 +45,12 @@ from rs_models.trainer.method import DataInfo, build_method
 from rs_models.trainer.stage import build_stage
 from rs_models.trainer.stopping import StopRequest
 
-# lightly's SimCLRTransform crops from 0.08 of the area; both sides do the same work.
-VIEWS = {"scale": [0.08, 1.0]}
 WARM_STEPS = 2
 # Of a batch that is sized to the memory: images of the measured steps, the most of a batch (beyond
 # which a card gets no faster), and the part of the free memory that one bare step may take.
 PROBES = (8, 32)
 LARGEST_BATCH = 1024
 SHARE = 0.7
-VIEW_BATCH = 64  # images of a call of our views
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -271,106 +263,6 @@ def bare_steps(config: RunConfig, device: torch.device) -> Callable[[int], None]
     return run
 
 
-# The views
-
-
-def measure_views(options: argparse.Namespace, have_lightly: bool) -> dict[str, Any]:
-    """Two finished views of each image on one core, ours and lightly's in turn."""
-    import datasets
-
-    source = options.view_source_size
-    rows = load(options.view_data, "train")
-    rows = rows.select(range(min(options.view_images, len(rows))))
-    jpegs = [encode(row["image"].convert("RGB").resize((source, source))) for row in rows]
-    count = len(jpegs)
-    recipe = recipe_from_settings("simclr", options.view_size, VIEWS)
-    seconds: dict[str, list[float]] = {"ours": [], "ours_first_epoch": []}
-    with one_core(), tempfile.TemporaryDirectory() as folder:
-        made = datasets.Dataset.from_dict(
-            {"image": [{"bytes": jpeg, "path": None} for jpeg in jpegs]},
-            features=datasets.Features({"image": datasets.Image()}),
-        )
-        maker = ViewMaker(
-            recipe,
-            bands=("red", "green", "blue"),
-            image_mean=[0.485, 0.456, 0.406],
-            image_std=[0.229, 0.224, 0.225],
-            value_range=(0, 255),
-            num_threads=1,
-        )
-
-        def ours(cache: Any, seed: int) -> None:
-            images, batch = cache.images, None
-            order = torch.randperm(count)
-            for rows in order.split(VIEW_BATCH):
-                batch = maker(images[rows], seed, out=batch)
-
-        sides: dict[str, Callable[[int], None]] = {}
-        if have_lightly:
-            from lightly_side import JpegViews
-
-            theirs = JpegViews(jpegs, options.view_size)
-            seconds["lightly"] = []
-
-            def lightly(seed: int) -> None:
-                for i in range(count):
-                    theirs[i]
-
-            sides["lightly"] = lightly
-        steady = build_cache(made, cache_dir=Path(folder) / "steady", progress=False)
-        sides["ours"] = lambda seed: ours(steady, seed)
-
-        def first_epoch(seed: int) -> None:
-            place = Path(folder) / f"first-{seed}"
-            ours(build_cache(made, cache_dir=place, progress=False), seed)
-
-        sides["ours_first_epoch"] = first_epoch
-        for number in range(options.rounds + 1):
-            for name, run in sides.items():
-                started = time.perf_counter()
-                run(number)
-                if number:  # the first round warms up
-                    seconds[name].append(time.perf_counter() - started)
-    speed = {name: [count / s for s in values] for name, values in seconds.items()}
-    return {
-        "views_over_lightly": ratio(speed, "ours", "lightly"),
-        "views_over_lightly_first_epoch": ratio(speed, "ours_first_epoch", "lightly"),
-        "views_images_per_second": medians(speed),
-    }
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Bind this thread to one core and torch to one thread."""
-    threads = torch.get_num_threads()
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        torch.set_num_threads(threads)
-
-
-def encoded(rows: Any) -> list[bytes]:
-    """The images of a data set as files: as they are stored, or as JPEG."""
-    import datasets
-
-    stored = rows.cast_column("image", datasets.Image(decode=False))
-    return [
-        row["bytes"] or encode(rows[i]["image"].convert("RGB"))
-        for i, row in enumerate(stored["image"])
-    ]
-
-
-def encode(image: PIL.Image.Image) -> bytes:
-    """An image as a JPEG file of quality 90."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=90)
-    return file.getvalue()
-
-
 # Memory
 
 
@@ -409,85 +301,6 @@ def peak_memory(options: argparse.Namespace) -> int:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024  # a child's ru_maxrss starts at its parent's
-
-
-# Figures
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The rates of several measurements as text.
-
-    Args:
-        rows: Name of a measurement -> what `measure_loop` gave, and `batch` and `peak_gib`.
-    """
-    lines = [
-        f"{'':<28}{'batch':>7}{'images/s':>11}{'bare encoder':>14}{'ratio':>8}{'peak':>11}",
-    ]
-    for name, figures in rows.items():
-        speed = figures["loop_images_per_second"]
-        loop_rate, bare_rate = (speed[side]["median"] for side in ("loop", "bare"))
-        lines.append(
-            f"{name:<28}{figures['batch']:>7}{loop_rate:>11.1f}{bare_rate:>14.1f}"
-            f"{figures['loop_over_bare']:>8.2f}{figures['peak_gib']:>7.1f} GiB"
-        )
-    return "\n".join(lines)
-
-
-def ratio(speed: dict[str, list[float]], side: str, other: str) -> float | None:
-    """Median over rounds of one side's speed over another's in the same round."""
-    if side not in speed or other not in speed:
-        return None
-    return statistics.median(a / b for a, b in zip(speed[side], speed[other], strict=True))
-
-
-def medians(speed: dict[str, list[float]]) -> dict[str, Any]:
-    """Median of each side, and its rounds."""
-    return {
-        name: {"median": statistics.median(values), "rounds": [round(v, 2) for v in values]}
-        for name, values in speed.items()
-    }
-
-
-def synchronize() -> None:
-    """Wait for the device."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The command line's values, with data sets by name and not by place."""
-    values = {k: v for k, v in vars(options).items() if k not in ("json", "peak_of")}
-    for key in ("data", "view_data"):
-        if Path(values[key]).exists():
-            values[key] = Path(values[key]).resolve().name
-    return values
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    packages = ("torch", "torchvision", "transformers", "accelerate", "opencv-python-headless")
-    versions: dict[str, str | None] = {}
-    for name in (*packages, "pillow", "lightly"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    cpu, flags = platform.processor(), ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        cpu, flags = facts.get("model name", cpu), facts.get("flags", "")
-    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu_features": [name for name in wanted if name in flags.split()],
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "versions": versions,
-    }
 
 
 if __name__ == "__main__":
