@@ -5,16 +5,22 @@ the backbone's, so that what several models know comes together in one (AM-RADIO
 models: Ranzinger et al., 2024, arXiv 2312.06709). The loss stands beside the method's own. Ours is
 the choice of the loss, see `signals.losses.feature_distillation`.
 
+With `teacher_readout: stages` the views have to tell what a teacher's stages say of the whole
+image, read once before training: few labels find more in all stages, whitened, than in the last
+one's features, and so that comes into these. A model may be its own teacher.
+
 Teachers are no part of the method's checkpoint: they are loaded when training starts, and a trained
 method needs none.
 """
 
 # No `from __future__ import annotations` here: strict configs check types that are not strings.
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AutoConfig
@@ -34,11 +40,15 @@ class DistillationConfig(SslConfig):
 
     Args:
         teachers: Names or folders of backbones as this package exports them.
-        teacher_widths: Widths of their features; null reads them from the teachers.
+        teacher_readout: `features` of the student's views by a teacher's last stage, or what all
+            its `stages` say of the whole image (the read-out of `linear-n20@stages`).
+        teacher_widths: Widths of what is predicted; null takes those of the features, or as many
+            main directions of the stages as these have channels.
         distillation_weight: Weight of the mean of the teachers' losses beside the method's own.
     """
 
     teachers: list[str] | tuple[str, ...] = ()
+    teacher_readout: Literal["features", "stages"] = "features"
     teacher_widths: list[int] | tuple[int, ...] | None = None
     distillation_weight: float = 1.0
 
@@ -46,7 +56,7 @@ class DistillationConfig(SslConfig):
         """Reads the widths, so that a teacher that cannot teach is told before any training."""
         unread = self.teacher_widths is None
         if unread:
-            self.teacher_widths = [_width(name) for name in self.teachers]
+            self.teacher_widths = [_width(name, self.teacher_readout) for name in self.teachers]
         super().__post_init__(**kwargs)
         for name in self.teachers if unread else ():
             _order(name, _preprocessing(read_config(resolve(name)), name), self)
@@ -117,19 +127,42 @@ class DistilledModel(SslModel):
         super().__init__(config)
         # In a list of their own, which holds them out of the weights that are trained and saved.
         self._teachers: list[Teacher] = []
+        # With the read-out of stages: what each teacher says of every image, (N, its width).
+        self._targets: list[Tensor] = []
         if config.teachers:
             width = backbones.feature_dim(config.native)
             self.predictors = nn.ModuleList(
                 nn.Linear(width, w) for w in config.teacher_widths or ()
             )
 
-    def distillation(self, features: Tensor, views: Tensor) -> Tensor:
+    def teach(self, targets: Sequence[Tensor]) -> None:
+        """Hands over what the teachers' stages say of the images that are going to be trained on.
+
+        Args:
+            targets: One (N, width) a teacher, N being the rows that a batch's `index` names.
+
+        Raises:
+            UserError: Of another width than the settings say.
+        """
+        widths = list(cast(DistillationConfig, self.config).teacher_widths or ())
+        found = [target.shape[1] for target in targets]
+        if found != widths:
+            raise UserError(
+                f"The setting method.teacher_widths says {widths}, but what the teachers say has "
+                f"{found} numbers: leave it out."
+            )
+        self._targets = list(targets)
+
+    def distillation(self, features: Tensor, views: Tensor, index: Tensor | None) -> Tensor:
         """The mean of the teachers' losses.
 
         Args:
-            features: (B, D) of the backbone.
-            views: (B, C, H, W) that they were computed from.
+            features: (V*B, D) of the backbone, view-major.
+            views: (V*B, C, H, W) that they were computed from.
+            index: (B,) rows of the images; the read-out of stages needs them.
         """
+        if cast(DistillationConfig, self.config).teacher_readout == "stages":
+            return self._of_stages(features, index)
         if not self._teachers:
             config = cast(DistillationConfig, self.config)
             self._teachers = [Teacher.load(t, config, views.device) for t in config.teachers]
@@ -146,6 +179,20 @@ class DistilledModel(SslModel):
             feature_distillation(predictor(features), teacher(views))
             for predictor, teacher in zip(self.predictors, self._teachers, strict=True)
         ]
+        return torch.stack(losses).mean()
+
+    def _of_stages(self, features: Tensor, index: Tensor | None) -> Tensor:
+        """1 minus the mean cosine of what is predicted from each view and its image's target."""
+        if not self._targets or index is None:
+            raise UserError(
+                "The setting method.teacher_readout=stages needs what the teachers say of whole "
+                "images: train with rs_models.trainer, or hand it over by `teach`."
+            )
+        losses = []
+        for predictor, targets in zip(self.predictors, self._targets, strict=True):
+            target = targets[index.to(targets.device)].to(features.device, torch.float32)
+            target = target.repeat(len(features) // len(index), 1)
+            losses.append(1 - F.cosine_similarity(predictor(features).float(), target).mean())
         return torch.stack(losses).mean()
 
 
@@ -170,8 +217,8 @@ def _order(name: str, theirs: Preprocessing, config: SslConfig) -> list[int]:
     return [config.bands.index(band) for band in theirs.bands]
 
 
-def _width(name: str) -> int:
-    """Width of a teacher's features, from its config.json."""
+def _width(name: str, readout: str) -> int:
+    """Width of what is learned from a teacher, from its config.json."""
     settings = read_config(resolve(name))
     _preprocessing(settings, name)
     kind = settings.pop("model_type", None)
@@ -180,7 +227,16 @@ def _width(name: str) -> int:
             f"The teacher {name!r} is no backbone but a {kind!r}: name the folder `export/` of a "
             "run, or a model of the zoo."
         )
-    return backbones.feature_dim(AutoConfig.for_model(kind, **settings))
+    config = AutoConfig.for_model(kind, **settings)
+    return backbones.feature_dim(config) if readout == "features" else stages_width(config)
+
+
+def stages_width(config: Any) -> int:
+    """Width of the target that a teacher's stages give: that of the stages at one size."""
+    try:
+        return sum(backbones.stage_dims(config))
+    except UserError:  # a ViT has no stages: its class token and the mean of its patches
+        return 2 * backbones.feature_dim(config)
 
 
 def _preprocessing(config: Any, name: str) -> Preprocessing:

@@ -272,6 +272,11 @@ class RunConfig:
             )
         if self.data.streaming and self.data.place is not None:
             raise UserError("The setting data.place needs a cached set: data.streaming=false.")
+        if self.data.streaming and self.method.get("teacher_readout") == "stages":
+            raise UserError(
+                "The setting method.teacher_readout=stages reads all images before training, and "
+                "needs a cached set: data.streaming=false."
+            )
         if "name" not in self.method:
             raise UserError("The method has no name: write method.name=tov.")
         teachers = self.method.get("teachers")

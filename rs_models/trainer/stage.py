@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -13,9 +13,10 @@ from accelerate.utils import gather_object, set_seed
 from ..data import ImageCache
 from ..errors import UserError
 from ..methods.base import SslModel
+from ..methods.distillation import DistillationConfig, DistilledModel
 from ..signals.views import ViewBatch, ViewMaker
 from . import checkpoints
-from .batches import Feed
+from .batches import CachedBatches, Feed
 from .config import RunConfig
 from .feeds import build_feed
 from .folder import changed, comparable
@@ -25,6 +26,7 @@ from .metrics import LogState
 from .optim import build_optimizer, rate_at
 from .origin import Origin, Provenance, origin_of, provenance
 from .small_maps import use_small_maps
+from .targets import image_targets
 
 
 @dataclass
@@ -136,6 +138,10 @@ def build_stage(
     feed, data = build_feed(config, accelerator)
     origin = origin_of(config, previous)
     method = build_method(config, data, previous)
+    if isinstance(method, DistilledModel) and isinstance(feed, CachedBatches):
+        settings = cast(DistillationConfig, method.config)
+        if settings.teachers and settings.teacher_readout == "stages":
+            method.teach(image_targets(settings, feed.cache, accelerator))
     knn = knn_caches(config, accelerator) if config.evaluation.every else None
     method.check_batch(config.batch_size // config.gradient_accumulation)
     if config.data.place is not None and method.recipe.transfer is None:

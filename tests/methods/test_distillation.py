@@ -96,10 +96,12 @@ def test_predictions_come_to_agree_with_the_teachers(teachers):
     assert values[-1] < 0.5 * values[0]
 
 
-def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch):
+@pytest.mark.parametrize("readout", ["features", "stages"])
+def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch, readout):
     near = tmp_path / "near"
     shutil.copytree(teachers[0], near)
-    changes = {"method": {"name": "tov", "teachers": [str(near)]}, "precision": "no"}
+    method = {"name": "tov", "teachers": [str(near)], "teacher_readout": readout}
+    changes = {"method": method, "precision": "no"}
     pretrain(tiny(tmp_path / "whole", **changes))
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["distillation"] > 0 for line in lines)
@@ -115,6 +117,9 @@ def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch)
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
 
 
+STAGES = {"teachers": ["TEACHER"], "teacher_readout": "stages"}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -126,6 +131,8 @@ def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch)
         ({"teachers": ["TEACHER"], "teacher_widths": [-1]}, "1 or more"),
         ({"teachers": ["TEACHER"], "teacher_widths": [64]}, "whose features have 128 numbers"),
         ({"teachers": [3]}, "a list of models' names"),
+        ({"teachers": ["TEACHER"], "teacher_readout": "head"}, "teacher_readout"),
+        ({**STAGES, "teacher_widths": [999]}, r"\[999\], but what the teachers say has \[480\]"),
         ({"name": "rsisc", "signal": "inpainting", "teachers": ["TEACHER"]}, "one view"),
     ],
 )
@@ -163,3 +170,57 @@ def test_a_stage_may_bring_teachers_but_no_layers_of_another_size(tmp_path, teac
     stages = [first, {"method": {"projector_dim": 12}}]
     with pytest.raises(UserError, match=r"A stage changes the size of \S+, from"):
         pretrain(tiny(tmp_path / "other", method={"name": "tov"}, stages=stages))
+
+
+def test_of_stages_every_view_learns_what_is_said_of_the_whole_image(teachers):
+    model = make("tov", "resnet_nano", teachers=teachers, teacher_readout="stages").train()
+    batch = views_of(model)
+    images = len(batch.crops[0]) // 2
+    with pytest.raises(UserError, match="needs what the teachers say of whole images"):
+        model(batch)
+    widths = list(model.config.teacher_widths)
+    generator = torch.Generator().manual_seed(0)
+    targets = [torch.randn(3 * images, width, generator=generator) for width in widths]
+    model.teach(targets)
+    batch.index = torch.arange(images) * 2
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    values = []
+    for _ in range(30):
+        output = model(batch)
+        values.append(output.terms["distillation"].item())
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    assert values[0] == pytest.approx(1, abs=0.1) and values[-1] < 0.7
+    # It is the images' own targets that were learned, from both of their views.
+    with torch.no_grad():
+        features = model.view_features(batch)
+        own = model.distillation(features, batch.crops[0], batch.index)
+        others = model.distillation(features, batch.crops[0], batch.index.flip(0))
+        first = model.distillation(features[:images], batch.crops[0][:images], batch.index)
+    assert own < others - 0.2 and first < 0.8
+
+
+def test_targets_are_the_main_directions_of_the_whitened_read_out(teachers, tmp_path, monkeypatch):
+    """Beside the protocol's own read-out: as near to each other are the same images."""
+    import numpy as np
+    from accelerate import Accelerator
+
+    from rs_models.data import build_cache, load
+    from rs_models.evaluation.features import extract
+    from rs_models.evaluation.loading import load_encoder
+    from rs_models.evaluation.readout import SCALES, Whitening, at_all_stages
+    from rs_models.trainer.targets import image_targets
+
+    monkeypatch.setenv("RS_MODELS_CACHE", str(tmp_path))
+    cache = build_cache(load("synthetic:num=60,size=32", "train"), progress=False)
+    model = make("tov", "resnet_nano", teachers=teachers, teacher_readout="stages")
+    targets = image_targets(model.config, cache, Accelerator())
+    assert [tuple(t.shape) for t in targets] == [(60, w) for w in model.config.teacher_widths]
+    encoder = at_all_stages(load_encoder(teachers[0]).fit(cache), SCALES)
+    x = extract(encoder, cache, progress=False)
+    whole = Whitening.fit(x)(x)
+    assert whole.shape[1] == 2 * targets[0].shape[1]
+    whole = whole - whole.mean(0)
+    near = np.corrcoef((whole @ whole.T).ravel(), (targets[0] @ targets[0].T).numpy().ravel())
+    assert near[0, 1] > 0.999
