@@ -11,6 +11,8 @@ from ..data import ImageCache
 from ..data.cache import default_cache_dir
 from ..methods.distillation import DistillationConfig
 
+_FITTED = 50_000  # images at most that the directions are found on: 1.5 GB for a ResNet-50's stages
+
 
 def image_targets(
     config: DistillationConfig, cache: ImageCache, accelerator: Accelerator
@@ -33,7 +35,7 @@ def image_targets(
     """
     from ..evaluation.features import extract
     from ..evaluation.loading import load_encoder
-    from ..evaluation.readout import SCALES, Whitening, at_all_stages
+    from ..evaluation.readout import SCALES, at_all_stages
 
     found = []
     for name, width in zip(config.teachers, config.teacher_widths or (), strict=True):
@@ -46,12 +48,21 @@ def image_targets(
                 cache_dir=default_cache_dir() / "features",
                 progress=accelerator.is_main_process,
             )
-        found.append(torch.from_numpy(_main_directions(Whitening.fit(x)(x), width)))
+        found.append(torch.from_numpy(_main_directions(x, width)))
     return found
 
 
 def _main_directions(x: np.ndarray, width: int) -> np.ndarray:
-    """(N, D) features -> (N, width) of their strongest principal components, centred."""
-    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
-    _, basis = np.linalg.eigh(centred.T @ centred)  # the weakest first
-    return (centred @ basis[:, ::-1][:, :width]).astype(np.float32)
+    """(N, D) features -> (N, width) of the strongest directions of the whitened ones, centred."""
+    from ..evaluation.readout import Whitening
+
+    some = x
+    if len(x) > _FITTED:
+        some = x[np.sort(np.random.default_rng(0).permutation(len(x))[:_FITTED])]
+    whitening = Whitening.fit(some)
+    white = whitening(some).astype(np.float64)
+    mean = white.mean(0)
+    _, basis = np.linalg.eigh((white - mean).T @ (white - mean))  # the weakest first
+    main = basis[:, ::-1][:, :width]
+    parts = np.array_split(x, max(1, len(x) // _FITTED))
+    return np.concatenate([((whitening(part) - mean) @ main).astype(np.float32) for part in parts])

@@ -224,3 +224,9 @@ def test_targets_are_the_main_directions_of_the_whitened_read_out(teachers, tmp_
     whole = whole - whole.mean(0)
     near = np.corrcoef((whole @ whole.T).ravel(), (targets[0] @ targets[0].T).numpy().ravel())
     assert near[0, 1] > 0.999
+    # Of many images some tell the directions of all.
+    monkeypatch.setattr("rs_models.trainer.targets._FITTED", 54)
+    (some, _) = image_targets(model.config, cache, Accelerator())
+    assert some.shape == targets[0].shape
+    near = np.corrcoef((some @ some.T).numpy().ravel(), (targets[0] @ targets[0].T).numpy().ravel())
+    assert near[0, 1] > 0.9
