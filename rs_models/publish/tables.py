@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..cards import markdown_table
+from ..data.names import natural
 from ..evaluation.results import Result, is_yardstick
 from ..zoo import ZOO
 
-_FEW, _STAGES = "linear-n20", "linear-n20@stages"
+_FEW, _STAGES = "linear-n20", "@stages"
 # Rows of the small table beside our own models: the free ones, and what ImageNet's labels reach.
 _BESIDE = ("baseline:image-statistics", "baseline:random-convolutions", "baseline:random-resnet18")
 
@@ -34,16 +35,19 @@ def headline(results: Sequence[Result]) -> str:
 
 
 def readouts(results: Sequence[Result]) -> str:
-    """Markdown table of what reading all stages gives over the last one, at 20 labels a class.
+    """Markdown tables of what reading all stages gives over the last one, one a protocol.
 
     Args:
         results: In any order.
     """
-    shown = [result for result in results if result.protocol == _STAGES]
-    last = {
-        (result.model, result.data): result.mean for result in results if result.protocol == _FEW
-    }
-    return _across(shown, before=last)
+    found = {one.protocol for one in results if one.protocol.endswith(_STAGES)}
+    parts = []
+    for protocol in sorted(found, key=lambda name: (name != _FEW + _STAGES, natural(name))):
+        base = protocol.removesuffix(_STAGES)
+        last = {(one.model, one.data): one.mean for one in results if one.protocol == base}
+        shown = [one for one in results if one.protocol == protocol]
+        parts.append(f"`{protocol}`:\n\n{_across(shown, before=last)}")
+    return "\n\n".join(parts)
 
 
 def plain(results: Sequence[Result]) -> list[Result]:

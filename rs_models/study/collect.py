@@ -59,7 +59,7 @@ def write(
     here = {job.folder: job for job in jobs if not published.trained(job)}  # twins share one
     minutes = sum(seconds_of(Path(folder)) for folder in here) / 60
     # Curves and doses of cells whose runs are not all here are as they were published.
-    gone = {job.cell for job in jobs if published.holds(job) and not is_trained(Path(job.folder))}
+    gone = {job.cell for job in jobs if published.trained(job) and not is_trained(Path(job.folder))}
     about = {
         "name": config.name,
         "command": command,

@@ -56,3 +56,13 @@ def test_readouts_say_what_they_gain_over_the_last_stage():
     assert "| baseline:random-resnet18 | 31.0 | 31.0 |" in text
     assert plain(results) == results[:1]
     assert readouts(results[:1]) == ""
+    more = [
+        stored("tov-resnet18", 40.0, protocol="knn20"),
+        stored("tov-resnet18", 46.0, protocol="knn20@stages"),
+        stored("tov-resnet18", 61.0, protocol="linear-n100@stages"),
+    ]
+    text = readouts([*more, *results])
+    places = [text.index(f"`{p}@stages`:") for p in ("linear-n20", "knn20", "linear-n100")]
+    assert places == sorted(places)
+    assert "| tov-resnet18 | 46.0 (+6.0) | 46.0 |" in text
+    assert "| tov-resnet18 | 61.0 | 61.0 |" in text

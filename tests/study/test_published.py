@@ -124,6 +124,15 @@ def test_more_seeds_and_measures_join_those_that_are_published(tmp_path, trained
     wider = settings(tmp_path, seeds=[0, 1, 2], evaluations=evaluations, cells=cells)
     runner.study(wider)
     assert len(trained) == 3  # a new measure needs the weights
+    shutil.rmtree(tmp_path / "runs")
+    # What a cell's training told stays, also where one of its measures is still to come.
+    more = {**evaluations, "last": {"probe": {**probe, "protocols": ["linear-n2"]}}}
+    cells["one"]["evaluate"] = ["few", "other", "last"]
+    runner.study(
+        settings(tmp_path, seeds=[0, 1, 2], evaluations=more, cells=cells, collect_only=True)
+    )
+    about = json.loads((tmp_path / "collected" / "study.json").read_text())
+    assert about["epochs"]["one"] == [[1.0, 40.0]]
     found = seen(wider)
     assert found["one", DATA, "knn20"][1] == values
     assert found["one", DATA, "linear-n1"][0] == [0, 1, 2]
