@@ -11,6 +11,7 @@ import tomllib
 import pytest
 
 from rs_models import cli
+from rs_models.evaluation.results import read_all
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -105,3 +106,13 @@ def label_by_name(path) -> None:
     assert head == "tile,label" and rows
     filled = [f"{row}{'open' if row.startswith(OPEN) else 'built'}" for row in rows]
     path.write_text("\n".join([head, *filled]) + "\n", encoding="utf-8")
+
+
+def test_what_all_stages_give_is_what_was_measured():
+    results = {
+        one.protocol: one.mean
+        for one in read_all(ROOT / "model_cards" / "results")
+        if (one.model, one.data) == ("rsisc-resnet18", "aid96")
+    }
+    said = f"from {results['knn20']:.1f} to {results['knn20@stages']:.1f} on AID by k-NN"
+    assert said in " ".join(TEXT.split())
