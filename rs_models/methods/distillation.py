@@ -142,7 +142,7 @@ class DistilledModel(SslModel):
             targets: One (N, width) a teacher, N being the rows that a batch's `index` names.
 
         Raises:
-            UserError: Of another width than the settings say.
+            UserError: Targets of another width than the settings say.
         """
         widths = list(cast(DistillationConfig, self.config).teacher_widths or ())
         found = [target.shape[1] for target in targets]

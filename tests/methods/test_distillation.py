@@ -26,6 +26,7 @@ from tests.trainer.helpers import stopped_at, tiny
 def teachers(tmp_path_factory):
     """Folders of two backbones, of other statistics than the student's and of two families."""
     folders = []
+    torch.manual_seed(0)
     for name in ("resnet_nano", "swin_nano"):
         folder = tmp_path_factory.mktemp("teachers") / name
         backbone = nano(name, image_size=32)
@@ -228,5 +229,7 @@ def test_targets_are_the_main_directions_of_the_whitened_read_out(teachers, tmp_
     monkeypatch.setattr("rs_models.trainer.targets._FITTED", 54)
     (some, _) = image_targets(model.config, cache, Accelerator())
     assert some.shape == targets[0].shape
-    near = np.corrcoef((some @ some.T).numpy().ravel(), (targets[0] @ targets[0].T).numpy().ravel())
-    assert near[0, 1] > 0.9
+    # Those that told them lie as before.
+    rows = np.sort(np.random.default_rng(0).permutation(60)[:54])
+    now, before = ((t[rows] @ t[rows].T).numpy().ravel() for t in (some, targets[0]))
+    assert np.corrcoef(now, before)[0, 1] > 0.9
