@@ -33,7 +33,11 @@ Exit codes: 0 done, 1 network or server, 2 bad input or a stale card.""",
     options.add_argument("--output", help="folder of the card (default: model_cards/rendered/NAME)")
     options.add_argument("--repo-id", help="default: the namespace and the folder's name")
     options.add_argument("--results", help=f"folder (default: the run's own and {RESULTS})")
-    options.add_argument("--all", action="store_true", help=f"every folder of {MODELS}")
+    options.add_argument(
+        "--all",
+        action="store_true",
+        help=f"every folder of {MODELS}, beside the weights of {WEIGHTS} too",
+    )
     options.add_argument("--check", action="store_true", help="only say whether it is up to date")
     options.add_argument(
         "--collect", action="store_true", help=f"keep the run's facts in {MODELS}/NAME first"
@@ -67,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     for folder in folders:
         name = _name(folder, options.repo_id)
         repo_id = options.repo_id or f"{namespace()}/{name}"
-        for output in [Path(options.output)] if options.output else _places(name):
+        for output in [Path(options.output)] if options.output else _places(name, options.all):
             if options.check:
                 check(folder, output, results, repo_id)
                 print(f"{output}: up to date")
@@ -77,10 +81,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _places(name: str) -> list[Path]:
-    """Where a model's card lies: among the cards, and beside its weights where a clone has them."""
+def _places(name: str, weights: bool) -> list[Path]:
+    """Where a model's card lies: among the cards, and beside the weights that a clone has of it."""
     beside = WEIGHTS / name
-    return [RENDERED / name, *([beside] if beside.is_dir() else [])]
+    return [RENDERED / name, *([beside] if weights and beside.is_dir() else [])]
 
 
 def _name(folder: Path, repo_id: str | None) -> str:

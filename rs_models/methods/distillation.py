@@ -69,6 +69,10 @@ class DistillationConfig(SslConfig):
                 or any(width < 1 for width in self.teacher_widths or ()),
                 f"one number for each of the {len(self.teachers)} teachers, 1 or more, or null",
             ),
+            teacher_readout=(
+                self.teacher_readout != "features" and not self.teachers,
+                "left out without method.teachers",
+            ),
             distillation_weight=(not 0 <= self.distillation_weight < float("inf"), "0 or more"),
         )
 

@@ -46,7 +46,9 @@ class Published:
         mine = isinstance(about, dict) and about.get("name") == config.name
         self.about: dict[str, Any] = about if mine else {}
         # An earlier version did not tell of which runs they are.
-        self.minutes = float(self.about["minutes"]) if self.about.get("runs") else 0.0
+        self._runs: dict[str, Any] = self.about.get("runs") or {}
+        self.minutes = float(self.about.get("minutes", 0)) if self._runs else 0.0
+        self._seeds = set(config.seeds)
         paths = complete(folder / "results", "*.json") if mine else []
         self.results = {one.key: one for one in map(files.read, paths)}
 
@@ -83,7 +85,7 @@ class Published:
         return runs
 
     def check(self, jobs: Sequence[Job], folder: str) -> None:
-        """Refuses to replace results by runs of other settings.
+        """Refuses to replace results by runs of other settings, or to drop those of some seeds.
 
         Args:
             jobs: All of a study.
@@ -108,8 +110,25 @@ class Published:
                 f"its results/ ({cells[0]}__*.json) to measure them anew."
             )
 
+        ours = {job.cell for job in jobs}
+        left = sorted(
+            {
+                seed
+                for (cell, _, _), result in self.results.items()
+                if cell in ours and cell in self._runs
+                for seed in result.settings.get(SEEDS, ())
+                if seed not in self._seeds
+            }
+        )
+        if left:
+            raise UserError(
+                f"The setting results_dir={folder} holds results of the seeds "
+                f"{', '.join(map(str, left))}, which the setting seeds leaves out: name them too "
+                "(what is there is not run again), or another folder."
+            )
+
     def _record(self, job: Job) -> dict[str, Any]:
-        return self.about.get("runs", {}).get(job.cell, {}).get(str(job.seed), {})
+        return self._runs.get(job.cell, {}).get(str(job.seed), {})
 
     def _measured(self, job: Job) -> dict[str, Evaluation]:
         """The evaluations of a job that are there, by name."""

@@ -83,9 +83,8 @@ def test_the_student_learns_from_teachers_and_keeps_none(teachers, tmp_path, nam
     assert restored.state_dict().keys() == model.state_dict().keys()
 
 
-def test_predictions_come_to_agree_with_the_teachers(teachers):
-    model = make("tov", "resnet_nano", teachers=teachers[:1], distillation_weight=100.0).train()
-    batch = views_of(model)
+def distilled(model, batch):
+    """The term of the teachers over thirty steps on one batch."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     values = []
     for _ in range(30):
@@ -94,6 +93,13 @@ def test_predictions_come_to_agree_with_the_teachers(teachers):
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
+    return values
+
+
+def test_predictions_come_to_agree_with_the_teachers(teachers):
+    model = make("tov", "resnet_nano", teachers=teachers[:1], distillation_weight=100.0).train()
+    batch = views_of(model)
+    values = distilled(model, batch)
     assert values[-1] < 0.5 * values[0]
 
 
@@ -133,6 +139,7 @@ STAGES = {"teachers": ["TEACHER"], "teacher_readout": "stages"}
         ({"teachers": ["TEACHER"], "teacher_widths": [64]}, "whose features have 128 numbers"),
         ({"teachers": [3]}, "a list of models' names"),
         ({"teachers": ["TEACHER"], "teacher_readout": "head"}, "teacher_readout"),
+        ({"teachers": [], "teacher_readout": "stages"}, "left out without method.teachers"),
         ({**STAGES, "teacher_widths": [999]}, r"\[999\], but what the teachers say has \[480\]"),
         ({"name": "rsisc", "signal": "inpainting", "teachers": ["TEACHER"]}, "one view"),
     ],
@@ -173,6 +180,13 @@ def test_a_stage_may_bring_teachers_but_no_layers_of_another_size(tmp_path, teac
         pretrain(tiny(tmp_path / "other", method={"name": "tov"}, stages=stages))
 
 
+def test_of_stages_all_images_are_read_first_so_none_may_stream(teachers, tmp_path):
+    method = {"name": "tov", "teachers": teachers, "teacher_readout": "stages"}
+    data = {"name": "synthetic", "streaming": True}
+    with pytest.raises(UserError, match="reads all images before training"):
+        tiny(tmp_path, method=method, data=data, max_steps=4).check()
+
+
 def test_of_stages_every_view_learns_what_is_said_of_the_whole_image(teachers):
     model = make("tov", "resnet_nano", teachers=teachers, teacher_readout="stages").train()
     batch = views_of(model)
@@ -184,14 +198,7 @@ def test_of_stages_every_view_learns_what_is_said_of_the_whole_image(teachers):
     targets = [torch.randn(3 * images, width, generator=generator) for width in widths]
     model.teach(targets)
     batch.index = torch.arange(images) * 2
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    values = []
-    for _ in range(30):
-        output = model(batch)
-        values.append(output.terms["distillation"].item())
-        optimizer.zero_grad()
-        output.loss.backward()
-        optimizer.step()
+    values = distilled(model, batch)
     assert values[0] == pytest.approx(1, abs=0.1) and values[-1] < 0.7
     # It is the images' own targets that were learned, from both of their views.
     with torch.no_grad():

@@ -138,6 +138,17 @@ def test_more_seeds_and_measures_join_those_that_are_published(tmp_path, trained
     assert found["one", DATA, "linear-n1"][0] == [0, 1, 2]
 
 
+def test_fewer_seeds_throw_none_away(tmp_path, trained):
+    """`seeds=[0]` took the other seeds' values out of every published result."""
+    config = settings(tmp_path)
+    runner.study(config)
+    before = seen(config)
+    for more in ({}, {"collect_only": True}):
+        with pytest.raises(UserError, match=r"results of the seeds 1, which the setting seeds"):
+            runner.study(settings(tmp_path, seeds=[0], **more))
+    assert seen(config) == before
+
+
 def test_results_of_other_settings_or_data_are_neither_mixed_nor_thrown_away(tmp_path, trained):
     config = settings(tmp_path)
     runner.study(config)
