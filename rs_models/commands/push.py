@@ -95,7 +95,7 @@ def _push(folder: Path, options: argparse.Namespace, staging: Path) -> int:
         sdk = check_folder(folder, options.repo_type).get("sdk")
     tag = None if options.repo_type == "space" or options.create_pr else options.tag
     settings: dict[str, Any] = {"repo_type": options.repo_type, "private": options.private or None}
-    found = plan(staged, repo_id, tag=tag, **settings)
+    found = plan(staged, repo_id, tag=tag, preview=options.dry_run, **settings)
     print(found.text(), file=sys.stderr)
     if options.dry_run:
         _tell(options, dry_run=True, **_planned(found))

@@ -47,7 +47,7 @@ class Plan:
         repo_id: "<org>/<name>".
         repo_type: "model", "dataset" or "space".
         endpoint: Address of the Hub.
-        user: Whose token it is.
+        user: Whose token it is; None where nobody is logged in and the Hub was not looked at.
         private: Whether the repository is private; None where it does not exist and the Hub's
             default holds.
         head: Newest commit of the main branch; None where there is no repository yet.
@@ -59,7 +59,7 @@ class Plan:
     repo_id: str
     repo_type: RepoType
     endpoint: str
-    user: str
+    user: str | None
     private: bool | None
     head: str | None
     changes: tuple[Change, ...]
@@ -75,9 +75,12 @@ class Plan:
         """The plan for people: target, files with sizes and states."""
         visibility = {None: "the namespace's default visibility", True: "private", False: "public"}
         exists = "exists" if self.head else "will be created"
+        login = f"as {self.user}"
+        if self.user is None:
+            exists, login = "not looked at", "not logged in: `hf auth login` before the push"
         lines = [
             f"{self.repo_type} {self.repo_id} ({exists}, {visibility[self.private]})",
-            f"endpoint {self.endpoint}, as {self.user}",
+            f"endpoint {self.endpoint}, {login}",
         ]
         lines += [
             f"  {change.state:<8} {_size(change.size):>9}  {change.path}" for change in self.changes
@@ -119,6 +122,7 @@ def plan(
     repo_type: RepoType = "model",
     tag: str | None = None,
     private: bool | None = None,
+    preview: bool = False,
 ) -> Plan:
     """Compares a folder with its repository; sends nothing.
 
@@ -128,6 +132,7 @@ def plan(
         repo_type: "model", "dataset" or "space".
         tag: Version to name the commit by.
         private: Visibility of a new repository; None is the namespace's default.
+        preview: Without a login, plan for a new repository in place of refusing.
 
     Returns:
         The plan.
@@ -138,10 +143,13 @@ def plan(
             token.
         ServiceError: Network and server troubles.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
 
     local = _local_files(Path(folder))
+    if preview and get_token() is None:
+        changes = tuple(_changes(local, {}))
+        return Plan(repo_id, repo_type, constants.ENDPOINT, None, private, None, changes, tag)
     api = HfApi()
     with hub_errors(f"Looking at {repo_id}"):
         user, orgs = _who(api)

@@ -364,6 +364,18 @@ def test_a_dry_run_sends_nothing_and_nobody_is_asked_without_a_terminal(hub, run
     assert writes(hub) == []
 
 
+def test_a_dry_run_without_a_login_tells_what_would_be_sent(hub, run, tmp_path):
+    done = command(hub, run, tmp_path, str(run), "--dry-run", "--json", token=None)
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)
+    assert planned["user"] is None
+    assert {change["state"] for change in planned["changes"]} == {"new"}
+    assert "not logged in" in done.stderr
+    done = command(hub, run, tmp_path, str(run), "--yes", token=None)
+    assert done.returncode == 2
+    assert "hf auth login" in done.stderr
+
+
 def test_a_token_is_no_argument(hub, run, tmp_path, capsys):
     for argument in ("hf_abcdefgh", "--token=hf_abcdefgh"):
         assert run_script(push.main, [str(run), argument]) == 2
