@@ -67,22 +67,54 @@ def claims_table(told: Sequence[Mapping[str, Any]]) -> str:
         told: Contents of a study's claims.json.
     """
     head = (
-        *("paper", "claim", "measured by", "seeds"),
+        *("paper", "claim", "measured by", "seeds", "over random weights"),
         *("difference, points", "visible", "at this scale"),
     )
-    rows = [
-        (
-            PAPERS[claim["paper"]].label,
-            claim["says"],
-            claim["measures"][0],
-            str(len(claim["differences"][0]["seeds"])) if claim["differences"][0] else "-",
-            claim_difference(claim["differences"][0]),
-            _visible(claim["differences"][0]),
-            f"**{claim['verdict']}**" if claim["verdict"] in DECIDED else claim["verdict"],
+    rows = []
+    for claim in told:
+        found = claim["differences"][0] or {}
+        rows.append(
+            (
+                PAPERS[claim["paper"]].label,
+                claim["says"],
+                claim["measures"][0],
+                str(len(found["seeds"])) if found else "-",
+                over_random(found) or "-",
+                claim_difference(found),
+                "-" if found.get("visible") is None else f"{found['visible']:.1f}",
+                claim_verdict(claim, mark="**"),
+            )
         )
-        for claim in told
-    ]
     return markdown_table(head, rows)
+
+
+def claim_verdict(claim: Mapping[str, Any], *, mark: str = "") -> str:
+    """A claim's verdict for a table.
+
+    Args:
+        claim: One of a study's claims.json.
+        mark: What stands around decided ones.
+    """
+    verdict = claim["verdict"]
+    word = f"{mark}{verdict}{mark}" if verdict in DECIDED else verdict
+    return f"{word} (asked afterwards)" if claim.get("afterwards") else word
+
+
+def over_random(found: Mapping[str, Any] | None) -> str:
+    """How far both sides of a difference are above random weights, in points; "" of none.
+
+    What is not told from random weights stands in brackets.
+    """
+    sides = (found or {}).get("over_random") or [None, None]
+    if sides == [None, None]:
+        return ""
+    return ", ".join(_margin(side) for side in sides)
+
+
+def _margin(side: Mapping[str, Any] | None) -> str:
+    if side is None:
+        return "-"
+    return f"{side['mean']:+.1f}" if side["above"] else f"({side['mean']:+.1f})"
 
 
 def span(numbers: Iterable[int]) -> str:
@@ -109,13 +141,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
-def _visible(found: Mapping[str, Any] | None) -> str:
-    """The smallest difference that could have been seen: half the interval."""
-    return "-" if found is None else f"{(found['high'] - found['low']) / 2:.1f}"
-
-
 def claim_difference(found: Mapping[str, Any] | None) -> str:
     """A paired difference with its 95% interval, in points."""
-    if found is None:
+    if not found:
         return "-"
     return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"

@@ -44,14 +44,19 @@ def axes_row(figure: Figure, count: int) -> list[Any]:
     return axes
 
 
-def png(figure: Figure) -> bytes:
-    """A small PNG that says neither when nor by what it was made."""
+def png(figure: Figure, colours: int = 64) -> bytes:
+    """A small PNG that says neither when nor by what it was made.
+
+    Args:
+        figure: What is drawn.
+        colours: Colours that it keeps, at most 256: more where many thin lines stand side by side.
+    """
     from PIL import Image
 
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", metadata={"Software": None})
     # By coverage: the median cut gives a colour of few pixels the one of its neighbours.
-    few = Image.open(raw).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
+    few = Image.open(raw).convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)
     few.save(small, format="png", optimize=True)
     return small.getvalue()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from rs_models.methods import METHODS, method_classes
 from rs_models.papers import PAPERS, REVIEWS, Paper, bibtex
@@ -63,6 +64,17 @@ def test_the_reviews_are_cited_with_the_methods():
         assert review.doi in cited and " ".join(review.title.split()) in cited
         assert review.doi in (ROOT / "docs" / "survey.md").read_text(encoding="utf-8")
     assert "In Chinese: 遥感影像" in re.sub(r"\s+", " ", bibtex("review"))
+
+
+def test_the_citation_file_has_every_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    said = {entry["doi"]: entry for entry in cited["references"]}
+    for reference in (*PAPERS.values(), *REVIEWS.values()):
+        entry = said.pop(reference.doi)
+        names = [f"{one['family-names']}, {one['given-names']}" for one in entry["authors"]]
+        assert (entry["title"], entry["year"]) == (reference.title, reference.year)
+        assert names == list(reference.authors)
+    assert not said
 
 
 def test_a_conference_paper_is_cited_as_one(monkeypatch):

@@ -16,7 +16,7 @@ from ..data.names import sets_of
 from ..errors import UserError
 from ..evaluation.results import Result, table
 from ..files import complete, write_bytes, write_text
-from ..papers import PAPERS, Paper, bibtex
+from ..papers import PAPERS, REVIEWS, Paper, Reference, bibtex
 from ..version import __version__
 from ..zoo import ZOO, pinned_revision
 from .facts import Facts, principal_components, read_facts, write_facts
@@ -78,6 +78,7 @@ class ModelCard(CardData):
         measured_on: Data sets of the results.
         terms: Terms of the training images, data set by data set.
         bibtex: Entry of the paper.
+        reviews: The survey and the review that the method belongs to.
     """
 
     template: ClassVar[str] = "model_card.md.j2"
@@ -110,6 +111,7 @@ class ModelCard(CardData):
     measured_on: Sequence[str]
     terms: Sequence[str]
     bibtex: str
+    reviews: Mapping[str, Reference]
 
 
 def model_card(
@@ -253,6 +255,7 @@ def _card(
         measured_on=sorted({result.data for result in mine}),
         terms=terms(data),
         bibtex=bibtex(said["method"]),
+        reviews=REVIEWS,
     )
 
 

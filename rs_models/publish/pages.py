@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
-from ..cards import DECIDED, TESTED, claim_difference, markdown_table, span
+from ..cards import (
+    DECIDED,
+    TESTED,
+    claim_difference,
+    markdown_table,
+    span,
+)
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..files import write_text
@@ -209,6 +215,7 @@ def claims(results: Sequence[Result] = ()) -> str:
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in ("claims.json", "study.json")
     )
+    claimed = [claim for claim in claimed if not claim.get("afterwards")]
     decided = [claim for claim in claimed if claim["verdict"] in DECIDED]
     tested = sum(claim["verdict"] in TESTED for claim in claimed)
     base = about["base"]
@@ -218,15 +225,18 @@ def claims(results: Sequence[Result] = ()) -> str:
     usual = Counter(claim["measures"][0] for claim in decided).most_common(1)
     budget = (
         f"`{base['backbone']}` at {base['image_size']} pixels, {base['epochs']} epochs, "
-        f"{seeds} seeds; of {len(claimed)} claims {tested} tested (what was trained is "
-        f"above random weights), {len(decided)} decided{so_far}"
-        + (f", by {usual[0][0]} or as said:" if usual else ".")
+        f"{seeds} seeds, or as said; of {len(claimed)} claims {tested} tested (both sides are "
+        f"told from random weights), {len(decided)} decided{so_far}"
+        + (f", by {usual[0][0]}:" if usual else ".")
     )
     rows = []
     for claim in decided:
         measure = claim["measures"][0]
         short = measure.replace(usual[0][0].partition("/")[0] + "/", "")
-        by = "" if measure == usual[0][0] else f" ({short})"
+        said = [] if measure == usual[0][0] else [short]
+        own = (about.get("budgets", {}).get(claim[side], ()) for side in ("better", "worse"))
+        said += dict.fromkeys(word for words in own for word in words)
+        by = f" ({', '.join(said)})" if said else ""
         points = claim_difference(claim["differences"][0])
         rows.append((claim["says"] + by, points, claim["verdict"]))
     return f"{budget}\n\n{markdown_table(('claim', 'points', 'verdict'), rows)}" if rows else budget

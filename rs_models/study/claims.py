@@ -15,8 +15,6 @@ from .config import StudyConfig
 
 SEEDS = "pretraining_seeds"
 FINISHED = "same_with_every_seed"  # a setting of results of models that nobody trained here
-HOLDS, REVERSED, UNKNOWN, MISSING = "holds", "the reverse", "cannot be told", "not measured"
-NOT_TESTED = "not tested"
 
 
 @dataclass
@@ -30,6 +28,8 @@ class Claim:
         worse: Cell that should be behind.
         measures: `<data>/<protocol>`, or `<data>/<protocol> against <data>/<protocol>` where the
             worse cell is asked something else; the first decides, the others are reported too.
+        afterwards: Whether it was asked when what both cells reach was known: it is reported, and
+            counts for nothing.
     """
 
     paper: str
@@ -37,6 +37,7 @@ class Claim:
     better: str
     worse: str
     measures: list[str]
+    afterwards: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,6 @@ class Difference:
     low: float
     high: float
     p: float = 1.0
-
-    @property
-    def visible(self) -> float:
-        """The smallest difference that these seeds could have shown, in points."""
-        return round((self.high - self.low) / 2, 4)
 
 
 def sides_of(measure: str) -> tuple[str, str]:
@@ -122,22 +118,31 @@ def difference(
         measure: One of its measures.
         results: By (cell, data, protocol), one value a pretraining seed.
     """
-    sides = measured((claim.better, claim.worse), measure, results)
-    if sides[0] is None or sides[1] is None:
+    better, worse = measured((claim.better, claim.worse), measure, results)
+    if better is None or worse is None:
         return None
-    better, worse = (by_seed(side, side.values) for side in sides if side)
-    # What is the same with every seed is paired with those that the other side has.
-    if FINISHED in sides[0].settings:
-        better = dict.fromkeys(worse, sides[0].values[0])
-    if FINISHED in sides[1].settings:
-        worse = dict.fromkeys(better, sides[1].values[0])
-    seeds = sorted(set(better) & set(worse))
-    if len(seeds) < 2:
+    paired = paired_differences(better, worse)
+    if len(paired) < 2:
         return None
-    values = [round(better[seed] - worse[seed], 4) for seed in seeds]
+    values = list(paired.values())
     low, high = t_interval(values)
     mean = round(float(np.mean(values)), 4)
-    return Difference(measure, seeds, values, mean, round(low, 4), round(high, 4), _chance(values))
+    return Difference(
+        measure, list(paired), values, mean, round(low, 4), round(high, 4), _chance(values)
+    )
+
+
+def paired_differences(first: Result, second: Result) -> dict[int, float]:
+    """Seed -> the first's value less the second's, of the seeds that both have.
+
+    What is the same with every seed is paired with those that the other one has.
+    """
+    one, other = (by_seed(result, result.values) for result in (first, second))
+    if FINISHED in first.settings and FINISHED not in second.settings:
+        one = dict.fromkeys(other, first.values[0])
+    if FINISHED in second.settings and FINISHED not in first.settings:
+        other = dict.fromkeys(one, second.values[0])
+    return {seed: round(one[seed] - other[seed], 4) for seed in sorted(set(one) & set(other))}
 
 
 def by_seed(result: Result, values: Sequence[float]) -> dict[int, float]:
@@ -151,7 +156,7 @@ def measured(
     """Results of a claim's better and worse cell; None of what was not measured."""
     found = []
     for cell, side in zip(cells, sides_of(measure), strict=True):
-        data, _, protocol = side.partition("/")
+        data, _, protocol = side.rpartition("/")  # a Hub id has a slash of its own
         found.append(results.get((cell, data, protocol)))
     return found
 
@@ -165,58 +170,3 @@ def _chance(values: Sequence[float]) -> float:
     if spread == 0:
         return 1.0 if mean == 0 else 0.0
     return float(2 * t.sf(mean / spread, len(values) - 1))
-
-
-def is_tested(
-    claim: Claim,
-    measure: str,
-    results: Mapping[tuple[str, str, str], Result],
-    floors: Mapping[str, str],
-) -> bool:
-    """Whether both sides are better than random weights of their own backbone.
-
-    A network that has not begun to learn says nothing of an idea, and to beat one that training
-    has made worse is no merit. Where the random weights were not measured nothing is tested.
-    Random weights may be the worse side themselves: a network that is trained from scratch.
-
-    Args:
-        claim: Names the cells.
-        measure: One of its measures.
-        results: By (cell, data, protocol).
-        floors: Cell -> the cell with random weights of its backbone.
-    """
-    cells = (claim.better, claim.worse)
-    random = (floors.get(claim.better, ""), floors.get(claim.worse, ""))
-    sides, below = measured(cells, measure, results), measured(random, measure, results)
-    if None in sides:
-        return False
-    asked = list(zip(sides, below, strict=True))
-    if claim.worse in floors.values():
-        # Whether it is better than just these is what such a claim asks.
-        asked = asked[:1] if below[0] is not sides[1] else []
-    return all(floor is not None and side.mean > floor.mean for side, floor in asked if side)
-
-
-def verdicts(found: Sequence[Difference | None], tested: Sequence[bool], level: float) -> list[str]:
-    """What each claim's deciding difference says, corrected for there being several (Holm).
-
-    Args:
-        found: One a claim; None where it was not measured.
-        tested: Whether both sides of it had learned anything.
-        level: Chance of deciding any of them with nothing behind it.
-    """
-    words = [MISSING if one is None else UNKNOWN for one in found]
-    words = [
-        NOT_TESTED if one is not None and not counts else word
-        for one, counts, word in zip(found, tested, words, strict=True)
-    ]
-    asked = sorted(
-        ((one.p, i) for i, one in enumerate(found) if one is not None and tested[i]),
-    )
-    for rank, (p, i) in enumerate(asked):
-        if p > level / (len(asked) - rank):
-            break  # Holm: behind the first that fails none is decided
-        difference = found[i]
-        assert difference is not None
-        words[i] = HOLDS if difference.mean > 0 else REVERSED
-    return words

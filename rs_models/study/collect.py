@@ -13,10 +13,11 @@ import numpy as np
 from ..evaluation import results as files
 from ..evaluation.results import Result
 from ..files import complete, write_json
-from .claims import FINISHED, SEEDS, Claim, difference, is_tested, t_interval, verdicts
+from .claims import FINISHED, SEEDS, Claim, t_interval
 from .config import Job, StudyConfig, cells_of, floors_of
 from .measure import is_trained, seconds_of
 from .published import RECORD, Published
+from .verdicts import compare
 
 
 def write(
@@ -69,6 +70,8 @@ def write(
         "level": config.level,
         "cells": {name: cell.what for name, cell in cells.items()},
         "families": {name: cell.family for name, cell in cells.items() if cell.family},
+        "floors": floors_of(config),
+        "budgets": _budgets(config),
         "trained": [name for name, cell in cells.items() if cell.model is None],
         "curves": config.curves,
         "amounts": config.amounts,
@@ -85,40 +88,24 @@ def write(
         write_report(target, config.report)
 
 
+def _budgets(config: StudyConfig) -> dict[str, list[str]]:
+    """Cell -> how its pretraining differs from the base in backbone or epochs, in words."""
+    found = {}
+    for name, cell in cells_of(config).items():
+        words = []
+        if (backbone := cell.set.get("backbone")) not in (None, config.base.get("backbone")):
+            words.append(str(backbone))
+        if "stages" not in cell.set:
+            if (epochs := cell.set.get("epochs")) not in (None, config.base.get("epochs")):
+                words.append(f"{epochs:g} epochs")
+        if words and cell.model is None:
+            found[name] = words
+    return found
+
+
 def _with(before: dict[str, Any], cells: set[str], now: dict[str, Any]) -> dict[str, Any]:
     """What was measured now, but for some cells what was known before."""
     return {**now, **{cell: value for cell, value in before.items() if cell in cells}}
-
-
-def compare(
-    claims: list[Claim],
-    results: dict[tuple[str, str, str], Result],
-    floors: dict[str, str],
-    level: float = StudyConfig.level,
-) -> list[dict[str, Any]]:
-    """Each claim with its paired differences and its verdict, as claims.json holds them.
-
-    Args:
-        claims: All of the study, for the correction counts them.
-        results: By (cell, data, protocol).
-        floors: See `floors_of`.
-        level: See `StudyConfig`.
-    """
-    found = [
-        [difference(claim, measure, results) for measure in claim.measures] for claim in claims
-    ]
-    tested = [is_tested(claim, claim.measures[0], results, floors) for claim in claims]
-    words = verdicts([differences[0] for differences in found], tested, level)
-    return [
-        {
-            **dataclasses.asdict(claim),
-            "verdict": word,
-            "differences": [
-                {**dataclasses.asdict(d), "visible": d.visible} if d else None for d in differences
-            ],
-        }
-        for claim, word, differences in zip(claims, words, found, strict=True)
-    ]
 
 
 def collect(jobs: list[Job], command: str, published: Published) -> list[Result]:
@@ -150,9 +137,9 @@ def collect(jobs: list[Job], command: str, published: Published) -> list[Result]
             continue
         first = by_seed[seeds[0]]
         values = [by_seed[seed].mean for seed in seeds]
-        low, high = t_interval(values)
+        (low, high), interval = t_interval(values), "Student's 95%, over pretraining seeds"
         if not np.isfinite(low):
-            low, high = by_seed[seeds[0]].interval
+            (low, high), interval = first.interval, "that of the one run"
         weights = " ".join(by_seed[seed].model_revision for seed in seeds)
         collected.append(
             Result.now(
@@ -165,7 +152,7 @@ def collect(jobs: list[Job], command: str, published: Published) -> list[Result]
                 settings={
                     "pretrained_on": first.settings.get("pretrained_on"),
                     SEEDS: seeds,
-                    "interval": "Student's 95%, over pretraining seeds",
+                    "interval": interval,
                     "measured": _plain(first.settings),
                     **({FINISHED: True} if cell in finished else {}),
                 },

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import check_writable
 from ..settings import Chance, Count, Length, Seed, build, check_ranges, merge
 
-_BASELINE = "baseline:"  # its random weights take the seed
+BASELINE = "baseline:"  # its random weights take the seed
 _KINDS = ("probe", "finetune", "geometry")
 
 
@@ -285,7 +285,7 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
                 settings["seed"] = seed
                 build(RunConfig, copy.deepcopy(settings), f"cells.{name}.set.").check()
             used = {key: evaluations[key] for key in cell.evaluate}
-            finished = cell.model is not None and not cell.model.startswith(_BASELINE)
+            finished = is_finished(cell.model)
             tuned = any(evaluation.finetune is not None for evaluation in used.values())
             job = Job(
                 cell=name,
@@ -299,6 +299,11 @@ def jobs_of(config: StudyConfig, data: dict[str, str]) -> list[Job]:
             folder = folders.setdefault(job.fingerprint, job.folder)
             jobs.append(Job(**{**vars(job), "folder": folder}))
     return jobs
+
+
+def is_finished(model: str | None) -> bool:
+    """Whether a cell measures weights that somebody trained, the same with every seed."""
+    return model is not None and not model.startswith(BASELINE)
 
 
 def check_report(report: str | None) -> None:

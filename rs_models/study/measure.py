@@ -44,10 +44,11 @@ def run_job(job: Job) -> str:
         settings = copy.deepcopy(job.settings)
         merge(settings, {"output_dir": str(folder), "resume": True})
         started = time.perf_counter()
-        if pretrain(build(RunConfig, settings)) is None:
-            return "stopped"
+        ended = pretrain(build(RunConfig, settings)) is not None
         record["seconds"] = round(record.get("seconds", 0) + time.perf_counter() - started, 1)
         write_json(folder / RECORD, record)
+        if not ended:
+            return "stopped"
     model = job.model or str(folder / "export")
     for name, evaluation in job.evaluations.items():
         target = folder / "results" / name

@@ -19,7 +19,7 @@ from ..evaluation import results as files
 from ..evaluation.results import Result
 from ..files import complete
 from .claims import SEEDS, by_seed
-from .config import Evaluation, Job, StudyConfig
+from .config import BASELINE, Evaluation, Job, StudyConfig, is_finished
 from .measure import is_measured, is_trained
 from .measures import measures_of
 
@@ -48,7 +48,8 @@ class Published:
         # An earlier version did not tell of which runs they are.
         self._runs: dict[str, Any] = self.about.get("runs") or {}
         self.minutes = float(self.about.get("minutes", 0)) if self._runs else 0.0
-        self._seeds = set(config.seeds)
+        self._seeds = list(config.seeds)
+        self._only = [] if config.collect_only else config.only or list(config.cells)
         paths = complete(folder / "results", "*.json") if mine else []
         self.results = {one.key: one for one in map(files.read, paths)}
 
@@ -102,12 +103,22 @@ class Published:
             and self._record(job).get("run", self._identity(job)) != self._identity(job)
         ]
         if others:
-            cells = list(dict.fromkeys(others))
-            more = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
             raise UserError(
                 f"The setting results_dir={folder} holds results of other settings or data of "
-                f"{', '.join(cells[:_NAMED])}{more}: name another folder, or remove theirs from "
-                f"its results/ ({cells[0]}__*.json) to measure them anew."
+                f"{_several(others)}: name another folder, or remove theirs from "
+                f"its results/ ({others[0]}__*.json) to measure them anew."
+            )
+        changed = [
+            f"{name} of {job.cell}"
+            for job in jobs
+            if job.cell in measured and not self._will_measure(job)
+            for name in self._differing(job)
+        ]
+        if changed:
+            raise UserError(
+                f"The setting results_dir={folder} holds results of other settings of "
+                f"{_several(changed)}, which this would drop without measuring anew: leave an "
+                "evaluation as it was and give the new one a name of its own."
             )
 
         ours = {job.cell for job in jobs}
@@ -126,6 +137,28 @@ class Published:
                 f"{', '.join(map(str, left))}, which the setting seeds leaves out: name them too "
                 "(what is there is not run again), or another folder."
             )
+
+    def _differing(self, job: Job) -> list[str]:
+        """Evaluations of a job whose published results were made with other settings."""
+        record = self._record(job).get("evaluations", {})
+        here = _measured_here(job)
+        return [
+            name
+            for name, evaluation in job.evaluations.items()
+            if record.get(name, self._hash(_content(evaluation)))
+            != self._hash(_content(evaluation))
+            and name not in here
+        ]
+
+    def _will_measure(self, job: Job) -> bool:
+        """Whether a job is to be run now, from weights that are here."""
+        if job.cell not in self._only:
+            return False
+        if job.settings is not None:
+            return is_trained(Path(job.folder))
+        model = job.model or ""
+        is_path = model.count("/") != 1 and not model.startswith(BASELINE)
+        return not is_path or Path(model).exists()
 
     def _record(self, job: Job) -> dict[str, Any]:
         return self._runs.get(job.cell, {}).get(str(job.seed), {})
@@ -147,12 +180,21 @@ class Published:
         return result is not None and _seed(job) in result.settings.get(SEEDS, ())
 
     def _identity(self, job: Job) -> str:
-        return self._hash([job.settings, job.model, _seed(job)])
+        # A finished model is the same with every seed, also where something is tuned over it.
+        seed = self._seeds[0] if is_finished(job.model) else job.seed
+        return self._hash([job.settings, job.model, seed])
 
     def _hash(self, value: Any) -> str:
         # A subset lies in the folder of runs, which another machine may call otherwise.
         text = json.dumps(value, sort_keys=True).replace(json.dumps(self._subsets)[1:-1], "data")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _several(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
+    return ", ".join(different[:_NAMED]) + more
 
 
 def _measured_here(job: Job) -> list[str]:

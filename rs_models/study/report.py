@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cards import claim_difference, claims_table, markdown_table, span
+from ..cards import claim_difference, claims_table, markdown_table, over_random, span
 from ..evaluation.results import Result, protocol_order, read_all
 from ..files import write_bytes, write_text
 from ..papers import PAPERS
-from .claims import (
-    FINISHED,
-    HOLDS,
-    MISSING,
-    NOT_TESTED,
-    REVERSED,
-    SEEDS,
-    UNKNOWN,
-    by_seed,
-    measured,
-)
+from .claims import FINISHED, SEEDS, by_seed, measured
 from .config import StudyConfig
 from .figures import figures
+from .verdicts import HOLDS, MISSING, NOT_TESTED, REVERSED, UNKNOWN
 
 Key = tuple[str, str, str]
 
@@ -62,10 +54,6 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
     """
     about, claims = read(collected, "study.json"), read(collected, "claims.json")
     results = _results(collected)
-    counted = {
-        word: sum(claim["verdict"] == word for claim in claims)
-        for word in (HOLDS, REVERSED, UNKNOWN, NOT_TESTED, MISSING)
-    }
     base = about["base"]
     ran = [len(found) for cell in about["trained"] if (found := _seeds_of(cell, results))]
     lines = [
@@ -73,15 +61,14 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         "*Written by `training/study.py` from the study's results; do not edit it by hand.*",
         "",
-        f"Claims, {len(claims)} in all, at this small scale: holds {counted[HOLDS]}, the reverse "
-        f"{counted[REVERSED]}, cannot be told {counted[UNKNOWN]}, not tested because a side is no "
-        f"better than random weights of its own backbone {counted[NOT_TESTED]}, not measured "
-        f"{counted[MISSING]}.",
+        _verdicts_line(claims),
         "",
-        f"Pretraining runs: {sum(ran)}, of a `{base.get('backbone')}` (or what a cell names) at "
-        f"{base.get('image_size')} pixels, {base.get('epochs')} epochs (or what a cell names), "
-        f"seeds a cell: {span(ran)}, {about['minutes']:.0f} minutes of training in all. Short runs "
-        f"say which idea helps early, not where long training ends. {about['note']}".strip(),
+        f"- {sum(ran)} pretraining runs of a `{base.get('backbone')}` at {base.get('image_size')} "
+        f"pixels, {base.get('epochs')} epochs, {span(ran)} seeds a cell: {about['minutes']:.0f} "
+        "minutes of training in all. Short runs say which idea helps early, not where long "
+        "training ends.",
+        *(f"- {line}" for line in about["note"].split("\n") if line),
+        *_budget_lines(about, results),
         "",
         "```bash",
         about["command"],
@@ -91,21 +78,30 @@ def report_text(collected: Path, pictures: Sequence[str]) -> str:
         "",
         claims_table(claims),
         "",
-        "A difference is that of two cells with the same seed, so with the same start, order, "
-        "labels and test images (but where a side is a finished model, or is asked something "
-        "else), in points; the interval is Student's 95% over the seeds, which is "
-        "wide for so few; half its width, *visible*, is the smallest difference that could have "
-        "been seen. A claim *holds* where the paired t-test says so after Holm's correction for "
-        f"all claims that were tested, at a level of {about.get('level', StudyConfig.level):g} for "
-        "all together."
-        + (" Verdicts may change until all are measured." if counted[MISSING] else ""),
+        "- *Difference*: of two cells with the same seed, so with the same labels and test images "
+        "and, where the networks are alike, the same start and order (but where a side is a "
+        "finished model, or is asked something else), in points, with Student's 95% interval over "
+        "the seeds, for this claim alone.",
+        "- *Over random weights*: how far the two sides are above random weights of their own "
+        "backbone, in points; in brackets what a one-sided paired t-test cannot tell from them at "
+        "5 %. A claim with such a side is *not tested*.",
+        "- A claim *holds* where the paired t-test says so after Holm's correction for all that "
+        f"were tested, at a level of {about.get('level', StudyConfig.level):g} for all together; "
+        "*visible* is the smallest difference that would have been decided, at the claim's place "
+        "in that order and with its spread over the seeds."
+        + (" Verdicts may change until all are measured." if _unmeasured(claims) else ""),
+        *(
+            ["- *Asked afterwards*: when both sides were known. Judged alone, and not counted."]
+            if any(claim.get("afterwards") for claim in claims)
+            else []
+        ),
         "",
     ]
-    behind = _behind_random(about["trained"], results)
+    behind = _behind_random(about, results)
     if behind:
         lines += [
-            f"Below random weights at 20 labels a class, so hardly begun to learn at this budget: "
-            f"{', '.join(behind)}. A claim about them says little of longer training.",
+            f"Worse than random weights of their backbone at 20 labels a class: {'; '.join(behind)}"
+            ". What they were trained for at this budget taught their features nothing of use.",
             "",
         ]
     for picture in pictures:
@@ -133,17 +129,42 @@ _ALT = {
 }
 
 
-def _behind_random(trained: Sequence[str], results: Mapping[Key, Result]) -> list[str]:
+def _verdicts_line(claims: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims came to which verdict."""
+    counts = Counter(claim["verdict"] for claim in claims if not claim.get("afterwards"))
+    words = (HOLDS, REVERSED, UNKNOWN, NOT_TESTED, MISSING)
+    why = {NOT_TESTED: " (a side is not told from random weights of its own backbone)"}
+    told = ", ".join(f"{word} {counts[word]}{why.get(word, '')}" for word in words if counts[word])
+    afterwards = sum(bool(claim.get("afterwards")) for claim in claims)
+    more = f" {afterwards} more were asked afterwards." if afterwards else ""
+    return f"Of {counts.total()} claims at this small scale: {told}.{more}"
+
+
+def _unmeasured(claims: Sequence[Mapping[str, Any]]) -> bool:
+    return any(claim["verdict"] == MISSING for claim in claims)
+
+
+def _budget_lines(about: Mapping[str, Any], results: Mapping[Key, Result]) -> list[str]:
+    """Which cells had another budget than most, where a study tells it."""
+    cells: dict[str, list[str]] = {}
+    for cell, words in about.get("budgets", {}).items():
+        if _seeds_of(cell, results):
+            cells.setdefault(", ".join(words), []).append(about["cells"][cell] or cell)
+    return [f"- {words}: {'; '.join(named)}." for words, named in cells.items()]
+
+
+def _behind_random(about: Mapping[str, Any], results: Mapping[Key, Result]) -> list[str]:
     """Cells that the untrained network beats wherever both are measured with 20 labels a class."""
     found = []
-    for cell in trained:
+    for cell in about["trained"]:
+        floor = about.get("floors", {}).get(cell, "random")  # earlier studies have none
         pairs = [
-            (result.mean, results["random", data, protocol].mean)
+            (result.mean, results[floor, data, protocol].mean)
             for (name, data, protocol), result in results.items()
-            if name == cell and protocol == "linear-n20" and ("random", data, protocol) in results
+            if name == cell and protocol == "linear-n20" and (floor, data, protocol) in results
         ]
         if pairs and all(mine < random for mine, random in pairs):
-            found.append(cell)
+            found.append(about["cells"][cell] or cell)
     return found
 
 
@@ -159,7 +180,7 @@ def _sentences(
     lines = []
     for claim in claims:
         if claim["verdict"] == MISSING and not any(claim["differences"]):
-            lines.append(f"- *{claim['says']}* {_VERDICTS[MISSING]}")
+            lines.append(f"- *{claim['says']}* {_VERDICTS[MISSING]}.")
             continue
         told = []
         for measure, found in zip(claim["measures"], claim["differences"], strict=True):
@@ -172,13 +193,16 @@ def _sentences(
             if all(side.scores.get("kappa") for side in sides):
                 kappas = [_mean(side, side.scores["kappa"], found["seeds"]) for side in sides]
                 kappa = f", kappa {kappas[0]:.3f} against {kappas[1]:.3f}"
+            above = over_random(found)
             told.append(
                 f"{measure} {means[0]:.1f} against {means[1]:.1f} "
                 f"({claim_difference(found)}){kappa}"
+                + (f", over random weights {above}" if above else "")
             )
         lines.append(
             f"- *{claim['says']}* {cells[claim['better']]} against {cells[claim['worse']]}: "
             f"{'; '.join(told)}. {_VERDICTS[claim['verdict']]}"
+            + (" (asked afterwards)." if claim.get("afterwards") else ".")
         )
     return lines
 
@@ -205,11 +229,11 @@ def _dose_lines(claims: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -
 
 
 _VERDICTS = {
-    HOLDS: "**Holds.**",
-    REVERSED: "**The reverse holds.**",
-    UNKNOWN: "Cannot be told at this scale.",
-    NOT_TESTED: "Not tested: a side is no better than random weights.",
-    MISSING: "Not measured.",
+    HOLDS: "**Holds**",
+    REVERSED: "**The reverse holds**",
+    UNKNOWN: "Cannot be told at this scale",
+    NOT_TESTED: "Not tested: a side is not above random weights, or these were not measured",
+    MISSING: "Not measured",
 }
 
 
@@ -243,9 +267,10 @@ def _side_by_side(about: Mapping[str, Any], results: Mapping[Key, Result]) -> li
         "",
         f"On {data}, means over the seeds. Few labels tell what features know: by a logistic "
         "regression on them (`linear`), or with all weights tuned (`finetune`), which from random "
-        "weights is supervised learning from scratch. Silhouettes tell how far classes lie apart, "
-        "invariances how many of 100 images are found again after a turn, in other colours, at "
-        "another scale, the effective rank how many directions the features use.",
+        "weights is supervised learning from scratch. Silhouettes tell how far classes lie apart "
+        "(times 100), invariances how many of 100 images are found again after a turn, in warm "
+        "light (gains of 1.25 for the first band to 0.75 for the last, a cast that no method's "
+        "views have), at another scale, the effective rank how many directions the features use.",
         "",
         markdown_table(["kind", "cell", *protocols], rows),
         "",
@@ -256,7 +281,7 @@ def _cells_tables(cells: Mapping[str, str], results: Mapping[Key, Result]) -> li
     """A table a data set: a row a cell that was measured there, a column a protocol."""
     lines = [
         "Mean and standard deviation over the seeds, one number where a single seed was run; "
-        "accuracy and invariance in %, segmentation mIoU.",
+        "accuracy and invariance in %, segmentation mIoU, silhouette times 100.",
         "",
     ]
     for data in sorted({data for _, data, _ in results}):

@@ -113,21 +113,27 @@ def test_the_readme_counts_what_was_tested_and_shows_what_was_decided(tmp_path, 
         {
             "says": f"Claim {number}.",
             "verdict": verdict,
+            "better": "new",
+            "worse": "old",
             "measures": ["a/linear-n20", "b/knn20"],
             "differences": [None, None] if verdict == "not measured" else [found, None],
         }
         for number, verdict in enumerate(verdicts)
     ]
+    told.append({**told[0], "says": "Claim 5.", "afterwards": True})
     base = {"backbone": "resnet_mini", "image_size": 64, "epochs": 12}
+    about = {"base": base, "seeds": [0, 1], "budgets": {"old": ["swin_mini", "20 epochs"]}}
     folder = tmp_path / pages.STUDY
     folder.mkdir(parents=True)
-    (folder / "study.json").write_text(json.dumps({"base": base, "seeds": [0, 1]}))
+    (folder / "study.json").write_text(json.dumps(about))
     (folder / "claims.json").write_text(json.dumps(told))
     monkeypatch.setattr(pages, "_ROOT", tmp_path)
     text = pages.claims()
-    assert "epochs, 2 seeds; of 5 claims 3 tested" in text
-    assert "2 decided so far, by a/linear-n20 or as said:" in text
-    assert [f"Claim {number}." in text for number in range(5)] == [True, True, *[False] * 3]
+    assert "epochs, 2 seeds, or as said; of 5 claims 3 tested" in text
+    assert "2 decided so far, by a/linear-n20:" in text
+    # What was asked when the answer was known counts for nothing.
+    assert [f"Claim {number}." in text for number in range(6)] == [True, True, *[False] * 4]
+    assert "Claim 0. (swin_mini, 20 epochs)" in text
     (folder / "claims.json").write_text(json.dumps(told[:4]))
     assert "2 decided, by" in pages.claims()
 

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from rs_models.evaluation.results import Result
-from rs_models.study.claims import FINISHED, SEEDS, Claim, difference, t_interval
-from rs_models.study.collect import compare as compare_claims
+from rs_models.study.claims import FINISHED, SEEDS, Claim, difference, measured, t_interval
+from rs_models.study.verdicts import compare as compare_claims
+from rs_models.study.verdicts import visible
 
 CLAIM = Claim("rsisc", "says", "new", "old", ["aid96/knn20"])
 
@@ -81,7 +82,7 @@ def test_verdicts(new, old, word):
 
 def test_a_side_that_does_not_pass_random_weights_is_no_test():
     assert judged((AHEAD, BEHIND), floor=41.2) == ["not tested"]
-    assert judged((AHEAD, BEHIND), floor=41.0) == ["holds"]
+    assert judged((AHEAD, BEHIND), floor=39.0) == ["holds"]
     assert judged((AHEAD, BEHIND), floors={"new0": "random"}) == ["not tested"]
 
 
@@ -146,9 +147,88 @@ def test_a_second_look_wants_a_clearer_answer():
         assert compare_claims(asked, results, floors, level)[0]["verdict"] == word
 
 
-def test_the_smallest_difference_that_could_have_been_seen_is_half_the_interval():
-    found = compare([41.0, 44.0, 39.5], [40.0, 42.5, 39.0])
-    assert found.visible == pytest.approx((found.high - found.low) / 2, abs=1e-3)
+def told_of(sides, floor, asked, floors=None, level=0.05):
+    results = [*sides, result("random", floor, [0, 1, 2])]
+    by_key = {one.key: one for one in results}
+    floors = floors or {one.model: "random" for one in sides}
+    return compare_claims(asked, by_key, floors, level)
+
+
+def test_a_side_has_to_be_told_from_random_weights_and_not_only_be_above_them():
+    new = [50.0, 44.0, 41.0]
+    sides = [result("new", new, [0, 1, 2]), result("old", BEHIND, [0, 1, 2])]
+    for floor, above in (([40.0, 34.0, 31.5], True), ([49.0, 38.0, 42.0], False)):
+        assert np.mean(new) > np.mean(floor)
+        p = stats.ttest_rel(new, floor, alternative="greater").pvalue
+        assert (p < 0.05) == above
+        (told,) = told_of(sides, floor, [CLAIM], floors={"new": "random", "old": "low"})
+        assert told["verdict"] == "not tested"  # the other side's were not measured
+        better, worse = told["differences"][0]["over_random"]
+        assert (better["above"], better["p"], worse) == (above, pytest.approx(p, abs=1e-5), None)
+        assert better["mean"] == pytest.approx(np.mean(new) - np.mean(floor), abs=1e-3)
+        low = result("low", [10.0, 11.0, 12.0], [0, 1, 2])
+        (told,) = told_of([*sides, low], floor, [CLAIM], floors={"new": "random", "old": "low"})
+        assert (told["verdict"] != "not tested") == above
+
+
+def test_each_measure_says_whether_its_sides_passed_random_weights():
+    asked = replace(CLAIM, measures=["aid96/knn20", "aid96/knn5"])
+    sides = [
+        result(cell, values, [0, 1, 2], protocol)
+        for protocol in ("knn20", "knn5")
+        for cell, values in (("new", AHEAD), ("old", BEHIND))
+    ]
+    floor = result("random", [60.0, 61.0, 62.0], [0, 1, 2], "knn5")
+    (told,) = told_of([*sides, floor], [10.0, 11.0, 12.1], [asked])
+    assert told["verdict"] == "holds"
+    assert [one["tested"] for one in told["differences"]] == [True, False]
+    assert told["differences"][1]["visible"] is None
+
+
+def test_a_finished_model_is_above_finished_random_weights_by_what_they_differ():
+    def given(cell, value):
+        one = result(cell, [value], [0])
+        return replace(one, settings={**one.settings, FINISHED: True})
+
+    for floor, word in ((30.0, "the reverse"), (61.0, "not tested")):
+        sides = [result("new", [50.0, 51.0, 52.1], [0, 1, 2]), given("old", 60.0)]
+        sides.append(given("theirs", floor))
+        floors = {"new": "random", "old": "theirs"}
+        (told,) = told_of(sides, [10.0, 11.0, 12.1], [CLAIM], floors)
+        assert told["verdict"] == word
+
+
+def test_the_visible_difference_is_the_smallest_that_would_have_been_decided():
+    values = np.array([1.0, 1.5, 0.5])
+    for level in (0.05, 0.05 / 16):
+        least = visible(values, level)
+        for factor, decided in ((1.001, True), (0.999, False)):
+            moved = values - values.mean() + least * factor
+            assert (stats.ttest_1samp(moved, 0).pvalue < level) == decided
+    # In a table each claim's is at its own place among those that were tested.
+    sides, claims = [], []
+    for i, (new, old) in enumerate([CLOSE, UNSURE, UNSURE]):
+        sides += [result(f"new{i}", new, [0, 1, 2]), result(f"old{i}", old, [0, 1, 2])]
+        claims.append(Claim("rsisc", "says", f"new{i}", f"old{i}", ["aid96/knn20"]))
+    told = told_of(sides, [10.0, 11.0, 12.1], claims)
+    first = told[0]["differences"][0]
+    assert first["visible"] == visible(first["values"], 0.05 / 3)
+    assert first["visible"] > abs(first["mean"])  # and so it is not decided
+    assert told[0]["verdict"] == "cannot be told"
+
+
+def test_what_was_asked_afterwards_is_shown_and_changes_nothing_for_the_others():
+    p = compare(*CLOSE).p
+    sides = [result("new", CLOSE[0], [0, 1, 2]), result("old", CLOSE[1], [0, 1, 2])]
+    later = replace(CLAIM, afterwards=True)
+    told = told_of(sides, [10.0, 11.0, 12.1], [CLAIM, later, later], level=p * 1.01)
+    assert [one["verdict"] for one in told] == ["holds"] * 3
+    assert [one["afterwards"] for one in told] == [False, True, True]
+
+
+def test_a_data_set_of_the_hub_is_found_by_its_name():
+    one = replace(result("new", AHEAD, [0, 1, 2]), data="timm/eurosat-rgb")
+    assert measured(("new", "old"), "timm/eurosat-rgb/knn20", {one.key: one})[0] is one
 
 
 def test_nothing_is_said_of_what_was_not_measured():

@@ -188,3 +188,62 @@ def _jobs(config):
     from rs_models.study.data import prepare
 
     return jobs_of(config, prepare(config.data, Path(config.output_dir) / "data"))
+
+
+def changed_protocols(config, *protocols):
+    probe = {"data": {"name": "$d"}, "protocols": list(protocols)}
+    return {**config.evaluations, "few": {"probe": probe}}
+
+
+def test_a_changed_evaluation_drops_no_result_that_is_not_measured_anew(tmp_path, trained):
+    """A clone that added a protocol to an evaluation lost what was published by the others."""
+    first = settings(tmp_path)
+    runner.study(first)
+    before = seen(first)
+    wider = changed_protocols(first, "knn20", "linear-n1")
+    # The weights are here: measured anew, if all of them are asked for.
+    for partly in ({"only": ["one"]}, {"collect_only": True}):
+        with pytest.raises(UserError, match=r"few of (one|two).* a name of its own"):
+            runner.study(settings(tmp_path, evaluations=wider, **partly))
+    shutil.rmtree(tmp_path / "runs")  # another machine
+    for partly in ({"collect_only": True}, {}):
+        with pytest.raises(UserError, match="few of one, few of two, which this would drop"):
+            runner.study(settings(tmp_path, evaluations=wider, **partly))
+    assert seen(first) == before
+    cells = {
+        name: {**cell, "evaluate": ["few", "more"]} for name, cell in dict(first.cells).items()
+    }
+    named = {**first.evaluations, "more": wider["few"]}
+    assert runner.study(settings(tmp_path, evaluations=named, cells=cells, collect_only=True)) == 4
+    assert seen(first) == before
+
+
+def test_weights_that_are_here_are_measured_anew_by_a_changed_evaluation(tmp_path, trained):
+    first = settings(tmp_path)
+    runner.study(first)
+    for export in (tmp_path / "runs").rglob("export"):
+        export.rmdir()  # made again by the run that stands in for training
+    wider = settings(tmp_path, evaluations=changed_protocols(first, "knn20", "linear-n1"))
+    with pytest.raises(UserError):
+        runner.study(wider)
+    for cell in ("one", "two"):
+        for seed in (0, 1):
+            (tmp_path / "runs" / "runs" / cell / f"seed-{seed}" / "export").mkdir()
+    published = Published(wider)
+    jobs = runner.jobs_of(wider, runner.prepare(wider.data, tmp_path / "runs" / "data"))
+    published.check(jobs, "collected")  # nothing would be lost
+
+
+def test_a_finished_model_stays_what_it_is_when_something_is_tuned_over_it(tmp_path):
+    cells = {"given": {"model": "rs/some-model", "evaluate": ["few"]}}
+    tuning = {"finetune": {"task": "classification", "data": {"name": "$d"}, "labels": 2}}
+    evaluations = {**settings(tmp_path).evaluations, "tuned": tuning}
+    plain = settings(tmp_path, cells=cells, evaluations=evaluations)
+    cells = {"given": {**cells["given"], "evaluate": ["few", "tuned"]}}
+    tuned = settings(tmp_path, cells=cells, evaluations=evaluations)
+    data = {"d": DATA, "tail": DATA}
+    before, after = (
+        [Published(config)._identity(job) for job in runner.jobs_of(config, data)]
+        for config in (plain, tuned)
+    )
+    assert len(set(before)) == 1 and before == after
