@@ -141,7 +141,7 @@ def is_tested(
     Args:
         claim: Names the cells.
         measure: One of its measures.
-        margins: Of both sides.
+        margins: How far the better and the worse cell stand above random weights.
         floors: Cell -> the cell with random weights of its backbone.
     """
     asked = list(margins)
