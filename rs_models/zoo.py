@@ -157,13 +157,17 @@ def resolve(name: str | os.PathLike[str]) -> str:
 
     Returns:
         The first of: `name` itself where it is a folder, `RS_MODELS_HUB_DIR/<org>/<name>` where
-        that is one, the Hub id.
+        that is one, a folder in it ("rs/glcnet-resnet50/segmentation"), the Hub id.
     """
     text = os.fspath(name)
     if os.path.isdir(os.path.expanduser(text)):  # unlike Path's, False for names that are too long
         return str(Path(text).expanduser())
     if "/" not in text and method_of(text):
         text = f"{namespace()}/{text}"
+    whole, _, part = text.rpartition("/")
+    repository = local_repository(whole) if part in PARTS_OF_A_RUN else None
+    if repository is not None and (repository / part).is_dir():
+        return str(repository / part)
     return str(local_repository(text) or text)
 
 

@@ -36,6 +36,15 @@ def test_our_short_names_get_the_namespace(monkeypatch):
     assert resolve("resnet50.a1_in1k") == "resnet50.a1_in1k"
 
 
+def test_a_decoder_is_found_in_the_repository_that_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("RS_MODELS_HUB_DIR", str(tmp_path))
+    folder = tmp_path / "rs" / "glcnet-resnet50" / "segmentation"
+    folder.mkdir(parents=True)
+    assert resolve("rs/glcnet-resnet50/segmentation") == str(folder)
+    for other in ("rs/glcnet-resnet50/other", "rs/sticl-resnet50/segmentation"):
+        assert resolve(other) == other
+
+
 def test_our_names_tell_their_method():
     assert method_of("tov-resnet18") == "tov"
     assert method_of("mine/last-swin-tiny") == "last"

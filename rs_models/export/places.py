@@ -15,6 +15,8 @@ MODEL_FILES = re.compile(
     r"|(model|timm)(-\d{5}-of-\d{5})?\.safetensors"
 )
 CARD = "README.md"
+# Folder of a run, and of a backbone's repository, with the segmentation network of its decoder.
+DECODER = "segmentation"
 
 
 def check_replaceable(
@@ -47,3 +49,17 @@ def check_replaceable(
             f"{folder} exists and holds {(foreign or sorted(names))[0]}, which would be lost: "
             "name another folder."
         )
+
+
+def decoder_of(source: str | os.PathLike[str]) -> Path | None:
+    """The segmentation network that lies in a repository or beside a run's backbone; None of none.
+
+    Args:
+        source: Folder of an exported backbone, or of a run.
+    """
+    folder = Path(source)
+    beside = folder.resolve().parent if folder.resolve().name == "export" else folder
+    for place in (folder / DECODER, beside / DECODER):
+        if (place / "model.safetensors").is_file():
+            return place
+    return None

@@ -79,6 +79,7 @@ class ModelCard(CardData):
         terms: Terms of the training images, data set by data set.
         bibtex: Entry of the paper.
         reviews: The survey and the review that the method belongs to.
+        decoder: Whether the repository has the segmentation network of its decoder.
     """
 
     template: ClassVar[str] = "model_card.md.j2"
@@ -112,6 +113,7 @@ class ModelCard(CardData):
     terms: Sequence[str]
     bibtex: str
     reviews: Mapping[str, Reference]
+    decoder: bool
 
 
 def model_card(
@@ -140,7 +142,8 @@ def model_card(
     """
     facts = read_facts(folder, pretraining=pretraining)
     name = repo_id.rpartition("/")[2].removesuffix("-pretraining")
-    mine = [result for result in results if result.model.rpartition("/")[2] == name]
+    names = (name, f"{name}-with-decoder")  # of what was tuned with the decoder too
+    mine = [result for result in results if result.model.rpartition("/")[2] in names]
     if not mine:
         raise UserError(
             f"There are no results of {name}, and a card without results is not rendered: measure "
@@ -256,6 +259,7 @@ def _card(
         terms=terms(data),
         bibtex=bibtex(said["method"]),
         reviews=REVIEWS,
+        decoder=facts.decoder is not None,
     )
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from ..data.names import sets_of
 from ..errors import UserError
+from ..export.places import DECODER
 from ..files import write_bytes, write_text
 from ..provenance import validate_provenance
 
@@ -41,6 +42,7 @@ class Facts:
         revision: "sha256:<hash>" of the weights; None where there are none to look at.
         size: Parameters and size of the file, in short; empty where there is no file to look at.
         look: A picture of dense features (WebP); None where there is none.
+        decoder: Settings of the segmentation network of its decoder; None where it has none.
     """
 
     config: dict[str, Any]
@@ -52,6 +54,7 @@ class Facts:
     revision: str | None = None
     size: str = ""
     look: bytes | None = None
+    decoder: dict[str, Any] | None = None
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def read_facts(folder: str | os.PathLike[str], *, pretraining: bool = False) -> 
         revision=_revision(model, pretraining),
         size=_size(model),
         look=(root / LOOK).read_bytes() if (root / LOOK).is_file() else None,
+        decoder=_json(root / DECODER / "config.json"),
     )
     facts.provenance  # noqa: B018  (raises here and not in the middle of a card)
     return facts
@@ -122,6 +126,10 @@ def write_facts(facts: Facts, folder: str | os.PathLike[str]) -> None:
         write_text(folder / _SIZE, facts.size + "\n")
     if facts.look:
         write_bytes(folder / LOOK, facts.look)
+    if facts.decoder:
+        (folder / DECODER).mkdir(exist_ok=True)
+        text = json.dumps(facts.decoder, indent=2) + "\n"
+        write_text(folder / DECODER / "config.json", text)
 
 
 def thinned(lines: list[dict[str, Any]], keep: int = LINES) -> list[dict[str, Any]]:

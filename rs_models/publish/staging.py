@@ -12,7 +12,7 @@ from typing import Any
 from ..assets import asset, clone
 from ..errors import UserError
 from ..evaluation.results import Result, read_all
-from ..export.places import MODEL_FILES
+from ..export.places import DECODER, MODEL_FILES, decoder_of
 from ..papers import PAPERS
 from ..provenance import validate_provenance
 from .card import MODELS, model_card
@@ -73,14 +73,17 @@ def stage_model(
             are not finite or would not load in float32, no results.
     """
     folder, target = model_folder(source, pretraining=pretraining), Path(target)
+    decoder = None if pretraining else decoder_of(folder)
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    files += sorted(decoder.iterdir()) if decoder else []
     for path in files:
         if path.suffix in _CODE:
             raise UserError(
                 f"{path} can run code when it is opened and is never published: export the model "
                 "to safetensors."
             )
-        if path.name == "figures" and path.is_dir():  # a rendered card's, drawn again below
+        # A rendered card's, drawn again below, and the decoder's, whose files follow.
+        if path.name in ("figures", DECODER) and path.is_dir():
             continue
         if not MODEL_FILES.fullmatch(path.name) and path.name not in ("README.md", "LICENSE"):
             raise UserError(f"{path} is no part of a model repository: move it out of the folder.")
@@ -101,7 +104,9 @@ def stage_model(
         )
     for path in files:
         if MODEL_FILES.fullmatch(path.name):
-            shutil.copyfile(path, target / path.name)
+            place = target / DECODER if path.parent == decoder else target
+            place.mkdir(exist_ok=True)
+            shutil.copyfile(path, place / path.name)
     shutil.copyfile(asset("LICENSE"), target / "LICENSE")
     for name, content in pages.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel
 
-from rs_models import TovConfig, TovForPreTraining
+from rs_models import DeepLabV3PlusForSemanticSegmentation, TovConfig, TovForPreTraining
 from rs_models.commands.export import main
 from rs_models.errors import UserError
 from rs_models.export import export
@@ -18,7 +18,7 @@ from rs_models.settings import run_script
 from rs_models.zoo import CLONE, ZOO, resolve
 from tests.conftest import ROOT
 from tests.evaluation.test_features import provenance
-from tests.support.models import nano
+from tests.support.models import glcnet_run, nano
 
 FOLDERS = sorted((ROOT / "hub" / "rs").glob("*/"))
 
@@ -57,6 +57,31 @@ def test_the_command_halves_an_exported_backbone_and_a_methods_checkpoint(tmp_pa
     assert AutoModel.from_pretrained(tmp_path / "out", use_safetensors=True).dtype == torch.float32
     assert run_script(main, [str(whole), str(tmp_path / "out"), "--half"]) == 2
     assert "exists: choose another folder" in capsys.readouterr().err
+
+
+def test_a_decoder_is_halved_with_the_backbone_and_says_the_same(tmp_path):
+    run = glcnet_run(tmp_path / "run")
+    slim(run / "export", tmp_path / "small")
+    whole, small = run / "segmentation", tmp_path / "small" / "segmentation"
+    assert {path.name for path in small.iterdir()} == {
+        *("config.json", "model.safetensors", "preprocessor_config.json")
+    }
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, small)]
+    assert sizes[1] < 0.6 * sizes[0]
+    networks = [
+        DeepLabV3PlusForSemanticSegmentation.from_pretrained(folder).eval()
+        for folder in (whole, small)
+    ]
+    assert networks[1].dtype == torch.float32
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        a, b = (network(x).logits for network in networks)
+    assert (a - b).abs().max() < 0.01 * a.abs().max()
+    # The slim repository is one again; a backbone without a decoder gets none.
+    slim(tmp_path / "small", tmp_path / "again")
+    assert (tmp_path / "again" / "segmentation" / "model.safetensors").is_file()
+    export(nano("resnet_nano"), tmp_path / "plain", provenance=provenance())
+    assert not (slim(tmp_path / "plain", tmp_path / "out") / "segmentation").exists()
 
 
 def test_what_cannot_be_halved_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from rs_models.publish.staging import check_folder, find_results, stage_model
 from rs_models.settings import run_script
 from tests.conftest import ROOT
 from tests.publish.test_card import result
-from tests.support.models import nano, provenance
+from tests.support.models import glcnet_run, nano, provenance
 
 # Runs `rs-models push` in a client process of its own: the clients read their environment when
 # they are imported.
@@ -413,6 +413,22 @@ def test_files_that_can_run_code_are_refused(run, tmp_path, name):
     (copy / name).write_bytes(b"x")
     with pytest.raises(UserError, match="can run code"):
         stage_model(copy, tmp_path / "t", repo_id="rs/x", results=[])
+
+
+def test_a_decoder_goes_with_its_backbone(tmp_path):
+    made = glcnet_run(tmp_path / "glcnet-resnet-nano")
+    results = [result("glcnet-resnet-nano", "knn20", 40.0, revision="a" * 40)]
+    for source in (made, made / "export"):
+        staged = tmp_path / source.name / "staged"
+        staged.mkdir(parents=True)
+        stage_model(source, staged, repo_id="rs/glcnet-resnet-nano", results=results)
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+            path = staged / "segmentation" / name
+            assert path.read_bytes() == (made / "segmentation" / name).read_bytes()
+        assert 'subfolder="segmentation"' in (staged / "README.md").read_text()
+    (made / "segmentation" / "code.py").write_text("")
+    with pytest.raises(UserError, match="can run code"):
+        stage_model(made, tmp_path / "t", repo_id="rs/glcnet-resnet-nano", results=results)
 
 
 def test_what_would_load_wrongly_is_refused(run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -44,6 +46,21 @@ def assert_features(found: torch.Tensor, expected: torch.Tensor, tolerance: floa
     """Equal up to the rounding of another order of summation, relative to the largest feature."""
     scale = float(expected.detach().abs().max().clamp_min(1.0))
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+
+
+def glcnet_run(folder: Path) -> Path:
+    """The folder of a small GLCNet's run: a backbone, and the network of its decoder."""
+    from rs_models import GlcnetConfig, GlcnetForPreTraining
+    from rs_models.export import export, export_segmentation
+
+    native = backbones.backbone_config("resnet_nano", image_size=64)
+    config = GlcnetConfig(backbone_config=native, image_size=64, encoder_dim=16, decoder_dim=16)
+    method = shaken(GlcnetForPreTraining(config))
+    statistics = {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
+    record = provenance(method.backbone, method="glcnet", **statistics)
+    export(method, folder / "export", provenance=record)
+    export_segmentation(method, folder / "segmentation", provenance=record)
+    return folder
 
 
 def provenance(model, bands="rgb", train_size=64, **changes):
