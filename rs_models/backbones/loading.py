@@ -274,6 +274,8 @@ def _load_native(source: str, revision: str | None) -> PreTrainedModel:
         )
     record = getattr(model.config, "rs_models", None) or {}
     kind.prepare(model, record.get("output_stride"))
+    if os.path.isdir(source):
+        model.config._name_or_path = ""  # networks over it would save where it lay
     return model.eval()
 
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from rs_models import backbones
+from rs_models import DeepLabV3PlusForSemanticSegmentation, GlcnetForPreTraining, backbones
 from rs_models.cli import main
 from rs_models.errors import ServiceError, UserError, http_error, load_error
 from rs_models.evaluation.loading import load_encoder
@@ -106,6 +106,19 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(whole, tmp_path,
     save_file(weights, path, {"format": "pt"})
     with pytest.raises(UserError, match=r"stores embedder.*quantised"):
         backbones.load(folder)
+
+
+def test_no_saved_config_tells_where_a_backbone_lay(whole, tmp_path):
+    model = backbones.load(str(whole))
+    networks = (
+        DeepLabV3PlusForSemanticSegmentation.over(model, num_labels=3),
+        GlcnetForPreTraining.from_backbone(str(whole)),
+    )
+    for number, network in enumerate((model, *networks)):
+        network.save_pretrained(tmp_path / str(number))
+        text = (tmp_path / str(number) / "config.json").read_text()
+        assert "backbone_config" in text or number == 0
+        assert str(whole) not in text
 
 
 def test_half_precision_is_loaded_in_float32(whole, tmp_path):
