@@ -107,14 +107,14 @@ def _said(folder: Path, side: int) -> torch.Tensor:
     """Features of a backbone, or scores of a segmentation network, of images of noise."""
     from ..tasks.segmenters import SEGMENTERS
 
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    networks = {config.model_type: network for config, network in SEGMENTERS}
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    network = next((network for config, network in SEGMENTERS if config.model_type == kind), None)
     generator = torch.Generator().manual_seed(0)
     with no_progress_bars(), torch.no_grad():
-        if kind in networks:
-            network = networks[kind].from_pretrained(folder, use_safetensors=True).eval()
-            channels = network.backbone.config.num_channels
-            return network.logits(torch.randn(2, channels, side, side, generator=generator))
+        if network is not None:
+            whole = network.from_pretrained(folder, use_safetensors=True).eval()
+            channels = whole.backbone.config.num_channels
+            return whole.logits(torch.randn(2, channels, side, side, generator=generator))
         model = backbones.load(str(folder))
         channels = model.config.num_channels
         return backbones.pooled(model, torch.randn(2, channels, side, side, generator=generator))

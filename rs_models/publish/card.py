@@ -153,9 +153,8 @@ def model_card(
         )
     for result in mine:
         measured = result.model_revision
-        if result.model.endswith(_WITH_DECODER) or not facts.revision:
-            continue  # other tensors than the backbone's, so another hash
-        if measured.startswith("sha256:") and measured != facts.revision:
+        own = not result.model.endswith(_WITH_DECODER)  # or of other tensors, so of another hash
+        if own and measured.startswith("sha256:") and measured != (facts.revision or measured):
             raise UserError(
                 f"The result of {name} on {result.data} by {result.protocol} is of other weights "
                 f"({measured}) than those in {folder} ({facts.revision}): measure it again."

@@ -97,12 +97,12 @@ def test_what_cannot_be_halved_is_refused(tmp_path):
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_clone_brings_all_six_methods_in_150_megabytes():
+def test_a_clone_brings_all_six_methods_in_150_megabytes_of_weights():
     assert {folder.name.partition("-")[0] for folder in FOLDERS} == {
         *("rsisc", "tov", "false", "sticl", "glcnet", "last")
     }
-    size = sum(file.stat().st_size for file in (ROOT / "hub" / "rs").rglob("*") if file.is_file())
-    assert size <= 150e6
+    weights = (ROOT / "hub" / "rs").rglob("*.safetensors")
+    assert sum(file.stat().st_size for file in weights) <= 150e6
     assert {folder.name for folder in FOLDERS} <= {model.name for model in ZOO}
 
 
@@ -117,6 +117,20 @@ def test_a_model_of_the_clone_loads_without_us_and_says_what_it_is(folder):
     card = (folder / "README.md").read_bytes()
     assert card == (ROOT / "model_cards" / "rendered" / folder.name / "README.md").read_bytes()
     assert resolve(f"rs/{folder.name}") == str(CLONE / "rs" / folder.name)
+
+
+def test_glcnets_decoder_is_in_the_clone_and_is_found_by_name():
+    folder = resolve("rs/glcnet-resnet-mini-aid/segmentation")
+    network = DeepLabV3PlusForSemanticSegmentation.from_pretrained(
+        folder, num_labels=6, ignore_mismatched_sizes=True
+    )
+    backbone = AutoModel.from_pretrained(ROOT / "hub" / "rs" / "glcnet-resnet-mini-aid")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert network.eval()(x).logits.shape == (1, 6, 64, 64)
+    whole = network.backbone.state_dict()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(whole[key], value), key
 
 
 def test_what_a_half_cannot_hold_or_nobody_says_is_refused(tmp_path):
