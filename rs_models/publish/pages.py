@@ -18,13 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assets import clone
-from ..cards import (
-    DECIDED,
-    TESTED,
-    claim_difference,
-    markdown_table,
-    span,
-)
+from ..cards import DECIDED, TESTED, claim_difference, markdown_table, span
 from ..errors import UserError
 from ..evaluation.results import Result, read_all, table
 from ..files import write_text

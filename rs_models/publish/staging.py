@@ -74,8 +74,9 @@ def stage_model(
     """
     folder, target = model_folder(source, pretraining=pretraining), Path(target)
     decoder = None if pretraining else decoder_of(folder)
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    files += sorted(decoder.iterdir()) if decoder else []
+    places = [folder, *([decoder] if decoder else [])]
+    files = [path for place in places for path in sorted(place.iterdir())]
+    files = [path for path in files if not path.name.startswith(".")]
     for path in files:
         if path.suffix in _CODE:
             raise UserError(
@@ -87,9 +88,10 @@ def stage_model(
             continue
         if not MODEL_FILES.fullmatch(path.name) and path.name not in ("README.md", "LICENSE"):
             raise UserError(f"{path} is no part of a model repository: move it out of the folder.")
-    _check_config(folder, pretraining=pretraining)
+    for place in places:
+        _check_config(place, pretraining=pretraining)
     weights = [path for path in files if path.suffix == ".safetensors"]
-    if not any(path.name.startswith("model") for path in weights):
+    if not any(path.name.startswith("model") for path in weights if path.parent == folder):
         raise UserError(f"{folder} has no model.safetensors: there is nothing to load.")
     for path in weights:
         check_weights(path)

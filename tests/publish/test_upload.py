@@ -426,8 +426,18 @@ def test_a_decoder_goes_with_its_backbone(tmp_path):
             path = staged / "segmentation" / name
             assert path.read_bytes() == (made / "segmentation" / name).read_bytes()
         assert 'subfolder="segmentation"' in (staged / "README.md").read_text()
+    settings = made / "segmentation" / "config.json"
+    good = settings.read_text()
+    settings.write_text(json.dumps({**json.loads(good), "auto_map": {}}))
+    with pytest.raises(UserError, match="remote code"):
+        stage_model(made, tmp_path / "t", repo_id="rs/glcnet-resnet-nano", results=results)
+    settings.write_text(good)
     (made / "segmentation" / "code.py").write_text("")
     with pytest.raises(UserError, match="can run code"):
+        stage_model(made, tmp_path / "t", repo_id="rs/glcnet-resnet-nano", results=results)
+    (made / "segmentation" / "code.py").unlink()
+    (made / "export" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
         stage_model(made, tmp_path / "t", repo_id="rs/glcnet-resnet-nano", results=results)
 
 
