@@ -75,6 +75,39 @@ def test_each_class_has_the_ground_of_its_cells(tmp_path, name):
         assert totals[class_name] * 1e4 == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_a_few_cells_of_a_scene_as_wide_as_a_tile_have_their_ground(tmp_path, name):
+    """Between blocks of hundreds of cells the ground is as right as within them."""
+    crs, transform = PLACES[name]
+    with rasterio.open(
+        tmp_path / "c.tif",
+        "w",
+        driver="GTiff",
+        width=2000,
+        height=1500,
+        count=1,
+        dtype="uint8",
+        crs=crs,
+        transform=transform,
+        sparse_ok=True,
+    ) as raster:
+        place = place_of(raster)
+        for row, column in ((0, 0), (731, 1333), (1490, 3)):
+            there = place_of(_Shifted(raster, column, row))
+            wanted = on_the_ground(there, (6, 4)).sum()
+            box = np.array([[column, row, column + 4, row + 6]])
+            assert place.areas.boxes(box)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+class _Shifted:
+    """A raster that begins at another of its cells."""
+
+    def __init__(self, raster, column, row):
+        self.crs, self.gcps, self.rpcs = raster.crs, raster.gcps, raster.rpcs
+        self.height, self.width = 6, 4
+        self.transform = raster.transform @ rasterio.Affine.translation(column, row)
+
+
 def test_the_whole_earth_has_the_area_of_the_earth(tmp_path):
     classes = np.zeros((90, 180), np.uint8)
     classes[:30] = 1  # from the pole to 30 degrees north: half of a hemisphere, nearly
