@@ -25,6 +25,8 @@ from .native import (
     pooled_and_dense,
     reset_pooler,
     stage_dims,
+    stage_means,
+    stage_means_dim,
     stages,
 )
 
@@ -50,5 +52,7 @@ __all__ = [
     "reset_pooler",
     "restem",
     "stage_dims",
+    "stage_means",
+    "stage_means_dim",
     "stages",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..bands import resolve_bands
@@ -170,6 +170,35 @@ def stage_dims(config: PreTrainedConfig) -> tuple[int, ...]:
         UserError: A ViT, which has one resolution only.
     """
     return family(config).stage_dims(config)
+
+
+def stage_means(model: PreTrainedModel, x: Tensor) -> Tensor:
+    """The means of all stages' maps one behind the other; of a ViT, class token and patches' mean.
+
+    Args:
+        model: Native backbone.
+        x: Normalised images, (B, C, H, W), any size.
+
+    Returns:
+        (B, D), D as `stage_means_dim` says.
+    """
+    if _has_stages(model.config):
+        return cat([stage.mean((2, 3)) for stage in stages(model, x)], dim=1)
+    whole, patches = pooled_and_dense(model, x)
+    return cat((whole, patches.mean((2, 3))), dim=1)
+
+
+def stage_means_dim(config: PreTrainedConfig) -> int:
+    """Width of `stage_means` for a native configuration."""
+    return sum(stage_dims(config)) if _has_stages(config) else 2 * feature_dim(config)
+
+
+def _has_stages(config: PreTrainedConfig) -> bool:
+    try:
+        stage_dims(config)
+    except UserError:
+        return False
+    return True
 
 
 def classifier_input(model: PreTrainedModel, x: Tensor) -> Tensor:

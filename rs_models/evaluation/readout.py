@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, cat
+from torch import Tensor
 
 from .. import backbones
-from ..errors import UserError
 from .features import Encoder
 
 # Sides at which images are read, in units of the protocol's.
@@ -42,17 +41,9 @@ def at_all_stages(encoder: Encoder, scales: Sequence[float] = (1.0,)) -> Encoder
     model: Any = encoder.model
     if backbones.family_or_none(model) is None:
         return dataclasses.replace(encoder, scales=tuple(scales))
-    try:
-        backbones.stage_dims(model.config)
-    except UserError:
 
-        def forward(x: Tensor) -> Tensor:
-            pooled, dense = backbones.pooled_and_dense(model, x)
-            return cat((pooled, dense.mean((2, 3))), dim=1)
-    else:
-
-        def forward(x: Tensor) -> Tensor:
-            return cat([stage.mean((2, 3)) for stage in backbones.stages(model, x)], dim=1)
+    def forward(x: Tensor) -> Tensor:
+        return backbones.stage_means(model, x)
 
     return dataclasses.replace(encoder, forward=forward, readout="stages", scales=tuple(scales))
 

@@ -5,9 +5,10 @@ the backbone's, so that what several models know comes together in one (AM-RADIO
 models: Ranzinger et al., 2024, arXiv 2312.06709). The loss stands beside the method's own. Ours is
 the choice of the loss, see `signals.losses.feature_distillation`.
 
-With `teacher_readout: stages` the views have to tell what a teacher's stages say of the whole
-image, read once before training: few labels find more in all stages, whitened, than in the last
-one's features, and so that comes into these. A model may be its own teacher.
+With `teacher_readout: stages` it is what all stages of a teacher say of the same view, whitened:
+few labels find more in these than in the last one's features, and so that comes into the latter. A
+model may be its own teacher. Both see one crop, as Beyer et al. advise (2022, arXiv 2106.05237):
+what is said once of each whole image is soon learned by heart.
 
 Teachers are no part of the method's checkpoint: they are loaded when training starts, and a trained
 method needs none.
@@ -33,6 +34,9 @@ from ..signals.losses import feature_distillation
 from ..zoo import resolve
 from .base import SslConfig, SslModel
 
+# What makes the means of a teacher's stages of like variance: (D,) mean, (D, D) matrix.
+Whitening = tuple[Tensor, Tensor]
+
 
 @strict
 class DistillationConfig(SslConfig):
@@ -40,10 +44,10 @@ class DistillationConfig(SslConfig):
 
     Args:
         teachers: Names or folders of backbones as this package exports them.
-        teacher_readout: `features` of the student's views by a teacher's last stage, or what all
-            its `stages` say of the whole image (the read-out of `linear-n20@stages`).
-        teacher_widths: Widths of what is predicted; null takes those of the features, or as many
-            main directions of the stages as these have channels.
+        teacher_readout: `features` of a teacher's last stage, or the means of all its `stages`,
+            whitened on the images that are trained on (the read-out of `linear-n20@stages`, at one
+            size).
+        teacher_widths: Widths of what is predicted; null takes those of the teachers.
         distillation_weight: Weight of the mean of the teachers' losses beside the method's own.
     """
 
@@ -86,16 +90,30 @@ class Teacher:
         order: (C,) places of its bands among the student's, on the device.
         scale: (C, 1, 1) its input is `views * scale + offset`.
         offset: (C, 1, 1)
+        whitening: (D,) mean and (D, D) matrix of what its stages say; None reads the last one.
     """
 
     model: Any
     order: Tensor
     scale: Tensor
     offset: Tensor
+    whitening: Whitening | None = None
 
     @classmethod
-    def load(cls, name: str, config: SslConfig, device: torch.device) -> "Teacher":
+    def load(
+        cls,
+        name: str,
+        config: SslConfig,
+        device: torch.device,
+        whitening: Whitening | None = None,
+    ) -> "Teacher":
         """Loads a teacher for a student's settings.
+
+        Args:
+            name: Name or folder of a backbone.
+            config: The student's settings.
+            device: Where it computes.
+            whitening: Of its stages; None reads the last one.
 
         Raises:
             UserError: Bands that the student does not have, or another value range.
@@ -112,13 +130,21 @@ class Teacher:
         scale, offset = std / its_std, (mean - its_mean) / its_std
         model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         scale, offset = (values[:, None, None].to(device) for values in (scale, offset))
-        return cls(model, torch.tensor(order, device=device), scale, offset)
+        if whitening is not None:
+            whitening = (whitening[0].to(device), whitening[1].to(device))
+        return cls(model, torch.tensor(order, device=device), scale, offset, whitening)
 
     @torch.no_grad()
     def __call__(self, views: Tensor) -> Tensor:
-        """Features (B, D) of views (B, C, H, W) as the student gets them."""
+        """What it says (B, D) of views (B, C, H, W) as the student gets them."""
         x = torch.addcmul(self.offset, views.index_select(1, self.order), self.scale)
-        return backbones.pooled(self.model, x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.whitening is None:
+            return backbones.pooled(self.model, x)
+        mean, matrix = self.whitening
+        stages = backbones.stage_means(self.model, x).float()
+        with torch.autocast(views.device.type, enabled=False):  # the weak directions are small
+            return (stages - mean) @ matrix
 
 
 class DistilledModel(SslModel):
@@ -131,73 +157,66 @@ class DistilledModel(SslModel):
         super().__init__(config)
         # In a list of their own, which holds them out of the weights that are trained and saved.
         self._teachers: list[Teacher] = []
-        # With the read-out of stages: what each teacher says of every image, (N, its width).
-        self._targets: list[Tensor] = []
+        self._whitenings: list[Whitening] = []
         if config.teachers:
             width = backbones.feature_dim(config.native)
             self.predictors = nn.ModuleList(
                 nn.Linear(width, w) for w in config.teacher_widths or ()
             )
 
-    def teach(self, targets: Sequence[Tensor]) -> None:
-        """Hands over what the teachers' stages say of the images that are going to be trained on.
+    def teach(self, whitenings: Sequence[Whitening]) -> None:
+        """Hands over what whitens the teachers' stages, for `teacher_readout: stages`.
 
         Args:
-            targets: One (N, width) a teacher, N being the rows that a batch's `index` names.
-
-        Raises:
-            UserError: Targets of another width than the settings say.
+            whitenings: One a teacher.
         """
-        widths = list(cast(DistillationConfig, self.config).teacher_widths or ())
-        found = [target.shape[1] for target in targets]
-        if found != widths:
-            raise UserError(
-                f"The setting method.teacher_widths says {widths}, but what the teachers say has "
-                f"{found} numbers: leave it out."
-            )
-        self._targets = list(targets)
+        self._teachers, self._whitenings = [], list(whitenings)
 
-    def distillation(self, features: Tensor, views: Tensor, index: Tensor | None) -> Tensor:
+    def distillation(self, features: Tensor, views: Tensor) -> Tensor:
         """The mean of the teachers' losses.
 
         Args:
             features: (V*B, D) of the backbone, view-major.
             views: (V*B, C, H, W) that they were computed from.
-            index: (B,) rows of the images; the read-out of stages needs them.
         """
-        if cast(DistillationConfig, self.config).teacher_readout == "stages":
-            return self._of_stages(features, index)
+        config = cast(DistillationConfig, self.config)
         if not self._teachers:
-            config = cast(DistillationConfig, self.config)
-            self._teachers = [Teacher.load(t, config, views.device) for t in config.teachers]
-            for name, teacher, told in zip(
-                config.teachers, self._teachers, config.teacher_widths or (), strict=True
-            ):
-                width = backbones.feature_dim(teacher.model.config)
-                if width != told:
-                    raise UserError(
-                        f"The setting method.teacher_widths says {told} for the teacher {name!r}, "
-                        f"whose features have {width} numbers: leave it out."
-                    )
+            self._teachers = self._loaded(config, views.device)
+        of_stages = config.teacher_readout == "stages"
+        compared = _away if of_stages else feature_distillation
         losses = [
-            feature_distillation(predictor(features), teacher(views))
+            compared(predictor(features), teacher(views))
             for predictor, teacher in zip(self.predictors, self._teachers, strict=True)
         ]
         return torch.stack(losses).mean()
 
-    def _of_stages(self, features: Tensor, index: Tensor | None) -> Tensor:
-        """1 minus the mean cosine of what is predicted from each view and its image's target."""
-        if not self._targets or index is None:
-            raise UserError(
-                "The setting method.teacher_readout=stages needs what the teachers say of whole "
-                "images: train with rs_models.trainer, or hand it over by `teach`."
-            )
-        losses = []
-        for predictor, targets in zip(self.predictors, self._targets, strict=True):
-            target = targets[index.to(targets.device)].to(features.device, torch.float32)
-            target = target.repeat(len(features) // len(index), 1)
-            losses.append(1 - F.cosine_similarity(predictor(features).float(), target).mean())
-        return torch.stack(losses).mean()
+    def _loaded(self, config: DistillationConfig, device: torch.device) -> list[Teacher]:
+        """The teachers, whose widths are as the settings say."""
+        whitenings: Sequence[Whitening | None] = [None] * len(config.teachers)
+        if config.teacher_readout == "stages":
+            whitenings = self._whitenings
+            if not whitenings:
+                raise UserError(
+                    "The setting method.teacher_readout=stages needs what whitens the teachers' "
+                    "stages: train with rs_models.trainer, or hand it over by `teach`."
+                )
+        found = []
+        told = zip(config.teachers, whitenings, config.teacher_widths or (), strict=True)
+        for name, whitening, width in told:
+            teacher = Teacher.load(name, config, device, whitening)
+            theirs = _width_of(teacher.model.config, config.teacher_readout)
+            if theirs != width:
+                raise UserError(
+                    f"The setting method.teacher_widths says {width} for the teacher {name!r}, "
+                    f"whose {config.teacher_readout} have {theirs} numbers: leave it out."
+                )
+            found.append(teacher)
+        return found
+
+
+def _away(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 minus the mean cosine of what was predicted and of what a teacher's stages say."""
+    return 1 - F.cosine_similarity(prediction.float(), target, dim=1).mean()
 
 
 def _order(name: str, theirs: Preprocessing, config: SslConfig) -> list[int]:
@@ -231,16 +250,14 @@ def _width(name: str, readout: str) -> int:
             f"The teacher {name!r} is no backbone but a {kind!r}: name the folder `export/` of a "
             "run, or a model of the zoo."
         )
-    config = AutoConfig.for_model(kind, **settings)
-    return backbones.feature_dim(config) if readout == "features" else stages_width(config)
+    return _width_of(AutoConfig.for_model(kind, **settings), readout)
 
 
-def stages_width(config: Any) -> int:
-    """Width of the target that a teacher's stages give: that of the stages at one size."""
-    try:
-        return sum(backbones.stage_dims(config))
-    except UserError:  # a ViT has no stages: its class token and the mean of its patches
-        return 2 * backbones.feature_dim(config)
+def _width_of(config: Any, readout: str) -> int:
+    """Width of what a teacher says."""
+    if readout == "features":
+        return backbones.feature_dim(config)
+    return backbones.stage_means_dim(config)
 
 
 def _preprocessing(config: Any, name: str) -> Preprocessing:

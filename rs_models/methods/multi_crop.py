@@ -85,7 +85,7 @@ class MultiCropModel(DistilledModel):
         if config.teachers:
             # The two views come first; small crops are too small for teachers.
             both = slice(0, 2 * images)
-            distillation = self.distillation(features[both], batch.crops[0][both], batch.index)
+            distillation = self.distillation(features[both], batch.crops[0][both])
             loss = loss + config.distillation_weight * distillation
             terms = {**terms, "distillation": distillation.detach()}
         return SslOutput(loss=loss, terms=terms, embeddings=features.detach()[:images])

@@ -274,7 +274,7 @@ class RunConfig:
             raise UserError("The setting data.place needs a cached set: data.streaming=false.")
         if self.data.streaming and self.method.get("teacher_readout") == "stages":
             raise UserError(
-                "The setting method.teacher_readout=stages reads all images before training, and "
+                "The setting method.teacher_readout=stages reads images before training, and "
                 "needs a cached set: data.streaming=false."
             )
         if "name" not in self.method:

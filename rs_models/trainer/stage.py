@@ -26,7 +26,7 @@ from .metrics import LogState
 from .optim import build_optimizer, rate_at
 from .origin import Origin, Provenance, origin_of, provenance
 from .small_maps import use_small_maps
-from .targets import image_targets
+from .whitening import stage_whitenings
 
 
 @dataclass
@@ -141,7 +141,10 @@ def build_stage(
     if isinstance(method, DistilledModel) and isinstance(feed, CachedBatches):
         settings = cast(DistillationConfig, method.config)
         if settings.teachers and settings.teacher_readout == "stages":
-            method.teach(image_targets(settings, feed.cache, accelerator))
+            device = accelerator.device
+            method.teach(
+                stage_whitenings(settings, feed.cache, size=config.image_size, device=device)
+            )
     knn = knn_caches(config, accelerator) if config.evaluation.every else None
     method.check_batch(config.batch_size // config.gradient_accumulation)
     if config.data.place is not None and method.recipe.transfer is None:

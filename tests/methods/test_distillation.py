@@ -140,7 +140,7 @@ STAGES = {"teachers": ["TEACHER"], "teacher_readout": "stages"}
         ({"teachers": [3]}, "a list of models' names"),
         ({"teachers": ["TEACHER"], "teacher_readout": "head"}, "teacher_readout"),
         ({"teachers": [], "teacher_readout": "stages"}, "left out without method.teachers"),
-        ({**STAGES, "teacher_widths": [999]}, r"\[999\], but what the teachers say has \[480\]"),
+        ({**STAGES, "teacher_widths": [999]}, "whose stages have 240 numbers"),
         ({"name": "rsisc", "signal": "inpainting", "teachers": ["TEACHER"]}, "one view"),
     ],
 )
@@ -180,63 +180,63 @@ def test_a_stage_may_bring_teachers_but_no_layers_of_another_size(tmp_path, teac
         pretrain(tiny(tmp_path / "other", method={"name": "tov"}, stages=stages))
 
 
-def test_of_stages_all_images_are_read_first_so_none_may_stream(teachers, tmp_path):
+def test_of_stages_images_are_read_first_so_none_may_stream(teachers, tmp_path):
     method = {"name": "tov", "teachers": teachers, "teacher_readout": "stages"}
     data = {"name": "synthetic", "streaming": True}
-    with pytest.raises(UserError, match="reads all images before training"):
+    with pytest.raises(UserError, match="reads images before training"):
         tiny(tmp_path, method=method, data=data, max_steps=4).check()
 
 
-def test_of_stages_every_view_learns_what_is_said_of_the_whole_image(teachers):
+def test_of_stages_a_view_learns_what_the_teachers_say_of_it(teachers):
     model = make("tov", "resnet_nano", teachers=teachers, teacher_readout="stages").train()
     batch = views_of(model)
-    images = len(batch.crops[0]) // 2
-    with pytest.raises(UserError, match="needs what the teachers say of whole images"):
+    with pytest.raises(UserError, match="needs what whitens the teachers' stages"):
         model(batch)
-    widths = list(model.config.teacher_widths)
-    generator = torch.Generator().manual_seed(0)
-    targets = [torch.randn(3 * images, width, generator=generator) for width in widths]
-    model.teach(targets)
-    batch.index = torch.arange(images) * 2
+    said = [
+        Teacher.load(name, model.config, torch.device("cpu"), (torch.zeros(w), torch.eye(w)))
+        for name, w in zip(teachers, model.config.teacher_widths, strict=True)
+    ]
+    raw = [teacher(batch.crops[0]) for teacher in said]
+    own = backbones.load(teachers[0])
+    maps = backbones.stages(own, batch.crops[0] * said[0].scale + said[0].offset)
+    torch.testing.assert_close(
+        raw[0], torch.cat([m.mean((2, 3)) for m in maps], 1), rtol=1e-4, atol=1e-5
+    )
+    model.teach([(x.mean(0), torch.diag(1 / x.std(0).clamp_min(1e-3))) for x in raw])
     values = distilled(model, batch)
     assert values[0] == pytest.approx(1, abs=0.1) and values[-1] < 0.7
-    # It is the images' own targets that were learned, from both of their views.
+    # It is each view's own that was learned.
     with torch.no_grad():
         features = model.view_features(batch)
-        own = model.distillation(features, batch.crops[0], batch.index)
-        others = model.distillation(features, batch.crops[0], batch.index.flip(0))
-        first = model.distillation(features[:images], batch.crops[0][:images], batch.index)
-    assert own < others - 0.2 and first < 0.8
+        right = model.distillation(features, batch.crops[0])
+        wrong = model.distillation(features, batch.crops[0].flip(0))
+    assert right < wrong - 0.2
 
 
-def test_targets_are_the_main_directions_of_the_whitened_read_out(teachers, tmp_path, monkeypatch):
-    """Beside the protocol's own read-out: as near to each other are the same images."""
+def test_stages_are_whitened_as_the_read_out_is(teachers, tmp_path, monkeypatch):
     import numpy as np
-    from accelerate import Accelerator
 
     from rs_models.data import build_cache, load
     from rs_models.evaluation.features import extract
     from rs_models.evaluation.loading import load_encoder
-    from rs_models.evaluation.readout import SCALES, Whitening, at_all_stages
-    from rs_models.trainer.targets import image_targets
+    from rs_models.evaluation.readout import Whitening, at_all_stages
+    from rs_models.trainer import whitening
 
     monkeypatch.setenv("RS_MODELS_CACHE", str(tmp_path))
     cache = build_cache(load("synthetic:num=60,size=32", "train"), progress=False)
     model = make("tov", "resnet_nano", teachers=teachers, teacher_readout="stages")
-    targets = image_targets(model.config, cache, Accelerator())
-    assert [tuple(t.shape) for t in targets] == [(60, w) for w in model.config.teacher_widths]
-    encoder = at_all_stages(load_encoder(teachers[0]).fit(cache), SCALES)
-    x = extract(encoder, cache, progress=False)
-    whole = Whitening.fit(x)(x)
-    assert whole.shape[1] == 2 * targets[0].shape[1]
-    whole = whole - whole.mean(0)
-    near = np.corrcoef((whole @ whole.T).ravel(), (targets[0] @ targets[0].T).numpy().ravel())
-    assert near[0, 1] > 0.999
-    # Of many images some tell the directions of all.
-    monkeypatch.setattr("rs_models.trainer.targets._FITTED", 54)
-    (some, _) = image_targets(model.config, cache, Accelerator())
-    assert some.shape == targets[0].shape
-    # Those that told them lie as before.
-    rows = np.sort(np.random.default_rng(0).permutation(60)[:54])
-    now, before = ((t[rows] @ t[rows].T).numpy().ravel() for t in (some, targets[0]))
-    assert np.corrcoef(now, before)[0, 1] > 0.9
+    device = torch.device("cpu")
+    found = whitening.stage_whitenings(model.config, cache, size=48, device=device)
+    for name, width, (mean, matrix) in zip(
+        teachers, model.config.teacher_widths, found, strict=True
+    ):
+        x = extract(at_all_stages(load_encoder(name)), cache, size=48, progress=False)
+        assert x.shape == (60, width)
+        said = ((torch.from_numpy(x) - mean) @ matrix).numpy()
+        np.testing.assert_allclose(said, Whitening.fit(x)(x), rtol=1e-3, atol=1e-3)
+    # Of many images some tell it for all, the same in every process and when a run goes on.
+    monkeypatch.setattr(whitening, "_FITTED", 50)
+    some, again = (
+        whitening.stage_whitenings(model.config, cache, size=48, device=device) for _ in range(2)
+    )
+    assert torch.equal(some[0][1], again[0][1]) and not torch.equal(some[0][1], found[0][1])
