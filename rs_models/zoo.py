@@ -88,12 +88,11 @@ ZOO: tuple[ZooModel, ...] = (
     ZooModel("glcnet-resnet50", "glcnet", "resnet50", "glcnet_resnet50.yaml", _RESISC),
     ZooModel("last-swin-tiny", "last", "swin_tiny", "last_swin_tiny.yaml", _RESISC),
     ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
-    ZooModel("tov-resnet18", "tov", "resnet18", "tov_resnet18_aid.yaml", _AID),
-    ZooModel("false-resnet-mini-aid", "false", "resnet_mini", "false_mini_aid.yaml", _AID),
     ZooModel("glcnet-resnet-mini-aid", "glcnet", "resnet_mini", "glcnet_mini_aid.yaml", _AID),
     ZooModel("last-vit-mini-aid", "last", "vit_mini_patch8", "last_vit_mini_aid.yaml", _AID),
     ZooModel("rsisc-resnet18", "rsisc", "resnet18", "rsisc_resnet18.yaml", _AERIAL),
     ZooModel("sticl-resnet18", "sticl", "resnet18", "sticl_resnet18.yaml", _AERIAL),
+    ZooModel("false-resnet18", "false", "resnet18", "false_resnet18.yaml", _AERIAL),
     ZooModel("rsisc-resnet18-open", "rsisc", "resnet18", "rsisc_resnet18_open.yaml", _OPEN),
     ZooModel("tov-resnet50", "tov", "resnet50", "tov_resnet50_cores.yaml", _AERIAL),
 )

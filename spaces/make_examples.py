@@ -54,7 +54,7 @@ GROUNDS = {
     "building": ("building",),
     "pavement": ("pavement",),
 }
-MODEL = "rs/tov-resnet18"
+MODEL = "rs/rsisc-resnet18"
 # Points a class to begin with, and rounds in which the worst mistakes of the map get a point each.
 _FIRST, _ROUNDS, _A_ROUND = 4, 14, 3
 

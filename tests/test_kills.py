@@ -129,7 +129,7 @@ def commands(world: Path) -> dict[str, Command]:
             *("--output", "{out}/model"),
         ],
         "card": [
-            *("card", CARDS / "models" / "tov-resnet18", "--results", CARDS / "results"),
+            *("card", CARDS / "models" / "rsisc-resnet18", "--results", CARDS / "results"),
             *("--output", "{out}/card"),
         ],
         "render": ["render", "{out}/page.md", "--results", CARDS / "results"],

@@ -55,7 +55,7 @@ def test_our_names_tell_their_method():
 def test_models_are_found_by_what_they_are(monkeypatch):
     monkeypatch.delenv("RS_MODELS_NAMESPACE", raising=False)
     names = {model.name for model in rs_models.list_models(method="tov")}
-    assert names == {"tov-resnet50", "tov-resnet18"}
+    assert names == {"tov-resnet50"}
     assert "last-vit-mini-aid" not in {m.name for m in rs_models.list_models(task="detection")}
     assert rs_models.list_models(bands=["red", "green"]) == []
     assert rs_models.list_models(bands="rgbn") == rs_models.list_models()

@@ -14,7 +14,7 @@ from ..evaluation.shards import DTYPES
 from ..settings import Count, Options, Side, duration
 
 _EPILOG = """examples:
-  rs-models embed path/to/tiles --model rs/tov-resnet18 --output embeddings
+  rs-models embed path/to/tiles --model rs/rsisc-resnet18 --output embeddings
   rs-models embed timm/eurosat-rgb --split test --model outputs/run/export --output embeddings
   accelerate launch --num_processes 4 -m rs_models.cli embed path/to/tiles --model DIR --output OUT
 

@@ -18,7 +18,7 @@ a result goes to output_dir; a table (or with --json the results) to the screen.
 
 examples:
   rs-models evaluate --model outputs/quickstart/export --data.name synthetic
-  rs-models evaluate model=[rs/tov-resnet18,baseline:random-resnet50] data.name=timm/eurosat-rgb
+  rs-models evaluate model=[rs/rsisc-resnet18,baseline:random-resnet50] data.name=timm/eurosat-rgb
   rs-models evaluate --model outputs/run/export --data.name path/to/images --protocols "[linear-n5]"
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""

@@ -18,7 +18,7 @@ stopping looks at validation images; test images are looked at once, at the end 
 examples:
   rs-models finetune model=outputs/quickstart/export data.name=synthetic labels=20/class
   rs-models finetune task=segmentation model=rs/glcnet-resnet-mini-aid data.name=DIR labels=1%
-  rs-models finetune task=detection model=rs/tov-resnet18 data.name=DIR labels=10
+  rs-models finetune task=detection model=rs/rsisc-resnet18 data.name=DIR labels=10
   accelerate launch training/finetune.py --config training/configs/finetune_segmentation.yaml
 
 Started again after a stop, it goes on where it was. Exit codes: 0 done, 1 network or server,

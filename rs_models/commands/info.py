@@ -17,8 +17,8 @@ from ..zoo import ZOO, check_id, resolve, revision_of, run_name
 
 _EPILOG = """examples:
   rs-models info outputs/quickstart/export
-  rs-models info rs/tov-resnet18 --json
-  rs-models info tov-resnet18
+  rs-models info rs/rsisc-resnet18 --json
+  rs-models info rsisc-resnet18
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
 

@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..settings import Options, Side
 
 _EPILOG = """examples:
-  rs-models onnx rs/tov-resnet18 --output tov.onnx
+  rs-models onnx rs/rsisc-resnet18 --output model.onnx
   rs-models onnx outputs/finetune/model --output roads.onnx
 
 The file takes normalised images and says in its metadata how they are normalised. It is compared

@@ -28,8 +28,8 @@ from ..settings import (
 _EPILOG = """examples:
   rs-models predict scene.tif --model outputs/finetune/model --output map.tif --polygons
   rs-models predict scenes/ --model outputs/finetune/model --output maps/
-  rs-models predict scene.tif --model rs/tov-resnet18 --output features.tif
-  rs-models predict scene.tif --model rs/tov-resnet18 --head labels.gpkg --classes kind \
+  rs-models predict scene.tif --model rs/rsisc-resnet18 --output features.tif
+  rs-models predict scene.tif --model rs/rsisc-resnet18 --head labels.gpkg --classes kind \
     --output map.tif
   rs-models predict scene.tif --model DIR --bands red,green,blue,nir --output map.tif
   accelerate launch --num_processes 4 -m rs_models.cli predict scenes/ --model DIR --output maps/

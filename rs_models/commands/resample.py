@@ -15,7 +15,7 @@ Draw images evenly over k-means clusters of their features (TOV's feature-guided
 repeats in a collection gives few, what is rare is kept. No label is used.
 
 example:
-  rs-models resample --data outputs/tiles --model rs/tov-resnet18 --n 5000 --output few
+  rs-models resample --data outputs/tiles --model rs/rsisc-resnet18 --n 5000 --output few
 
 Exit codes: 0 done, 1 network or server, 2 bad input."""
 

@@ -91,8 +91,11 @@ def learned(method: str, run: Mapping[str, Any]) -> str:
     settings = run.get("method", {})
     merged = [{**settings, **stage.get("method", {})} for stage in stages(run)]
     teachers = list(dict.fromkeys(str(t) for own in merged for t in own.get("teachers") or ()))
-    also = f"; and what {' and '.join(teachers)} see in an image" if teachers else ""
-    return _own(method, run, settings) + also
+    if not teachers:
+        return _own(method, run, settings)
+    stages_too = any(own.get("teacher_readout") == "stages" for own in merged)
+    how = " in all their stages" if stages_too else ""
+    return f"{_own(method, run, settings)}; and what {' and '.join(teachers)} see in an image{how}"
 
 
 def _own(method: str, run: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

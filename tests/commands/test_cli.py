@@ -73,12 +73,12 @@ def test_list_shows_the_zoo_and_the_local_hub(capsys, model, monkeypatch):
     # None is on the Hub yet; some lie in the clone.
     folders = [row["where"] for row in rows if not row["where"].startswith("train it")]
     assert folders and all((ROOT / folder / "model.safetensors").is_file() for folder in folders)
-    assert {row["name"] for row in shown(capsys, "list", "tov*")} == {
-        "tov-resnet50",
-        "tov-resnet18",
+    assert {row["name"] for row in shown(capsys, "list", "sticl*")} == {
+        "sticl-resnet50",
+        "sticl-resnet18",
     }
-    assert cli.main(["list", "tov-resnet19"]) == 2
-    assert "did you mean tov-resnet18?" in capsys.readouterr().err
+    assert cli.main(["list", "sticl-resnet19"]) == 2
+    assert "did you mean sticl-resnet18?" in capsys.readouterr().err
     only = shown(capsys, "list", "--method", "last", "--task", "detection")
     assert [row["name"] for row in only] == ["last-swin-tiny"]
     monkeypatch.setenv("RS_MODELS_HUB_DIR", str(model.parent.parent))

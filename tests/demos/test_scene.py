@@ -51,7 +51,7 @@ def example(model, name):
     return Work(looked_at(f"rs/{model}", str(EXAMPLES / name)), list(known), marks)
 
 
-@pytest.mark.parametrize("model", ["tov-resnet18", "rsisc-resnet-mini-aid"])
+@pytest.mark.parametrize("model", ["rsisc-resnet18", "rsisc-resnet-mini-aid"])
 def test_the_real_example_is_right_where_nobody_clicked(model):
     work = example(model, "patchwork.png")
     mask, right = work.mask((256, 384)), []
@@ -64,7 +64,7 @@ def test_the_real_example_is_right_where_nobody_clicked(model):
 def test_the_drawn_example_is_right_by_its_truth_and_in_hectares():
     made = runpy.run_path(str(ROOT / "spaces" / "make_examples.py"), run_name="examples")
     _, cover = made["drawn"]()
-    work = example("tov-resnet18", "mosaic_utm32.tif")
+    work = example("rsisc-resnet18", "mosaic_utm32.tif")
     mask, right, seen = work.mask(work.scene.size), 0, 0
     for kind, kinds in made["GROUNDS"].items():
         here = np.isin(cover, [LAND_COVER.index(one) for one in kinds])
@@ -143,7 +143,7 @@ def test_marks_have_a_limit(work):
 
 
 def test_one_area_a_class_maps_the_real_example():
-    work = example("tov-resnet18", "patchwork.png")
+    work = example("rsisc-resnet18", "patchwork.png")
     work.clear()
     for kind, corners in AREAS.items():
         work.add([area([[x / 384, y / 256] for x, y in pixels(corners)], kind)], list(AREAS))
@@ -157,7 +157,7 @@ def test_one_area_a_class_maps_the_real_example():
 
 
 def test_a_place_is_like_itself_and_less_like_others():
-    scene = example("tov-resnet18", "patchwork.png").scene
+    scene = example("rsisc-resnet18", "patchwork.png").scene
     like = scene.likeness(0.25, 0.7)  # the sea
     height, width = like.shape
     sea, wood = (
@@ -170,4 +170,4 @@ def test_a_place_is_like_itself_and_less_like_others():
 def test_a_model_without_maps_is_refused(monkeypatch):
     monkeypatch.setattr(dense_scene, "has_dense", lambda model: False)
     with pytest.raises(UserError, match="no feature map"):
-        looked_at("rs/tov-resnet18", str(EXAMPLES / "patchwork.png"))
+        looked_at("rs/rsisc-resnet18", str(EXAMPLES / "patchwork.png"))

@@ -135,8 +135,8 @@ def test_what_would_fail_at_the_end_is_told_at_the_start(tmp_path):
 def test_a_finished_model_is_measured_once_and_what_a_seed_changes_with_each():
     few = {"finetune": {"task": "classification", "data": {"name": "$d"}, "labels": 4}}
     cells = {
-        "given": {"model": "rs/tov-resnet18", "evaluate": ["small"]},
-        "tuned": {"model": "rs/tov-resnet18", "evaluate": ["small", "few"]},
+        "given": {"model": "rs/sticl-resnet18", "evaluate": ["small"]},
+        "tuned": {"model": "rs/sticl-resnet18", "evaluate": ["small", "few"]},
         "random": {"model": "baseline:random-resnet_nano", "evaluate": ["small"]},
     }
     evaluations = {**GOOD["evaluations"], "few": few}
@@ -158,7 +158,7 @@ def test_the_floor_of_a_cell_is_the_random_weights_of_its_backbone():
         "a": {"set": {"backbone": "swin_nano"}},
         "b": {},
         "random": {"model": "baseline:random-resnet_nano"},
-        "given": {"model": "rs/tov-resnet18"},
+        "given": {"model": "rs/sticl-resnet18"},
     }
     assert floors_of(config(cells=cells)) == {"b": "random"}
     cells["a"]["random"] = "b"

@@ -35,7 +35,7 @@ MODELS = {
     "rs/rsisc-resnet18-open": "contrastive, RSISC\nResNet-18, open images",
     "rs/rsisc-resnet-mini-aid": "contrastive, RSISC\nsmall ResNet, AID",
     "rs/tov-resnet50": "contrastive, TOV\nResNet-50, photographs\nfirst",
-    "rs/false-resnet-mini-aid": "contrastive, FALSE\nsmall ResNet, AID",
+    "rs/false-resnet18": "contrastive, FALSE\nResNet-18, five sets",
     "rs/glcnet-resnet-mini-aid": "contrastive, GLCNet\nsmall ResNet, AID",
     "rs/sticl-resnet18": "contrastive, STICL\nResNet-18, five sets",
     "rs/last-vit-mini-aid": "distillation, LaST\nsmall ViT, AID",
