@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from ..bands import resolve_bands
+from ..data.names import data_name
 from ..errors import UserError
 from ..settings import (
     Count,
@@ -243,7 +244,7 @@ class RunConfig:
             stage.get("data", {}).pop("cache_dir", None)
             for group in (stage.get("data", {}), stage.get("evaluation", {})):
                 if group.get("name") is not None:
-                    group["name"] = _placeless(group["name"])
+                    group["name"] = _placeless(data_name(group["name"]))
             if stage.get("init_from") is not None:
                 stage["init_from"] = _placeless(stage["init_from"])
             if teachers := stage.get("method", {}).get("teachers"):

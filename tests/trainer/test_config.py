@@ -26,6 +26,15 @@ def test_stages_override_the_run_and_merge_groups():
     assert (first.init_from, second.init_from) == ("w", None)
 
 
+def test_a_recipe_tells_a_mixture_by_its_sets_and_no_way_to_a_folder(tmp_path):
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "mixture.json").write_text('{"sets": {"aid96": 1, "eurosat64": 4}}')
+    run = parse(RunConfig, [f"data.name={mixed}", f"evaluation.name={tmp_path / 'aid96'}"])
+    recipe = run.recipe()
+    assert "name: aid96+eurosat64" in recipe and str(tmp_path) not in recipe
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
