@@ -113,7 +113,8 @@ class Teacher:
             name: Name or folder of a backbone.
             config: The student's settings.
             device: Where it computes.
-            whitening: Of its stages; None reads the last one.
+            whitening: (D,) mean and (D, D) matrix for the means of all its stages; None reads the
+                last stage alone.
 
         Raises:
             UserError: Bands that the student does not have, or another value range.

@@ -244,6 +244,8 @@ def protocols(results: Sequence[Result]) -> list[str]:
             said[result.protocol] = f"`{result.protocol}`: logistic regression on all labels"
         if "sides" in used:
             said[result.protocol] += _read_out(used)
+        elif result.protocol.rpartition("@")[2].isdecimal():
+            said[result.protocol] += f", on images brought to {used['image_size']} pixels"
     return [said[key] for key in sorted(said, key=protocol_order)]
 
 

@@ -88,3 +88,10 @@ def test_a_read_out_of_all_stages_has_words_of_its_own():
     one.settings.update(readout="means of all stages", sides=[96, 144], whitened_by="the images")
     (told,) = protocols([one])
     assert "over means of all stages at 96 and 144 pixels, whitened by the images" in told
+
+
+def test_another_size_is_told():
+    one = result("own", "linear-n5@192", 40.0)
+    one.settings.update(image_size=192)
+    (told,) = protocols([one])
+    assert told.endswith("on images brought to 192 pixels")

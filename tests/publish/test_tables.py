@@ -24,13 +24,13 @@ def test_the_headline_ranks_our_models_below_what_they_must_beat():
     results = [
         stored("rsisc-resnet-mini-aid", 52.0),
         stored("rsisc-resnet-mini-aid", 60.0, data="eurosat64"),
-        stored("tov-resnet18", 55.0),
-        stored("tov-resnet18", 70.0, data="eurosat64"),
+        stored("sticl-resnet18", 55.0),
+        stored("sticl-resnet18", 70.0, data="eurosat64"),
         stored("baseline:random-convolutions", 41.0),
         stored("imagenet-supervised-efficientnet-lite0-128px", 69.2),
         stored("imagenet-supervised-efficientnet-lite0-128px", 89.5, data="ucmerced128"),
         stored("no-model-of-the-zoo", 99.0),
-        stored("tov-resnet18", 80.0, protocol="linear-n20@stages"),
+        stored("sticl-resnet18", 80.0, protocol="linear-n20@stages"),
     ]
     lines = [line.split(" | ") for line in headline(results).splitlines()]
     assert lines[0] == ["| model", "aid96", "eurosat64", "mean |"]
@@ -39,7 +39,7 @@ def test_the_headline_ranks_our_models_below_what_they_must_beat():
         "baseline:random-convolutions",
         "imagenet-supervised-efficientnet-lite0-128px",
     }
-    assert names[2:] == ["tov-resnet18", "rsisc-resnet-mini-aid"]
+    assert names[2:] == ["sticl-resnet18", "rsisc-resnet-mini-aid"]
     assert lines[4][1:] == ["55.0", "70.0", "62.5 |"]
     # A model that lacks a data set has no mean, for it would compare unlike things.
     assert lines[2][2:] == ["-", "- |"]
@@ -47,22 +47,22 @@ def test_the_headline_ranks_our_models_below_what_they_must_beat():
 
 def test_readouts_say_what_they_gain_over_the_last_stage():
     results = [
-        stored("tov-resnet18", 50.0),
-        stored("tov-resnet18", 55.5, protocol="linear-n20@stages"),
+        stored("sticl-resnet18", 50.0),
+        stored("sticl-resnet18", 55.5, protocol="linear-n20@stages"),
         stored("baseline:random-resnet18", 31.0, protocol="linear-n20@stages"),
     ]
     text = readouts(results)
-    assert "| tov-resnet18 | 55.5 (+5.5) | 55.5 |" in text
+    assert "| sticl-resnet18 | 55.5 (+5.5) | 55.5 |" in text
     assert "| baseline:random-resnet18 | 31.0 | 31.0 |" in text
     assert plain(results) == results[:1]
     assert readouts(results[:1]) == ""
     more = [
-        stored("tov-resnet18", 40.0, protocol="knn20"),
-        stored("tov-resnet18", 46.0, protocol="knn20@stages"),
-        stored("tov-resnet18", 61.0, protocol="linear-n100@stages"),
+        stored("sticl-resnet18", 40.0, protocol="knn20"),
+        stored("sticl-resnet18", 46.0, protocol="knn20@stages"),
+        stored("sticl-resnet18", 61.0, protocol="linear-n100@stages"),
     ]
     text = readouts([*more, *results])
     places = [text.index(f"`{p}@stages`:") for p in ("linear-n20", "knn20", "linear-n100")]
     assert places == sorted(places)
-    assert "| tov-resnet18 | 46.0 (+6.0) | 46.0 |" in text
-    assert "| tov-resnet18 | 61.0 | 61.0 |" in text
+    assert "| sticl-resnet18 | 46.0 (+6.0) | 46.0 |" in text
+    assert "| sticl-resnet18 | 61.0 | 61.0 |" in text
