@@ -244,7 +244,9 @@ class GroundAreas:
         from scipy.interpolate import RectBivariateSpline
 
         rows, columns, blocks = self._blocks(_BLOCKS_OF_A_TILE)
-        if self.place.how != "transform" or blocks.sum() > _TILE:
+        sides = sorted((self.place.height, self.place.width))
+        square = blocks.sum() * sides[1] / sides[0]  # what a strip is long counts, not its ground
+        if self.place.how != "transform" or square > _TILE:
             rows, columns, blocks = self._blocks(_BLOCKS)
         table = np.zeros((len(rows), len(columns)))
         table[1:, 1:] = blocks.cumsum(0).cumsum(1)

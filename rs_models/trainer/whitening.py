@@ -7,6 +7,7 @@ import torch
 
 from ..bands import band_indices
 from ..data import ImageCache
+from ..errors import UserError
 from ..methods.distillation import DistillationConfig, Whitening
 
 # Images that it is found on, at most: forty times as many as a ResNet-18's stages have channels.
@@ -30,7 +31,7 @@ def stage_whitenings(
         (D,) mean and (D, D) matrix, float32 on the CPU, one of each a teacher.
 
     Raises:
-        UserError: A teacher that cannot be loaded, or that needs other bands.
+        UserError: A teacher that cannot be loaded, that needs other bands, or that diverged.
     """
     from ..evaluation.loading import load_encoder
     from ..evaluation.readout import Whitening as Fitted
@@ -47,7 +48,13 @@ def stage_whitenings(
                 encoder(cache.images[some][:, order].to(device), size=size).float().cpu()
                 for some in torch.from_numpy(rows).split(256)
             ]
-        fitted = Fitted.fit(torch.cat(said).numpy())
+        stages = torch.cat(said)
+        if not stages.isfinite().all():
+            raise UserError(
+                f"The teacher {name!r} says NaN or infinite values of these images: its weights "
+                "diverged. Choose another teacher."
+            )
+        fitted = Fitted.fit(stages.numpy())
         found.append(
             (
                 torch.from_numpy(fitted.mean.astype(np.float32)),

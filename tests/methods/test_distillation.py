@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining
 
 from rs_models import backbones
@@ -240,3 +240,15 @@ def test_stages_are_whitened_as_the_read_out_is(teachers, tmp_path, monkeypatch)
         whitening.stage_whitenings(model.config, cache, size=48, device=device) for _ in range(2)
     )
     assert torch.equal(some[0][1], again[0][1]) and not torch.equal(some[0][1], found[0][1])
+
+
+def test_a_teacher_that_diverged_is_told_in_a_sentence(teachers, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(teachers[0], broken)
+    weights = load_file(broken / "model.safetensors")
+    key = next(k for k, v in weights.items() if k.endswith("weight") and v.ndim == 4)
+    weights[key] = torch.full_like(weights[key], float("inf"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    method = {"name": "tov", "teachers": [str(broken)], "teacher_readout": "stages"}
+    with pytest.raises(UserError, match="NaN or infinite"):
+        pretrain(tiny(tmp_path / "run", method=method))
