@@ -94,8 +94,11 @@ def learned(method: str, run: Mapping[str, Any]) -> str:
     if not teachers:
         return _own(method, run, settings)
     stages_too = any(own.get("teacher_readout") == "stages" for own in merged)
-    how = " in all their stages" if stages_too else ""
-    return f"{_own(method, run, settings)}; and what {' and '.join(teachers)} see in an image{how}"
+    see, their = ("sees", "its") if len(teachers) == 1 else ("see", "their")
+    how = f" in all {their} stages" if stages_too else ""
+    return (
+        f"{_own(method, run, settings)}; and what {' and '.join(teachers)} {see} in an image{how}"
+    )
 
 
 def _own(method: str, run: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ from tests.publish.test_card import result
         (
             "false",
             {"method": {"teachers": ["rs/a"], "teacher_readout": "stages"}},
-            "and what rs/a see in an image in all their stages",
+            "and what rs/a sees in an image in all its stages",
             "then",
         ),
         ("false", {}, "counts as the same one", "queue"),
