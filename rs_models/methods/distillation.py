@@ -173,6 +173,23 @@ class DistilledModel(SslModel):
         """
         self._teachers, self._whitenings = [], list(whitenings)
 
+    def with_teachers(
+        self, loss: Tensor, terms: dict[str, Tensor], features: Tensor, views: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The method's loss and terms, with what its teachers add; as they are without teachers.
+
+        Args:
+            loss: Scalar, the method's own.
+            terms: What is logged beside it.
+            features: (V*B, D) of the backbone, view-major.
+            views: (V*B, C, H, W) that they were computed from.
+        """
+        config = cast(DistillationConfig, self.config)
+        if not config.teachers:
+            return loss, terms
+        far = self.distillation(features, views)
+        return loss + config.distillation_weight * far, {**terms, "distillation": far.detach()}
+
     def distillation(self, features: Tensor, views: Tensor) -> Tensor:
         """The mean of the teachers' losses.
 

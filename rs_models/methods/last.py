@@ -38,13 +38,14 @@ from ..errors import UserError
 from ..signals.gather import mean_over_processes
 from ..signals.losses import region_distillation, self_distillation
 from ..signals.views import Recipe, ViewBatch
-from .base import IMAGENET_MEAN, IMAGENET_STD, SslConfig, SslModel, SslOutput
+from .base import IMAGENET_MEAN, IMAGENET_STD, SslOutput
+from .distillation import DistillationConfig, DistilledModel
 from .heads import DinoHead
 
 
 @strict
-class LastConfig(SslConfig):
-    """Settings of LaST beyond those of every method.
+class LastConfig(DistillationConfig):
+    """Settings of LaST beyond those of every method and of distillation, which is none by default.
 
     Args:
         prototypes: Outputs K of the head; fewer for few images.
@@ -114,7 +115,7 @@ class LastConfig(SslConfig):
         )
 
 
-class LastForPreTraining(SslModel):
+class LastForPreTraining(DistilledModel):
     """Student, teacher, their heads and the centre."""
 
     config_class = LastConfig
@@ -240,7 +241,9 @@ class LastForPreTraining(SslModel):
             loss = 0.5 * loss + 0.5 * near
             self._move(self.region_center, torch.cat(region_targets).flatten(0, 1))
         self._move(self.center, targets)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach()[:size])
+        # Trained models that teach too see the global views, as the student's own average does.
+        loss, terms = self.with_teachers(loss, {}, h[: 2 * size], batch.crops[0][: 2 * size])
+        return SslOutput(loss=loss, terms=terms, embeddings=h.detach()[:size])
 
     def _see(self, backbone: PreTrainedModel, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (B, D), and those of regions (B, h*w, D) where they are matched."""

@@ -80,12 +80,7 @@ class MultiCropModel(DistilledModel):
             features: (V*B, D) of all views, from `view_features`.
             batch: The views.
         """
-        config = self.config
-        images = len(features) // (2 + config.local_views)
-        if config.teachers:
-            # The two views come first; small crops are too small for teachers.
-            both = slice(0, 2 * images)
-            distillation = self.distillation(features[both], batch.crops[0][both])
-            loss = loss + config.distillation_weight * distillation
-            terms = {**terms, "distillation": distillation.detach()}
+        images = len(features) // (2 + self.config.local_views)
+        both = slice(0, 2 * images)  # they come first; small crops are too small for teachers
+        loss, terms = self.with_teachers(loss, terms, features[both], batch.crops[0][both])
         return SslOutput(loss=loss, terms=terms, embeddings=features.detach()[:images])

@@ -34,13 +34,14 @@ from ..errors import UserError
 from ..signals.gather import gather, shuffle_over_processes, unshuffle_over_processes
 from ..signals.losses import queue_info_nce
 from ..signals.views import Recipe, SceneTransfer, ViewBatch
-from .base import IMAGENET_MEAN, IMAGENET_STD, SslConfig, SslModel, SslOutput
+from .base import IMAGENET_MEAN, IMAGENET_STD, SslOutput
+from .distillation import DistillationConfig, DistilledModel
 from .heads import mlp
 
 
 @strict
-class SticlConfig(SslConfig):
-    """Settings of STICL beyond those of every method.
+class SticlConfig(DistillationConfig):
+    """Settings of STICL beyond those of every method and of distillation, which is none by default.
 
     Args:
         temperature: Temperature of InfoNCE, > 0.
@@ -78,7 +79,7 @@ class SticlConfig(SslConfig):
         )
 
 
-class SticlForPreTraining(SslModel):
+class SticlForPreTraining(DistilledModel):
     """Query encoder, key encoder, queue and InfoNCE."""
 
     config_class = SticlConfig
@@ -133,7 +134,8 @@ class SticlForPreTraining(SslModel):
         loss = queue_info_nce(query, key, queue, temperature=self.config.temperature)
         if self.training:
             self.enqueue(key)
-        return SslOutput(loss=loss, terms={}, embeddings=h.detach())
+        loss, terms = self.with_teachers(loss, {}, h, for_query)
+        return SslOutput(loss=loss, terms=terms, embeddings=h.detach())
 
     @torch.no_grad()
     def keys(self, pixel_values: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def test_a_teacher_sees_the_pixels_as_it_was_trained_on(teachers):
     torch.testing.assert_close(teacher(views), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rsisc", "tov", "false", "tov-crops"])
+@pytest.mark.parametrize("name", ["rsisc", "tov", "false", "tov-crops", "sticl", "last"])
 def test_the_student_learns_from_teachers_and_keeps_none(teachers, tmp_path, name):
     plain = make(name, "resnet_nano").train()
     model = make(name, "resnet_nano", teachers=teachers, distillation_weight=0.5).train()

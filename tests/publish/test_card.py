@@ -120,6 +120,14 @@ def test_the_metadata_is_what_the_hub_searches_and_shows(run, results):
     assert entry["value"] == 61.7
 
 
+def test_parts_of_an_epoch_are_told_to_two_decimals(tmp_path):
+    """A card said 19.008 epochs."""
+    model = nano("resnet_nano")
+    export(model, tmp_path / "run" / "export", provenance=provenance(model, epochs=19.008))
+    rows = [result("tov-resnet-nano", "knn20", 50, revision="a" * 40)]
+    assert "| epochs | 19.01 |" in card(tmp_path / "run", rows)["README.md"].decode()
+
+
 def test_data_sets_of_the_hub_and_the_first_weights_are_named(tmp_path, results):
     model = nano("resnet_nano")
     meta = provenance(model, data=["timm/eurosat-rgb:train", "tiles"], data_revision=[None, None])
