@@ -128,6 +128,20 @@ def test_parts_of_an_epoch_are_told_to_two_decimals(tmp_path):
     assert "| epochs | 19.01 |" in card(tmp_path / "run", rows)["README.md"].decode()
 
 
+def test_a_rank_that_falls_with_the_batch_is_no_collapse(tmp_path, run, results):
+    """The effective rank of a run halved where a stage had half the images a batch."""
+    folder = shutil.copytree(run, tmp_path / "tov-resnet-nano")
+    words = "at most its size: 128, then 64 images"
+    (folder / "export" / "run.yaml").write_text(
+        "batch_size: 128\nstages: [{epochs: 2}, {epochs: 1}]\n"
+    )
+    assert words not in card(folder, results)["README.md"].decode()
+    (folder / "export" / "run.yaml").write_text(
+        "batch_size: 128\nstages: [{epochs: 2}, {epochs: 1, batch_size: 64}]\n"
+    )
+    assert words in card(folder, results)["README.md"].decode()
+
+
 def test_data_sets_of_the_hub_and_the_first_weights_are_named(tmp_path, results):
     model = nano("resnet_nano")
     meta = provenance(model, data=["timm/eurosat-rgb:train", "tiles"], data_revision=[None, None])

@@ -31,7 +31,7 @@ MODELS = {
     "baseline:random-resnet18": "nothing:\nrandom weights",
     "baseline:image-statistics": "nothing:\nmeans and spreads\nof the bands",
     "baseline:kmeans-convolutions": "no signal: k-means\nof patches",
-    "rs/rsisc-resnet18": "contrastive, RSISC\nResNet-18, five sets",
+    "rs/rsisc-resnet18": "contrastive, RSISC\nResNet-18, taught,\nfive sets",
     "rs/rsisc-resnet18-open": "contrastive, RSISC\nResNet-18, open images",
     "rs/rsisc-resnet-mini-aid": "contrastive, RSISC\nsmall ResNet, AID",
     "rs/tov-resnet50": "contrastive, TOV\nResNet-50, taught,\nphotographs first",
