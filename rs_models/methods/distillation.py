@@ -1,9 +1,9 @@
 """Distillation of trained models into the one that learns, as settings: no label is seen.
 
-Frozen teachers look at the two views, and a linear layer for each has to predict its features from
-the backbone's, so that what several models know comes together in one (AM-RADIO does so for large
-models: Ranzinger et al., 2024, arXiv 2312.06709). The loss stands beside the method's own. Ours is
-the choice of the loss, see `signals.losses.feature_distillation`.
+Frozen teachers look at the two views (STICL: at the query's), and a linear layer for each has to
+predict its features from the backbone's, so that what several models know comes together in one
+(AM-RADIO does so for large models: Ranzinger et al., 2024, arXiv 2312.06709). The loss stands
+beside the method's own. Ours is the choice of the loss, see `signals.losses.feature_distillation`.
 
 With `teacher_readout: stages` it is what all stages of a teacher say of the same view, whitened:
 few labels find more in these than in the last one's features, and so that comes into the latter. A

@@ -47,6 +47,9 @@ from .heads import DinoHead
 class LastConfig(DistillationConfig):
     """Settings of LaST beyond those of every method and of distillation, which is none by default.
 
+    `teacher_temperature` and what begins so are of the student's slow average; `teachers`,
+    `teacher_readout` and `teacher_widths` are of other, trained models.
+
     Args:
         prototypes: Outputs K of the head; fewer for few images.
         head_hidden_dim: Width of the head's hidden layers.
@@ -241,7 +244,7 @@ class LastForPreTraining(DistilledModel):
             loss = 0.5 * loss + 0.5 * near
             self._move(self.region_center, torch.cat(region_targets).flatten(0, 1))
         self._move(self.center, targets)
-        # Trained models that teach too see the global views, as the student's own average does.
+        # Frozen teachers (`method.teachers`) see the global views, as the average does.
         loss, terms = self.with_teachers(loss, {}, h[: 2 * size], batch.crops[0][: 2 * size])
         return SslOutput(loss=loss, terms=terms, embeddings=h.detach()[:size])
 

@@ -175,7 +175,8 @@ def course(facts: Facts) -> Course:
     if not all(stage.get("epochs") and not stage.get("max_steps") for stage in lengths):
         return Course(data, any(own), str(starts[first]))
     epochs = round(sum(stage["epochs"] for stage in lengths), 2)
-    before = round(facts.provenance["epochs"] - epochs, 2)  # weights of others do not count theirs
+    # Weights of others do not count theirs; counted by steps, so that 77 epochs come as 76.99.
+    before = round(facts.provenance["epochs"] - epochs, 1)
     return Course(data, any(own), str(starts[first]), before if before > 0 else None, epochs)
 
 

@@ -40,7 +40,9 @@ def readouts(results: Sequence[Result]) -> str:
     Args:
         results: In any order.
     """
-    found = {one.protocol for one in results if one.protocol.endswith(_STAGES)}
+    # A protocol that baselines alone have compares nothing.
+    learned = [one for one in results if not one.model.startswith("baseline:")]
+    found = {one.protocol for one in learned if one.protocol.endswith(_STAGES)}
     parts = []
     for protocol in sorted(found, key=lambda name: (name != _FEW + _STAGES, natural(name))):
         base = protocol.removesuffix(_STAGES)

@@ -120,18 +120,18 @@ def test_the_metadata_is_what_the_hub_searches_and_shows(run, results):
     assert entry["value"] == 61.7
 
 
-def test_parts_of_an_epoch_are_told_to_two_decimals(tmp_path):
+def test_parts_of_an_epoch_are_told_to_one_decimal(tmp_path):
     """A card said 19.008 epochs."""
     model = nano("resnet_nano")
     export(model, tmp_path / "run" / "export", provenance=provenance(model, epochs=19.008))
     rows = [result("tov-resnet-nano", "knn20", 50, revision="a" * 40)]
-    assert "| epochs | 19.01 |" in card(tmp_path / "run", rows)["README.md"].decode()
+    assert "| epochs | 19 |" in card(tmp_path / "run", rows)["README.md"].decode()
 
 
 def test_a_rank_that_falls_with_the_batch_is_no_collapse(tmp_path, run, results):
     """The effective rank of a run halved where a stage had half the images a batch."""
     folder = shutil.copytree(run, tmp_path / "tov-resnet-nano")
-    words = "at most its size: 128, then 64 images"
+    words = "cannot pass its size, 128 images, then 64."
     (folder / "export" / "run.yaml").write_text(
         "batch_size: 128\nstages: [{epochs: 2}, {epochs: 1}]\n"
     )
@@ -150,6 +150,12 @@ def test_data_sets_of_the_hub_and_the_first_weights_are_named(tmp_path, results)
     rows = [result("tov-resnet-nano", "knn20", 50, revision="a" * 40)]
     text = card(tmp_path / "run", rows)["README.md"].decode()
     assert " for 2 epochs, going on from `timm/resnet50.a1_in1k`" in text
+    assert "is not in this repository" not in text
+    (tmp_path / "run" / "run.yaml").write_text("init_from: earlier\nepochs: 2\n")
+    text = card(tmp_path / "run", rows)["README.md"].decode()
+    assert "`earlier`, which it goes on from, is not in this repository" in text
+    (tmp_path / "run" / "run.yaml").write_text("init_from: timm/resnet50.a1_in1k\nepochs: 2\n")
+    text = card(tmp_path / "run", rows)["README.md"].decode()
     data = ModelCard(text).data
     assert data.datasets == ["timm/eurosat-rgb"]
     assert data.base_model == "timm/resnet50.a1_in1k"
