@@ -103,11 +103,24 @@ def test_predictions_come_to_agree_with_the_teachers(teachers):
     assert values[-1] < 0.5 * values[0]
 
 
-@pytest.mark.parametrize("readout", ["features", "stages"])
-def test_a_run_with_teachers_resumes_to_the_bit(teachers, tmp_path, monkeypatch, readout):
+SMALL_LAST = {"prototypes": 16, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "local_views": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "readout", "more"),
+    [
+        ("tov", "features", {}),
+        ("tov", "stages", {}),
+        ("sticl", "stages", {"queue_size": 16}),
+        ("last", "stages", {**SMALL_LAST, "local_size": 16}),
+    ],
+)
+def test_a_run_with_teachers_resumes_to_the_bit(
+    teachers, tmp_path, monkeypatch, name, readout, more
+):
     near = tmp_path / "near"
     shutil.copytree(teachers[0], near)
-    method = {"name": "tov", "teachers": [str(near)], "teacher_readout": readout}
+    method = {"name": name, "teachers": [str(near)], "teacher_readout": readout, **more}
     changes = {"method": method, "precision": "no"}
     pretrain(tiny(tmp_path / "whole", **changes))
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
