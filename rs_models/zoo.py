@@ -90,6 +90,7 @@ ZOO: tuple[ZooModel, ...] = (
     ZooModel("rsisc-resnet-mini-aid", "rsisc", "resnet_mini", "rsisc_mini_aid.yaml", _AID),
     ZooModel("glcnet-resnet-mini-aid", "glcnet", "resnet_mini", "glcnet_mini_aid.yaml", _AID),
     ZooModel("last-vit-mini-aid", "last", "vit_mini_patch8", "last_vit_mini_aid.yaml", _AID),
+    ZooModel("last-vit-mini", "last", "vit_mini_patch8", "last_vit_mini.yaml", _AERIAL),
     ZooModel("rsisc-resnet18", "rsisc", "resnet18", "rsisc_resnet18.yaml", _AERIAL),
     ZooModel("sticl-resnet18", "sticl", "resnet18", "sticl_resnet18.yaml", _AERIAL),
     ZooModel("false-resnet18", "false", "resnet18", "false_resnet18.yaml", _AERIAL),

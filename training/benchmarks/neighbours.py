@@ -38,6 +38,7 @@ MODELS = {
     "rs/false-resnet18": "contrastive, FALSE\nResNet-18, taught,\nfive sets",
     "rs/glcnet-resnet-mini-aid": "contrastive, GLCNet\nsmall ResNet, AID",
     "rs/sticl-resnet18": "contrastive, STICL\nResNet-18, five sets",
+    "rs/last-vit-mini": "distillation, LaST\nsmall ViT, taught,\nfive sets",
     "rs/last-vit-mini-aid": "distillation, LaST\nsmall ViT, AID",
 }
 _NEAREST = 3
