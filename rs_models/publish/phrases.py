@@ -209,7 +209,7 @@ def beside_free(mine: Sequence[Result], shown: Sequence[Result]) -> str:
     )
     return (
         f"{told}It is ahead of the best of them in {ahead} of {len(compared)} measures, and not "
-        f"{where}: there what costs nothing is the better choice."
+        f"{where}: there what costs nothing does at least as well."
     )
 
 
