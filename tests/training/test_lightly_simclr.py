@@ -102,6 +102,15 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(module, tmp_path, monkeypatch
         module.main([*arguments, "--temperature", "0.5"])
 
 
+def test_a_stop_of_our_side_ends_the_comparison(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "pretrain", lambda config: None)  # stopped on request
+    output = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        options = module.parser().parse_args(["--data", DATA, "--output", str(output)])
+        module.our_simclr(options, module.Cell("rs_models", "no", 0.06, 0), tmp_path / "cell")
+    assert not output.exists()
+
+
 @pytest.mark.slow
 def test_both_sides_train_and_are_compared(module, tmp_path, monkeypatch):
     pytest.importorskip("lightly", reason="lightly is a benchmark-only extra and not installed")

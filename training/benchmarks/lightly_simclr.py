@@ -254,7 +254,11 @@ def other_images(name: str) -> dict[str, Any]:
 
 
 def our_simclr(options: argparse.Namespace, cell: Cell, folder: Path) -> None:
-    """Trains our 2020 paradigm's instance discrimination; goes on where it was stopped."""
+    """Trains our 2020 paradigm's instance discrimination; goes on where it was stopped.
+
+    Raises:
+        KeyboardInterrupt: It was stopped on request, and has saved.
+    """
     settings = read_yaml(CONFIG)
     changes = {
         "method": {"temperature": options.temperature},
@@ -276,7 +280,8 @@ def our_simclr(options: argparse.Namespace, cell: Cell, folder: Path) -> None:
         "resume": True,
     }
     merge(settings, changes)
-    pretrain(build(RunConfig, settings))
+    if pretrain(build(RunConfig, settings)) is None:
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
