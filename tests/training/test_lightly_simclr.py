@@ -111,6 +111,21 @@ def test_a_stop_of_our_side_ends_the_comparison(module, tmp_path, monkeypatch):
     assert not output.exists()
 
 
+def test_the_page_of_results_tells_the_measured_figures():
+    told = json.loads((ROOT / "training/benchmarks/results/lightly_simclr.json").read_text())
+    page = (ROOT / "docs" / "results.md").read_text()
+    asked = [f"aid96/{protocol}" for protocol in ("knn20", "linear-n5", "linear-n20", "linear-n50")]
+    for side, name in (("lightly", "lightly 1.6"), ("rs_models", "rs_models")):
+        measured = [told[side]["accuracy"][key] for key in (*asked, "rsscn7/linear-n20")]
+        row = " | ".join(f"{sum(values) / len(values):.1f}" for values in measured)
+        assert f"| {name} | {row} |" in page
+        assert len(told[side]["validation by rate"]) == 3
+        assert (
+            max(told[side]["validation by rate"].values())
+            == (told[side]["validation by rate"][f"{told[side]['rate']:g}"])
+        )
+
+
 @pytest.mark.slow
 def test_both_sides_train_and_are_compared(module, tmp_path, monkeypatch):
     pytest.importorskip("lightly", reason="lightly is a benchmark-only extra and not installed")
