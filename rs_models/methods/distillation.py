@@ -45,8 +45,8 @@ class DistillationConfig(SslConfig):
     Args:
         teachers: Names or folders of backbones as this package exports them.
         teacher_readout: `features` of a teacher's last stage, or the means of all its `stages`,
-            whitened on the images that are trained on (the read-out of `linear-n20@stages`, at one
-            size).
+            whitened on some of the images that are trained on (the read-out of `linear-n20@stages`,
+            at one size).
         teacher_widths: Widths of what is predicted; null takes those of the teachers.
         distillation_weight: Weight of the mean of the teachers' losses beside the method's own.
     """

@@ -19,6 +19,8 @@ from .measure import is_trained, seconds_of
 from .published import RECORD, Published
 from .verdicts import compare
 
+_PAIRS = 10  # of which a share is told
+
 
 def write(
     config: StudyConfig,
@@ -192,7 +194,8 @@ def _undated(result: Result) -> dict[str, Any]:
 def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
     """Of cells that recalibrate pairs (FALSE): how many a step, and the share that is truly false.
 
-    Means over steps and seeds; the share needs labels, and is left out without.
+    Means over the steps that were logged and over seeds. The share needs labels, and pairs enough
+    to be one.
     """
     by_cell: dict[str, list[tuple[float, float | None]]] = {}
     for job in jobs:
@@ -208,7 +211,7 @@ def _doses(jobs: list[Job]) -> dict[str, dict[str, float]]:
         pairs = sum(number for number, _ in steps)
         doses[cell] = {"pairs": round(pairs / len(steps), 3)}
         rightly = [right for _, right in steps if right is not None]
-        if pairs and len(rightly) == len(steps):
+        if pairs >= _PAIRS and len(rightly) == len(steps):
             doses[cell]["true"] = round(sum(rightly) / pairs, 4)
     return doses
 

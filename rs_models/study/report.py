@@ -222,7 +222,9 @@ def _dose_lines(claims: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -
     for cell, dose in about.get("doses", {}).items():  # earlier studies have none
         if cell in named:
             true = f", {dose['true']:.0%} of them of one class" if "true" in dose else ""
-            told.append(f"{about['cells'][cell]}: {dose['pairs']:.3g}{true}")
+            pairs = dose["pairs"]
+            shown = f"{pairs:.3f}" if 0 < pairs < 0.05 else f"{pairs:.1f}"
+            told.append(f"{about['cells'][cell]}: {shown}{true}")
     if not told:
         return []
     return [f"Pairs of images recalibrated in a step, by cell. {'; '.join(told)}.", ""]

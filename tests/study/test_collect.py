@@ -76,7 +76,9 @@ def test_the_report_tells_how_many_pairs_were_recalibrated_and_how_rightly(jobs)
     assert doses == {"row": {"pairs": 6.0, "true": 0.5}, "none": {"pairs": 0.0}}
     about = {"doses": doses, "cells": {"row": "FALSE by rows", "none": "SimCLR"}}
     (line, _) = _dose_lines([CLAIM], about)
-    assert "FALSE by rows: 6, 50% of them of one class; SimCLR: 0." in line
+    assert "FALSE by rows: 6.0, 50% of them of one class; SimCLR: 0.0." in line
+    rare = {**about, "doses": {"row": {"pairs": 0.006}, "none": {"pairs": 1024.0}}}
+    assert "FALSE by rows: 0.006; SimCLR: 1024.0." in _dose_lines([CLAIM], rare)[0]
     assert _dose_lines([{**CLAIM, "better": "x", "worse": "y"}], about) == []
     assert _dose_lines([CLAIM], {"cells": {}}) == []  # of a study before doses were kept
 

@@ -103,12 +103,17 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(module, tmp_path, monkeypatch
 
 
 def test_a_stop_of_our_side_ends_the_comparison(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train_simclr", Fake())
     monkeypatch.setattr(module, "pretrain", lambda config: None)  # stopped on request
-    output = tmp_path / "out.json"
+    monkeypatch.setattr(module, "HIGHEST", 0.06)
+    monkeypatch.setattr(module, "LOWEST", 0.05)
+    monkeypatch.setattr(module, "PROTOCOLS", ("knn20",))
+    output, work = tmp_path / "out.json", tmp_path / "w"
+    places = ["--work", str(work), "--output", str(output), "--seeds", "1"]
     with pytest.raises(KeyboardInterrupt):
-        options = module.parser().parse_args(["--data", DATA, "--output", str(output)])
-        module.our_simclr(options, module.Cell("rs_models", "no", 0.06, 0), tmp_path / "cell")
-    assert not output.exists()
+        module.main([*SMALL.split(), *places, "--precisions", "no"])
+    assert not output.exists() and not list(work.glob("rs_models-*/trained.json"))
+    assert list(work.glob("lightly-*/trained.json"))  # what was done stays
 
 
 def test_the_page_of_results_tells_the_measured_figures():
@@ -119,7 +124,8 @@ def test_the_page_of_results_tells_the_measured_figures():
         measured = [told[side]["accuracy"][key] for key in (*asked, "rsscn7/linear-n20")]
         row = " | ".join(f"{sum(values) / len(values):.1f}" for values in measured)
         assert f"| {name} | {row} |" in page
-        assert len(told[side]["validation by rate"]) == 3
+        rates = told[side]["validation by rate"]
+        assert f"{rates['0.03']}, {rates['0.06']} and {rates['0.12']}" in page.replace("\n", " ")
         assert (
             max(told[side]["validation by rate"].values())
             == (told[side]["validation by rate"][f"{told[side]['rate']:g}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rs_models.errors import UserError
 from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).parents[2] / "training" / "benchmarks" / "throughput.py"
@@ -118,3 +120,25 @@ def test_the_page_of_speed_tells_the_measured_figures():
     assert f"at {measured['loop_over_lightly_fp32']:.2f} times lightly" in said
     assert f"are {measured['views_over_lightly']:.1f} times as fast" in said
     assert f"{measured['views_over_lightly_first_epoch']:.1f} times with our first epoch" in said
+    tiles = json.loads((folder / "cpu-2-amx-cores-bf16.json").read_text())
+    assert f"at {tiles['loop_over_lightly_bf16']:.1f} times lightly in bf16" in said
+    assert f"at {tiles['loop_over_lightly_fp32']:.1f} times lightly in float32" in said
+    assert f"at {tiles['loop_over_bare']:.1f} times the bare encoder" in said
+    maps = json.loads((folder / "small-maps-2-amx-cores.json").read_text())
+    for precision, name in (("bf16", "bf16 at 32, 64 and 96 pixels"), ("no", "float32")):
+        gains = [maps[f"{precision}, {size} pixels"]["ours_over_bare"] for size in (32, 64, 96)]
+        first, second, third = (f"{gain:.1f}" for gain in gains)
+        assert f"{first}, {second} and {third} times as fast in {name}" in said
+
+
+def test_small_maps_are_timed_against_the_library(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    small_maps = importlib.import_module("small_maps")
+    target = tmp_path / "figures.json"
+    small = "--sizes 32 --precisions no --batch-size 2 --rounds 1".split()
+    assert small_maps.main(["--json", str(target), *small]) == 0
+    told = json.loads(target.read_text())["no, 32 pixels"]
+    speed = {name: side["rounds"][0] for name, side in told["images_per_second"].items()}
+    assert told["ours_over_bare"] == pytest.approx(speed["ours"] / speed["bare"], rel=0.01)
+    with pytest.raises(UserError, match="no convolution"):
+        small_maps.main(["--json", str(target), *small, "--backbone", "vit_mini_patch8"])

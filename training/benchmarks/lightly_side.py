@@ -1,8 +1,9 @@
 """SimCLR as a user of lightly 1.6 writes it, to measure ours against.
 
 The parts and their defaults are those of lightly's own example (examples/pytorch/simclr.py): PIL
-views in loader processes, a forward for each view, float32, contiguous memory. `Example` is timed
-(throughput.py), `train_simclr` is compared by what it learns (lightly_simclr.py).
+views in loader processes and a forward for each view. `Example` is timed, in float32 and contiguous
+memory as the example comes (throughput.py); `train_simclr` is compared by what it learns
+(lightly_simclr.py).
 """
 
 from __future__ import annotations
@@ -154,12 +155,12 @@ def train_simclr(options: argparse.Namespace, cell: Cell, folder: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(cell.seed)
     backbone = backbones.build(options.backbone, image_size=options.size)
-    backbone.to(memory_format=torch.channels_last)
     if device.type == "cpu":
         use_small_maps(backbone)
     width = backbones.feature_dim(backbone.config)
     head = SimCLRProjectionHead(width, width, 128)  # its example: as wide as the features, then 128
-    model = nn.ModuleList([backbone, head]).to(device).train()
+    model = nn.ModuleList([backbone, head]).train()
+    model.to(device, memory_format=torch.channels_last)
     loader = torch.utils.data.DataLoader(
         _RowViews(load(options.data, "train"), options.size),
         batch_size=options.batch,
