@@ -159,8 +159,8 @@ def train_simclr(options: argparse.Namespace, cell: Cell, folder: Path) -> None:
         use_small_maps(backbone)
     width = backbones.feature_dim(backbone.config)
     head = SimCLRProjectionHead(width, width, 128)  # its example: as wide as the features, then 128
-    model = nn.ModuleList([backbone, head]).train()
-    model.to(device, memory_format=torch.channels_last)
+    model = nn.ModuleList([backbone, head]).to(device).train()
+    model.to(memory_format=torch.channels_last)
     loader = torch.utils.data.DataLoader(
         _RowViews(load(options.data, "train"), options.size),
         batch_size=options.batch,
