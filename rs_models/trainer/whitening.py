@@ -10,9 +10,8 @@ from ..data import ImageCache
 from ..errors import UserError
 from ..methods.distillation import DistillationConfig, Whitening
 
-# Images that it is found on, at most. The ridge holds what few images cannot tell: with FALSE's
-# ResNet-18, read at two sizes (1,920 numbers), what 5,000 and 6,000 of AID's images make of another
-# image has a cosine of 0.9997.
+# Images that it is found on, at most. Two disjoint 5,000 of five data sets agree on what FALSE's
+# ResNet-18 says of the other 4,800: a cosine of 0.998, and 0.994 at the least.
 _FITTED = 5_000
 
 
