@@ -5,8 +5,8 @@ python training/benchmarks/throughput.py --json FILE --data path/to/aid96 --view
 Everything alternates in one process and every figure is a median over rounds. The loop is the
 trainer's own, with its feed, views, optimizer, rate and log; the bare side is forward and
 backward of the same encoder and projector at the same precision, memory format and batch, by
-PyTorch's own convolutions (`small_maps` is the loop's); lightly
-does the same work as its example does. Peak memory is taken in fresh processes.
+PyTorch's own convolutions (`small_maps` is the loop's); lightly does the same work as its example
+does. Peak memory is taken in fresh processes.
 """
 
 from __future__ import annotations
