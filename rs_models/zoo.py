@@ -16,10 +16,12 @@ from .papers import PAPERS
 # Small models travel with the source tree, laid out as on the Hub.
 CLONE = clone() / "hub"
 _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # no part of it leads out of a folder
-# What a native backbone is loaded for; every head is transformers' or ours.
 # Folders of a run that hold a model; it is called by the run and not by them.
 PARTS_OF_A_RUN = ("export", "pretraining", "segmentation")
+# How results call a network that was tuned with its pretrained decoder.
+WITH_DECODER = "-with-decoder"
 
+# What a native backbone is loaded for; every head is transformers' or ours.
 TASKS = ("feature-extraction", "classification", "segmentation", "detection")
 # What the families of backbones serve for, by how their names begin. Feature pyramids need stages.
 FAMILY_TASKS = {

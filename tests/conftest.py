@@ -14,6 +14,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Before torch is imported: workers of `pytest -n 2` keep to a core each. On shared cores the
+# threads of two of torch's pools wait for each other many times longer than they work.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    _cores = sorted(os.sched_getaffinity(0))
+    _number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.sched_setaffinity(0, {_cores[_number % len(_cores)]})
+
 
 @pytest.fixture(scope="session", autouse=True)
 def private_caches(tmp_path_factory):

@@ -269,7 +269,9 @@ def check(content: Any, where: str) -> Result:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._@-]+", "-", text.replace("/", "--")).strip("-")
+    # "1%" and "1" are two protocols, and must not be one file.
+    text = text.replace("/", "--").replace("%", "pct")
+    return re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-")
 
 
 def table(results: Sequence[Result]) -> str:

@@ -18,7 +18,7 @@ from ..evaluation.results import Result, table
 from ..files import complete, write_bytes, write_text
 from ..papers import PAPERS, REVIEWS, Paper, Reference, bibtex
 from ..version import __version__
-from ..zoo import ZOO, pinned_revision
+from ..zoo import WITH_DECODER, ZOO, pinned_revision
 from .facts import Facts, principal_components, read_facts, write_facts
 from .phrases import (
     TASK_TYPES,
@@ -41,8 +41,6 @@ WEIGHTS = Path("hub") / "rs"  # of a clone; each folder brings its card too
 STAMP = "figures/inputs.sha256"
 # Of a ResNet as transformers and timm build it; dilated weights are loaded by rs_models.
 _RESNET_STRIDE = 32
-# How results call a network that was tuned with its pretrained decoder.
-_WITH_DECODER = "-with-decoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +142,7 @@ def model_card(
     """
     facts = read_facts(folder, pretraining=pretraining)
     name = repo_id.rpartition("/")[2].removesuffix("-pretraining")
-    names = (name, name + _WITH_DECODER)
+    names = (name, name + WITH_DECODER)
     mine = [result for result in results if result.model.rpartition("/")[2] in names]
     if not mine:
         raise UserError(
@@ -153,7 +151,7 @@ def model_card(
         )
     for result in mine:
         measured = result.model_revision
-        own = not result.model.endswith(_WITH_DECODER)  # or of other tensors, so of another hash
+        own = not result.model.endswith(WITH_DECODER)  # or of other tensors, so of another hash
         if own and measured.startswith("sha256:") and measured != (facts.revision or measured):
             raise UserError(
                 f"The result of {name} on {result.data} by {result.protocol} is of other weights "

@@ -25,7 +25,7 @@ from ..files import write_text
 from ..papers import PAPERS, REVIEWS, Paper, bibtex
 from ..zoo import ZOO, method_of
 from .sheets import datasets, models
-from .tables import headline, plain, readouts
+from .tables import headline, plain, readouts, starts
 
 PAGE = Path("README.md")
 _ROOT = clone()
@@ -316,6 +316,7 @@ def _without_files(block: Callable[[Sequence[Result]], str], results: Sequence[R
 DOCS_BLOCKS: dict[str, Callable[[Sequence[Result]], str]] = {
     "headline": headline,
     "readouts": readouts,
+    "starts": starts,
     "models": models,
     "datasets": datasets,
     **{f"docs-{name}": partial(_without_files, BLOCKS[name]) for name in ("methods", "zoo")},

@@ -1,4 +1,4 @@
-"""Tables across data sets: few labels in one, and what reading all stages gives."""
+"""Tables across data sets: few labels, all stages, and what a start gives masks and boxes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from ..cards import markdown_table
 from ..data.names import natural
 from ..evaluation.results import Result, is_yardstick
-from ..zoo import ZOO
+from ..zoo import WITH_DECODER, ZOO
 
 _FEW, _STAGES = "linear-n20", "@stages"
+_TUNED = ("segmentation", "detection")
 # Rows of the small table beside our own models: the free ones, and what ImageNet's labels reach.
 _BESIDE = ("baseline:image-statistics", "baseline:random-convolutions", "baseline:random-resnet18")
 
@@ -50,6 +51,36 @@ def readouts(results: Sequence[Result]) -> str:
         shown = [one for one in results if one.protocol == protocol]
         parts.append(f"`{protocol}`:\n\n{_across(shown, before=last)}")
     return "\n\n".join(parts)
+
+
+def starts(results: Sequence[Result]) -> str:
+    """Markdown table of what a model gives fine-tuning over random weights of its backbone.
+
+    A row for each model of the zoo, data set and number of labels that both were measured with. A
+    gain is bold where it is larger than the deviation over the seeds of either side.
+
+    Args:
+        results: In any order.
+    """
+    backbones = {model.name: model.backbone for model in ZOO}
+    found = {result.key: result for result in results}
+    rows = []
+    for result in sorted(results, key=lambda one: (one.data, natural(one.protocol), one.model)):
+        task, _, labels = result.protocol.partition("-")
+        backbone = backbones.get(result.model.removesuffix(WITH_DECODER))
+        other = found.get((f"baseline:random-{backbone}", result.data, result.protocol))
+        if task not in _TUNED or other is None:
+            continue
+        gain = result.mean - other.mean
+        told = f"{gain:+.1f}"
+        if gain > max(result.std, other.std):
+            told = f"**{told}**"
+        sides = (f"{one.mean:.1f} ± {one.std:.1f}" for one in (other, result))
+        rows.append((result.data, result.metric, labels, result.model, *sides, told))
+    if not rows:
+        return ""
+    head = ("data", "metric", "labelled images", "model", "random weights", "the model's", "gain")
+    return markdown_table(head, rows)
 
 
 def plain(results: Sequence[Result]) -> list[Result]:

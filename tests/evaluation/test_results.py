@@ -35,6 +35,13 @@ def test_a_result_survives_its_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_share_and_a_number_of_labels_keep_files_of_their_own(tmp_path):
+    names = ("segmentation-1", "segmentation-1%")
+    made = [result(protocol=name) for name in names]
+    assert len({write(one, tmp_path) for one in made}) == 2
+    assert [one.protocol for one in read_all(tmp_path)] == list(names)
+
+
 def test_one_file_for_a_model_data_and_protocol(tmp_path):
     write(result(), tmp_path)
     newer = result(np.ones((1, 4), bool))

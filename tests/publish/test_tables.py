@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from rs_models.evaluation.results import read
-from rs_models.publish.tables import headline, plain, readouts
+from rs_models.publish.tables import headline, plain, readouts, starts
 from tests.conftest import ROOT
 
 STORED = ROOT / "model_cards" / "results"
@@ -66,3 +66,33 @@ def test_readouts_say_what_they_gain_over_the_last_stage():
     assert places == sorted(places)
     assert "| sticl-resnet18 | 46.0 (+6.0) | 46.0 |" in text
     assert "| sticl-resnet18 | 61.0 | 61.0 |" in text
+
+
+def test_starts_compare_a_model_with_random_weights_of_its_backbone():
+    def row(model, mean, std, protocol="segmentation-10", data="dubai256"):
+        result = stored(model, mean, data=data, protocol=protocol)
+        return dataclasses.replace(result, values=[mean - std, mean + std], std=std)
+
+    random, mini = "baseline:random-resnet18", "glcnet-resnet-mini-aid-with-decoder"
+    results = [
+        row("false-resnet18", 50.0, 1.5),
+        row(random, 44.0, 5.9),
+        row("false-resnet18", 60.0, 1.5, "segmentation-all"),
+        row(random, 66.0, 2.0, "segmentation-all"),
+        row("false-resnet18", 20.0, 3.0, "segmentation-1%"),
+        row(random, 18.0, 1.0, "segmentation-1%"),
+        row(mini, 40.0, 0.5),
+        row("baseline:random-resnet_mini", 30.0, 2.0),
+        row("false-resnet18", 30.0, 1.0, "detection-10", "palms256"),  # nothing to compare it with
+        row("false-resnet18", 70.0, 0.0, "linear-n20"),
+        row(random, 60.0, 0.0, "linear-n20"),
+    ]
+    lines = [line.strip("| ").split(" | ") for line in starts(results).splitlines()[2:]]
+    assert [(line[2], line[3], line[-1]) for line in lines] == [
+        ("1%", "false-resnet18", "+2.0"),
+        ("10", "false-resnet18", "**+6.0**"),
+        ("10", mini, "**+10.0**"),
+        ("all", "false-resnet18", "-6.0"),
+    ]
+    assert lines[1][4:6] == ["44.0 ± 5.9", "50.0 ± 1.5"]
+    assert starts(results[:1]) == ""

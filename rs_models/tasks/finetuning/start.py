@@ -12,7 +12,7 @@ from ...errors import UserError
 from ...evaluation.baselines import PREFIX
 from ...evaluation.loading import load_encoder
 from ...preprocessing import Preprocessing
-from ...zoo import resolve, run_name
+from ...zoo import WITH_DECODER, resolve, run_name
 from ..segmenters import SEGMENTERS
 from ..table import task
 from .config import FinetuneConfig
@@ -87,7 +87,7 @@ def _whole_network(config: FinetuneConfig, source: str, settings: dict[str, Any]
     return Start(
         source=source,
         kind="segmentation",
-        name=config.name or f"{Path(run_name(source)).name}-with-decoder",
+        name=config.name or f"{Path(run_name(source)).name}{WITH_DECODER}",
         revision=None,
         pretrained_on=record.get("data"),
         preprocessing=Preprocessing.of(record),
