@@ -158,6 +158,7 @@ def harmed(results: dict[str, Campaign]) -> list[str]:
     return [f"{name}: {fault}" for name, result in results.items() for fault in result.faults]
 
 
+@pytest.mark.slow
 def test_a_kill_here_and_there_loses_nothing(world, tmp_path):
     """A few of the slow test's kills, of the commands that compute least."""
     some = {"collect": 20, "windows": 12, "convert-dataset": 30, "classify": 10}

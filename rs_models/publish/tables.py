@@ -57,7 +57,7 @@ def starts(results: Sequence[Result]) -> str:
     """Markdown table of what a model gives fine-tuning over random weights of its backbone.
 
     A row for each model of the zoo, data set and number of labels that both were measured with. A
-    gain is bold where it is larger than the deviation over the seeds of either side.
+    gain or loss is bold where it is larger than the deviation over the seeds of either side.
 
     Args:
         results: In any order.
@@ -73,7 +73,7 @@ def starts(results: Sequence[Result]) -> str:
             continue
         gain = result.mean - other.mean
         told = f"{gain:+.1f}"
-        if gain > max(result.std, other.std):
+        if abs(gain) > max(result.std, other.std):
             told = f"**{told}**"
         sides = (f"{one.mean:.1f} ± {one.std:.1f}" for one in (other, result))
         rows.append((result.data, result.metric, labels, result.model, *sides, told))

@@ -159,7 +159,13 @@ def test_kept_features_are_read_again_until_something_changes(tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-    "name", ["image-statistics", "random-convolutions", "kmeans-convolutions", "random-vit_nano"]
+    "name",
+    [
+        "image-statistics",
+        "random-convolutions",
+        pytest.param("kmeans-convolutions", marks=pytest.mark.slow),
+        "random-vit_nano",
+    ],
 )
 def test_baselines_are_repeatable_and_take_the_bands_that_are_there(name):
     four = cache_of(bands="rgbn")

@@ -92,7 +92,7 @@ def test_starts_compare_a_model_with_random_weights_of_its_backbone():
         ("1%", "false-resnet18", "+2.0"),
         ("10", "false-resnet18", "**+6.0**"),
         ("10", mini, "**+10.0**"),
-        ("all", "false-resnet18", "-6.0"),
+        ("all", "false-resnet18", "**-6.0**"),
     ]
     assert lines[1][4:6] == ["44.0 ± 5.9", "50.0 ± 1.5"]
     assert starts(results[:1]) == ""

@@ -364,6 +364,7 @@ def test_a_dry_run_sends_nothing_and_nobody_is_asked_without_a_terminal(hub, run
     assert writes(hub) == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_without_a_login_tells_what_would_be_sent(hub, run, tmp_path):
     done = command(hub, run, tmp_path, str(run), "--dry-run", "--json", token=None)
     assert done.returncode == 0, done.stderr

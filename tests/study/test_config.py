@@ -180,7 +180,9 @@ def test_a_claim_that_nothing_will_decide_is_refused_before_training():
         check_measures(claims_of(unmeasured), jobs_of(unmeasured, DATA))
 
 
-@pytest.mark.parametrize("name", ["study_small", "study_claims"])
+@pytest.mark.parametrize(
+    "name", ["study_small", pytest.param("study_claims", marks=pytest.mark.slow)]
+)
 def test_our_studies_measure_what_they_claim_against_random_weights(name):
     study = build(StudyConfig, read_yaml(ROOT / "training" / "configs" / f"{name}.yaml"))
     sets = {key: value for key, value in study.data.items() if isinstance(value, str)}

@@ -13,6 +13,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_kill_between_checkpoints_model_and_result_loses_nothing(tmp_path):
     hits = r"\.finetune\.|checkpoint-2/optimizer|\.test\."
     result = campaign(RUN, tmp_path, only=hits, how=("half",))
